@@ -1,0 +1,7 @@
+-- Members of rostered sections who are not rostered themselves. Dropped.
+-- grain: one row per offending record
+-- rules: R6.2, R6.4
+-- severity: warn
+select 'enrollments' as resource, person as clever_id
+from reconcile.memberships
+where standing = 'not_rostered'

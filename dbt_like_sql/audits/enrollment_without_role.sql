@@ -1,0 +1,7 @@
+-- Members of rostered sections who do not have the role they are listed under. Dropped.
+-- grain: one row per offending record
+-- rules: R6.2
+-- severity: warn
+select 'enrollments' as resource, person as clever_id
+from reconcile.memberships
+where standing = 'without_role'

@@ -1,0 +1,7 @@
+-- People who are left with no role, because no school is listed or none is shared. Not rostered.
+-- grain: one row per offending record
+-- rules: R5.8
+-- severity: warn
+select 'users' as resource, clever_id
+from reconcile.people
+where standing = 'no_role'

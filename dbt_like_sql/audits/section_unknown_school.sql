@@ -1,0 +1,7 @@
+-- Sections whose school is not shared, or that name none. Not rostered.
+-- grain: one row per offending record
+-- rules: R4.3, R6.1
+-- severity: warn
+select 'sections' as resource, clever_id
+from reconcile.classrooms
+where standing = 'unknown_school'

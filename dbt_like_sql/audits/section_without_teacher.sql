@@ -1,0 +1,7 @@
+-- Sections that list no teacher.
+-- grain: one row per offending record
+-- rules: R4.3
+-- severity: warn
+select 'sections' as resource, clever_id
+from staging.sections
+where district_id = :district_id and cardinality(teachers) = 0

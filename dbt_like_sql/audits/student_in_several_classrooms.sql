@@ -1,0 +1,9 @@
+-- Students rostered in more than one classroom: their reports repeat.
+-- grain: one row per offending record
+-- rules: R6.3
+-- severity: warn
+select 'users' as resource, person as clever_id
+from reconcile.memberships
+where role = 'student' and standing = 'enrolled'
+group by person
+having count(*) > 1

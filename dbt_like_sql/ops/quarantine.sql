@@ -1,0 +1,23 @@
+-- What was broken in this pull, record by record: ids and rules, never a value.
+-- grain: one row per resource, record and rule
+-- rules: R3.6, R4.2, R4.6, R5.5
+insert into ops.quarantine (sync_id, district_id, resource, clever_id, rule, severity)
+-- A person returned under two roles is found broken twice, and is one person.
+select distinct
+    cast(:sync_id as bigint),
+    cast(:district_id as bigint),
+    resource,
+    clever_id,
+    rule,
+    severity
+from clever.findings
+union all
+select
+    :sync_id,
+    :district_id,
+    'users',
+    clever_id,
+    'clever_id_taken_as_username',
+    'error'
+from reconcile.people
+where standing = 'username_taken'

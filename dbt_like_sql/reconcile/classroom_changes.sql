@@ -1,0 +1,71 @@
+-- The difference between the classrooms we have and the classrooms we want. Only columns that differ stand in before and after.
+-- grain: one row per row of app.classrooms to write
+-- rules: R6.1, R7.1, R7.2, R8.1
+with wanted as (
+    select
+        wanted.classroom_id,
+        wanted.clever_id,
+        wanted.school_id,
+        wanted.name,
+        'clever' as source,
+        cast(null as timestamptz) as deleted_at
+    from reconcile.classrooms as wanted
+    where wanted.standing = 'rostered'
+    union all
+    select
+        gone.classroom_id,
+        gone.clever_id,
+        gone.school_id,
+        gone.name,
+        gone.source,
+        cast(:synced_at as timestamptz) as deleted_at
+    from reconcile.soft_deletes as soft_deletes
+    inner join app.classrooms as gone on gone.district_id = :district_id and soft_deletes.entity_id = gone.classroom_id
+    where soft_deletes.entity = 'classrooms'
+),
+
+differing as (
+    select
+        wanted.*,
+        existing.classroom_id is null as is_new,
+        existing.deleted_at as old_deleted_at,
+        jsonb_build_object(
+            'clever_id', existing.clever_id,
+            'school_id', existing.school_id,
+            'name', existing.name,
+            'source', existing.source,
+            'deleted_at', existing.deleted_at
+        ) as old_values,
+        jsonb_build_object(
+            'clever_id', wanted.clever_id,
+            'school_id', wanted.school_id,
+            'name', wanted.name,
+            'source', wanted.source,
+            'deleted_at', wanted.deleted_at
+        ) as new_values
+    from wanted
+    left join app.classrooms as existing on existing.district_id = :district_id and wanted.classroom_id = existing.classroom_id
+    where
+        existing.classroom_id is null
+        or (
+            not existing.protected
+            and (wanted.clever_id, wanted.school_id, wanted.name, wanted.source, wanted.deleted_at)
+            is distinct from (existing.clever_id, existing.school_id, existing.name, existing.source, existing.deleted_at)
+        )
+)
+select
+    case
+        when is_new then 'create'
+        when deleted_at is not null then 'soft_delete'
+        when old_deleted_at is not null then 'restore'
+        else 'update'
+    end as action,
+    classroom_id,
+    clever_id,
+    school_id,
+    name,
+    source,
+    deleted_at,
+    case when not is_new then ops.differing(new_values, old_values) end as before,
+    case when is_new then jsonb_strip_nulls(new_values) else ops.differing(old_values, new_values) end as after
+from differing

@@ -1,0 +1,59 @@
+-- Which classrooms this sync rosters.
+-- grain: one row per section of the snapshot, per quarantined section and per classroom of a quarantined school that exists
+-- rules: R4.6, R6.1, R8.1
+-- standing: rostered | outside (its school is outside the agreement) | unknown_school (its school is not shared)
+--           | frozen (it, or its school, is quarantined: stays as it is) | protected (keeps its own enrollments, nothing changes)
+with existing as (
+    select
+        classrooms.classroom_id,
+        classrooms.clever_id,
+        classrooms.protected,
+        classrooms.deleted_at is null as is_active,
+        coalesce(schools.standing = 'frozen', false) as is_school_frozen
+    from app.classrooms as classrooms
+    left join reconcile.schools as schools on classrooms.school_id = schools.school_id
+    where classrooms.district_id = :district_id and classrooms.clever_id is not null
+),
+
+sections as (
+    select clever_id, school, name, false as is_quarantined
+    from staging.sections
+    where district_id = :district_id
+    union all
+    select clever_id, null as school, null as name, true as is_quarantined
+    from staging.quarantined
+    where district_id = :district_id and resource = 'sections'
+),
+
+judged as (
+    select
+        coalesce(sections.clever_id, existing.clever_id) as clever_id,
+        sections.name,
+        schools.school_id,
+        existing.classroom_id,
+        case
+            when existing.protected then 'protected'
+            when existing.is_school_frozen and existing.is_active then 'frozen'
+            when sections.is_quarantined then 'frozen'
+            when schools.standing = 'frozen' then 'frozen'
+            when sections.clever_id is null then 'gone'
+            when schools.standing = 'rostered' then 'rostered'
+            when schools.standing = 'outside' then 'outside'
+            else 'unknown_school'
+        end as standing
+    from sections
+    full join existing on sections.clever_id = existing.clever_id
+    left join reconcile.schools as schools on sections.school = schools.clever_id
+)
+select
+    clever_id,
+    name,
+    school_id,
+    case
+        when standing = 'rostered' then coalesce(classroom_id, nextval('app.classrooms_classroom_id_seq')) else classroom_id
+    end as classroom_id,
+    classroom_id is null and standing = 'rostered' as is_new,
+    standing
+from judged
+-- A classroom whose section is simply gone is nobody's wish; a frozen section that does not exist here is not made.
+where standing <> 'gone' and not (standing = 'frozen' and classroom_id is null)

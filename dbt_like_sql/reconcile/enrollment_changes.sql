@@ -1,0 +1,76 @@
+-- The difference between the enrollments we have and the enrollments we want.
+-- grain: one row per row of app.enrollments to write
+-- rules: R4.6, R6.2, R6.3, R7.1, R7.2, R8.1
+with wanted as (
+    select classroom_id, user_id, role, is_primary
+    from reconcile.memberships
+    where standing = 'enrolled'
+),
+
+-- A protected classroom keeps its own enrollments (R8.1); so does one, or a person, that this sync leaves exactly as it is.
+existing as (
+    select
+        enrollments.classroom_id,
+        enrollments.user_id,
+        enrollments.role,
+        enrollments.is_primary,
+        enrollments.source,
+        enrollments.deleted_at
+    from app.enrollments as enrollments
+    inner join app.classrooms as classrooms
+        on enrollments.district_id = classrooms.district_id and enrollments.classroom_id = classrooms.classroom_id
+    left join reconcile.classrooms as judged on classrooms.classroom_id = judged.classroom_id
+    left join reconcile.identities as identities on enrollments.user_id = identities.user_id
+    where
+        classrooms.district_id = :district_id
+        and not classrooms.protected
+        and coalesce(judged.standing, 'outside') <> 'frozen'
+        and coalesce(identities.decision, 'none') <> 'frozen'
+),
+
+compared as (
+    select
+        classroom_id,
+        user_id,
+        role,
+        wanted.is_primary,
+        existing.is_primary as old_is_primary,
+        existing.source as old_source,
+        existing.deleted_at as old_deleted_at,
+        case
+            when wanted.is_primary is null then 'soft_delete'
+            when existing.is_primary is null then 'create'
+            when existing.deleted_at is not null then 'restore'
+            else 'update'
+        end as action
+    from wanted
+    full join existing using (classroom_id, user_id, role)
+    where
+        case
+            when wanted.is_primary is null then existing.deleted_at is null
+            else
+                existing.is_primary is null
+                or existing.deleted_at is not null
+                or wanted.is_primary <> existing.is_primary
+                or existing.source <> 'clever'
+        end
+)
+select
+    action,
+    classroom_id,
+    user_id,
+    role,
+    coalesce(is_primary, old_is_primary) as is_primary,
+    case when action = 'soft_delete' then old_source else 'clever' end as source,
+    case when action = 'soft_delete' then cast(:synced_at as timestamptz) end as deleted_at,
+    case
+        when action = 'soft_delete' then jsonb_build_object('deleted_at', null)
+        when action <> 'create'
+            then jsonb_build_object('is_primary', old_is_primary, 'source', old_source, 'deleted_at', old_deleted_at)
+    end as before,
+    case
+        when action = 'soft_delete' then jsonb_build_object('deleted_at', cast(:synced_at as timestamptz))
+        when action = 'create' then jsonb_build_object('is_primary', is_primary, 'source', 'clever')
+        else jsonb_build_object('is_primary', is_primary, 'source', 'clever', 'deleted_at', null)
+    end as after
+from compared

@@ -1,0 +1,152 @@
+-- Which existing user each person of the snapshot is, or that a new one is made.
+-- grain: one row per person of the snapshot
+-- rules: R4.6, R5.1, R5.2, R5.3, R5.4, R8.1, R8.3
+-- decision: link | adopt | relink | create | protected (linked, nothing changes) | deactivated (R8.3: stays so)
+--           | relink_deactivated (takes the new Clever id, stays so) | frozen (quarantined: the existing user stays as is) | none (not rostered; rule says why)
+with people as (
+    select * from reconcile.people
+),
+
+linked as (
+    select
+        people.clever_id,
+        users.user_id,
+        users.protected,
+        users.do_not_restore and users.deleted_at is not null as stays_deactivated
+    from people
+    inner join app.users as users on people.clever_id = users.clever_id
+    where users.district_id = :district_id
+),
+
+newcomers as (
+    select people.*
+    from people
+    where
+        people.standing = 'rosterable'
+        and not exists (select 1 from linked where linked.clever_id = people.clever_id)
+),
+
+-- Users that a newcomer could be: without a Clever id (R5.2), or with one that is gone from this snapshot (R5.3).
+candidates as (
+    select
+        users.user_id,
+        users.clever_id,
+        users.username_key,
+        users.sis_id,
+        app.normalize_username(users.first_name) as first_name_key,
+        app.normalize_username(users.last_name) as last_name_key,
+        users.deleted_at is null as is_active,
+        users.do_not_restore,
+        case
+            -- The family of the roles held now, or of those last held by someone who holds none.
+            when bool_or(roles.role <> 'student' and roles.deleted_at is null) then 'staff'
+            when bool_or(roles.role = 'student' and roles.deleted_at is null) then 'student'
+            when bool_or(roles.role <> 'student') then 'staff'
+            when bool_or(roles.role = 'student') then 'student'
+        end as family
+    from app.users as users
+    left join app.user_roles as roles on users.district_id = roles.district_id and users.user_id = roles.user_id
+    where
+        users.district_id = :district_id
+        and not users.protected
+        and not exists (select 1 from people where people.clever_id = users.clever_id)
+        and users.username_key in (select newcomers.wanted_key from newcomers)
+    group by users.user_id
+),
+
+adopt_claims as (
+    select family, wanted_key, min(clever_id) as clever_id
+    from newcomers
+    group by family, wanted_key
+    having count(*) = 1
+),
+
+adopt_candidates as (
+    select
+        user_id,
+        family,
+        username_key,
+        is_active,
+        count(*) filter (where is_active) over same_name as active_count,
+        count(*) over same_name as all_count
+    from candidates
+    where clever_id is null and not do_not_restore
+    window same_name as (partition by family, username_key)
+),
+
+adopted as (
+    select adopt_claims.clever_id, adopt_candidates.user_id
+    from adopt_claims
+    inner join adopt_candidates
+        on adopt_claims.family = adopt_candidates.family and adopt_claims.wanted_key = adopt_candidates.username_key
+    where
+        -- Exactly one candidate; an active one goes before soft-deleted ones.
+        case when adopt_candidates.active_count > 0
+            then adopt_candidates.is_active and adopt_candidates.active_count = 1
+            else adopt_candidates.all_count = 1
+        end
+),
+
+relink_pairs as (
+    select
+        newcomers.clever_id,
+        candidates.user_id,
+        candidates.do_not_restore and not candidates.is_active as stays_deactivated,
+        count(*) over (partition by newcomers.clever_id) as users_of_person,
+        count(*) over (partition by candidates.user_id) as persons_of_user
+    from newcomers
+    inner join staging.users as users on users.district_id = :district_id and newcomers.clever_id = users.clever_id
+    inner join candidates on newcomers.family = candidates.family and newcomers.wanted_key = candidates.username_key
+    where
+        candidates.clever_id is not null
+        and not exists (select 1 from adopted where adopted.clever_id = newcomers.clever_id)
+        and (
+            users.sis_id = candidates.sis_id
+            or (
+                app.normalize_username(users.first_name) = candidates.first_name_key
+                and app.normalize_username(users.last_name) = candidates.last_name_key
+            )
+        )
+),
+
+relinked as (
+    select clever_id, user_id, stays_deactivated
+    from relink_pairs
+    where users_of_person = 1 and persons_of_user = 1
+),
+
+decided as (
+    select
+        people.clever_id,
+        coalesce(linked.user_id, adopted.user_id, relinked.user_id) as user_id,
+        case
+            when people.standing in ('quarantined', 'username_taken') and linked.user_id is not null then 'frozen'
+            when people.standing in ('quarantined', 'username_taken') then 'none'
+            when linked.protected then 'protected'
+            when linked.stays_deactivated then 'deactivated'
+            when people.standing <> 'rosterable' then 'none'
+            when linked.user_id is not null then 'link'
+            when adopted.user_id is not null then 'adopt'
+            when relinked.user_id is not null then 'relink'
+            else 'create'
+        end as decision,
+        case
+            when people.standing <> 'rosterable' then people.standing
+            when linked.user_id is not null then 'clever_id'
+            when adopted.user_id is not null then 'username'
+            when relinked.user_id is not null then 'username_and_identity'
+            else 'new'
+        end as rule,
+        coalesce(relinked.stays_deactivated, false) as relinks_deactivated
+    from people
+    left join linked on people.clever_id = linked.clever_id
+    left join adopted on people.clever_id = adopted.clever_id
+    left join relinked on people.clever_id = relinked.clever_id
+)
+select
+    clever_id,
+    -- The id of a new user is drawn here, so that everything planned after it can refer to it before anything is written.
+    case when decision = 'create' then nextval('app.users_user_id_seq') else user_id end as user_id,
+    case when decision = 'relink' and relinks_deactivated then 'relink_deactivated' else decision end as decision,
+    rule
+from decided

@@ -1,0 +1,45 @@
+-- The roles that Clever lists for people, at schools that exist for us, within the agreement.
+-- grain: one row per person, role and school (none for a district admin)
+-- rules: R5.8, R6.3, R6.4
+-- is_frozen: the school is quarantined, so that the role can be kept but neither gained nor lost (R4.6)
+with people as (
+    select
+        users.clever_id,
+        users.school,
+        users.teacher_schools,
+        users.staff_schools,
+        users.is_district_admin,
+        case
+            when users.student_schools is null then null
+            -- One school, or every shared one: the profile decides (R6.3).
+            when :student_multi_school then users.student_schools || users.school
+            else array[users.school]
+        end as student_schools,
+        -- Without a known grade a student is inside (R6.4).
+        coalesce(cardinality(districts.agreed_grades), 0) = 0
+        or users.grade is null
+        or users.grade = any(districts.agreed_grades) as is_grade_agreed
+    from staging.users as users
+    inner join app.districts as districts on users.district_id = districts.district_id
+    where users.district_id = :district_id
+),
+
+listed as (
+    select clever_id, 'student' as role, unnest(student_schools) as school from people where is_grade_agreed
+    union
+    select clever_id, 'teacher' as role, unnest(teacher_schools || school) as school from people where teacher_schools is not null
+    union
+    select clever_id, 'school_admin' as role, unnest(staff_schools) as school from people
+)
+select
+    listed.clever_id,
+    listed.role,
+    schools.school_id,
+    schools.standing = 'frozen' as is_frozen
+from listed
+inner join reconcile.schools as schools on listed.school = schools.clever_id
+where schools.standing in ('rostered', 'frozen')
+union all
+select clever_id, 'district_admin' as role, null as school_id, false as is_frozen
+from people
+where is_district_admin

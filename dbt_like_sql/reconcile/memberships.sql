@@ -1,0 +1,53 @@
+-- Every member that a rostered section lists, and what becomes of it.
+-- grain: one row per section, listed person and role
+-- rules: R4.6, R6.2, R6.3
+-- standing: enrolled | unknown_person | not_rostered | without_role | other_school | frozen (the person is quarantined)
+with listed as (
+    select
+        sections.clever_id as section,
+        members.person,
+        'student' as role,
+        false as is_first
+    from staging.sections as sections
+    cross join lateral unnest(sections.students) as members (person)
+    where sections.district_id = :district_id
+    union all
+    select
+        sections.clever_id as section,
+        members.person,
+        'teacher' as role,
+        members.position = 1 as is_first
+    from staging.sections as sections
+    cross join lateral unnest(sections.teachers) with ordinality as members (person, position)
+    where sections.district_id = :district_id
+),
+
+-- One row per person and role: a student rostered in several schools may enroll in all of them.
+roles as (
+    select clever_id, role, user_id, array_agg(school_id) as school_ids
+    from reconcile.roles
+    where role in ('student', 'teacher')
+    group by clever_id, role, user_id
+)
+select
+    listed.section,
+    listed.person,
+    listed.role,
+    classrooms.classroom_id,
+    identities.user_id,
+    -- Only the first teacher is primary, and only when rostered (R6.2).
+    listed.is_first as is_primary,
+    case
+        when identities.clever_id is null then 'unknown_person'
+        when identities.decision = 'frozen' then 'frozen'
+        when identities.decision in ('none', 'deactivated', 'relink_deactivated') then 'not_rostered'
+        when roles.user_id is null then 'without_role'
+        -- Where a student has one school only, sections of other schools are left out (R6.3).
+        when listed.role = 'student' and not :student_multi_school and not classrooms.school_id = any(roles.school_ids)
+            then 'other_school'
+        else 'enrolled'
+    end as standing
+from listed
+inner join reconcile.classrooms as classrooms on listed.section = classrooms.clever_id and classrooms.standing = 'rostered'
+left join reconcile.identities as identities on listed.person = identities.clever_id
+left join roles on listed.person = roles.clever_id and listed.role = roles.role

@@ -1,0 +1,90 @@
+-- Who Clever shares, and whether each person is to be rostered.
+-- grain: one row per person of the snapshot, quarantined ones included
+-- rules: R4.6, R5.5, R5.8, R6.4
+-- standing: rosterable | no_role | outside_school | outside_grade | quarantined | username_taken (quarantined by R5.5)
+with roles as (
+    select
+        clever_id,
+        bool_or(not is_frozen) as has_role,
+        bool_or(role <> 'student') as is_staff
+    from reconcile.listed_roles
+    group by clever_id
+),
+
+-- A role at a quarantined school stays as it is, so that whoever holds one still has a role (R4.6).
+kept_roles as (
+    select distinct users.clever_id
+    from app.users as users
+    inner join app.user_roles as held on users.district_id = held.district_id and users.user_id = held.user_id
+    inner join reconcile.schools as schools on held.school_id = schools.school_id
+    where
+        users.district_id = :district_id
+        and users.deleted_at is null
+        and held.deleted_at is null
+        and schools.standing = 'frozen'
+),
+
+snapshot as (
+    select
+        users.*,
+        coalesce(roles.is_staff, users.student_schools is null) as is_staff,
+        -- Admins always sign in by their Clever id, and so does who has no username (SPEC 1).
+        case
+            when users.is_district_admin or users.staff_schools is not null then users.clever_id
+            else coalesce(users.username, users.clever_id)
+        end as wanted_username,
+        coalesce(roles.has_role, false) or kept_roles.clever_id is not null as has_role,
+        coalesce(cardinality(districts.agreed_grades), 0) = 0
+        or users.grade is null
+        or users.grade = any(districts.agreed_grades) as is_grade_agreed,
+        exists (
+            select 1
+            from reconcile.schools as schools
+            where
+                schools.standing = 'outside'
+                and schools.clever_id = any(
+                    array[users.school] || users.student_schools || users.teacher_schools || users.staff_schools
+                )
+        ) as has_outside_school
+    from staging.users as users
+    inner join app.districts as districts on users.district_id = districts.district_id
+    left join roles on users.clever_id = roles.clever_id
+    left join kept_roles on users.clever_id = kept_roles.clever_id
+    where users.district_id = :district_id
+),
+
+protected_names as (
+    select clever_id, username_key
+    from app.users
+    where district_id = :district_id and protected and deleted_at is null
+)
+select
+    snapshot.clever_id,
+    case when snapshot.is_staff then 'staff' else 'student' end as family,
+    snapshot.wanted_username,
+    app.normalize_username(snapshot.wanted_username) as wanted_key,
+    app.normalize_username(snapshot.clever_id) as own_key,
+    case
+        when exists (
+            select 1
+            from protected_names
+            where
+                protected_names.username_key = app.normalize_username(snapshot.clever_id)
+                and protected_names.clever_id is distinct from snapshot.clever_id
+        ) then 'username_taken'
+        when snapshot.has_role then 'rosterable'
+        when snapshot.student_schools is not null and not snapshot.is_grade_agreed then 'outside_grade'
+        when snapshot.has_outside_school then 'outside_school'
+        else 'no_role'
+    end as standing
+from snapshot
+union all
+select
+    clever_id,
+    null as family,
+    null as wanted_username,
+    null as wanted_key,
+    app.normalize_username(clever_id) as own_key,
+    'quarantined' as standing
+from staging.quarantined
+where district_id = :district_id and resource = 'users'

@@ -1,0 +1,153 @@
+-- The difference between the users we have and the users we want. Only columns that differ stand in before and after.
+-- grain: one row per row of app.users to write
+-- rules: R5.2, R5.3, R5.4, R7.1, R7.2, R8.1, R8.3
+with wanted as (
+    select
+        users.decision,
+        users.user_id,
+        users.clever_id,
+        users.username,
+        users.first_name,
+        users.middle_name,
+        users.last_name,
+        users.email,
+        users.sis_id,
+        users.state_id,
+        users.student_number,
+        users.grade,
+        users.school_id,
+        'clever' as source,
+        users.license_status,
+        users.login_methods,
+        cast(null as timestamptz) as deleted_at
+    from reconcile.users as users
+    union all
+    -- Deactivated by support on purpose, under a new Clever id: takes the id and nothing else (R8.3).
+    select
+        identities.decision,
+        users.user_id,
+        identities.clever_id,
+        users.username,
+        users.first_name,
+        users.middle_name,
+        users.last_name,
+        users.email,
+        users.sis_id,
+        users.state_id,
+        users.student_number,
+        users.grade,
+        users.school_id,
+        users.source,
+        users.license_status,
+        users.login_methods,
+        users.deleted_at
+    from reconcile.identities as identities
+    inner join app.users as users on users.district_id = :district_id and identities.user_id = users.user_id
+    where identities.decision = 'relink_deactivated'
+    union all
+    select
+        'soft_delete' as decision,
+        users.user_id,
+        users.clever_id,
+        users.username,
+        users.first_name,
+        users.middle_name,
+        users.last_name,
+        users.email,
+        users.sis_id,
+        users.state_id,
+        users.student_number,
+        users.grade,
+        users.school_id,
+        users.source,
+        users.license_status,
+        users.login_methods,
+        cast(:synced_at as timestamptz) as deleted_at
+    from reconcile.soft_deletes as soft_deletes
+    inner join app.users as users on users.district_id = :district_id and soft_deletes.entity_id = users.user_id
+    where soft_deletes.entity = 'users'
+),
+
+differing as (
+    select
+        wanted.*,
+        existing.user_id is null as is_new,
+        existing.deleted_at as old_deleted_at,
+        case when existing.user_id is not null then
+            jsonb_build_object(
+                'clever_id', existing.clever_id,
+                'username', existing.username,
+                'first_name', existing.first_name,
+                'middle_name', existing.middle_name,
+                'last_name', existing.last_name,
+                'email', existing.email,
+                'sis_id', existing.sis_id,
+                'state_id', existing.state_id,
+                'student_number', existing.student_number,
+                'grade', existing.grade,
+                'school_id', existing.school_id,
+                'source', existing.source,
+                'license_status', existing.license_status,
+                'login_methods', existing.login_methods,
+                'deleted_at', existing.deleted_at
+            )
+        end as old_values,
+        jsonb_build_object(
+            'clever_id', wanted.clever_id,
+            'username', wanted.username,
+            'first_name', wanted.first_name,
+            'middle_name', wanted.middle_name,
+            'last_name', wanted.last_name,
+            'email', wanted.email,
+            'sis_id', wanted.sis_id,
+            'state_id', wanted.state_id,
+            'student_number', wanted.student_number,
+            'grade', wanted.grade,
+            'school_id', wanted.school_id,
+            'source', wanted.source,
+            'license_status', wanted.license_status,
+            'login_methods', wanted.login_methods,
+            'deleted_at', wanted.deleted_at
+        ) as new_values
+    from wanted
+    left join app.users as existing on existing.district_id = :district_id and wanted.user_id = existing.user_id
+    where
+        existing.user_id is null
+        or (
+            wanted.clever_id, wanted.username, wanted.first_name, wanted.middle_name, wanted.last_name, wanted.email, wanted.sis_id,
+            wanted.state_id, wanted.student_number, wanted.grade, wanted.school_id, wanted.source, wanted.license_status,
+            wanted.login_methods, wanted.deleted_at
+        ) is distinct from (
+            existing.clever_id, existing.username, existing.first_name, existing.middle_name, existing.last_name, existing.email,
+            existing.sis_id, existing.state_id, existing.student_number, existing.grade, existing.school_id, existing.source,
+            existing.license_status, existing.login_methods, existing.deleted_at
+        )
+)
+select
+    case
+        when decision = 'soft_delete' then 'soft_delete'
+        when is_new then 'create'
+        when decision = 'adopt' then 'adopt'
+        when decision in ('relink', 'relink_deactivated') then 'relink'
+        when old_deleted_at is not null then 'restore'
+        else 'update'
+    end as action,
+    user_id,
+    clever_id,
+    username,
+    first_name,
+    middle_name,
+    last_name,
+    email,
+    sis_id,
+    state_id,
+    student_number,
+    grade,
+    school_id,
+    source,
+    license_status,
+    login_methods,
+    deleted_at,
+    case when not is_new then ops.differing(new_values, old_values) end as before,
+    case when is_new then jsonb_strip_nulls(new_values) else ops.differing(old_values, new_values) end as after
+from differing

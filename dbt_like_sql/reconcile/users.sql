@@ -1,0 +1,49 @@
+-- What each rostered user is to look like.
+-- grain: one row per person to be rostered
+-- rules: R3.4, R5.8, R5.9, R6.3
+with people as (
+    select
+        identities.clever_id,
+        identities.user_id,
+        identities.decision,
+        usernames.username,
+        bool_or(roles.role = 'student') as is_student
+    from reconcile.identities as identities
+    inner join reconcile.usernames as usernames on identities.clever_id = usernames.clever_id
+    left join reconcile.listed_roles as roles on identities.clever_id = roles.clever_id
+    where identities.decision in ('link', 'adopt', 'relink', 'create')
+    group by identities.clever_id, identities.user_id, identities.decision, usernames.username
+),
+
+described as (
+    select
+        people.clever_id,
+        people.user_id,
+        people.decision,
+        people.username,
+        users.first_name,
+        users.middle_name,
+        users.last_name,
+        case when users.student_schools is null or :student_email then users.email end as email,
+        users.sis_id,
+        users.state_id,
+        users.student_number,
+        users.grade,
+        -- The primary school that Clever names, where it is rostered.
+        schools.school_id,
+        case when people.is_student then 'licensed' end as license_status
+    from people
+    inner join staging.users as users on users.district_id = :district_id and people.clever_id = users.clever_id
+    left join reconcile.schools as schools on users.school = schools.clever_id and schools.standing in ('rostered', 'frozen')
+)
+select
+    described.*,
+    case when username = clever_id then array['clever']
+        else array['clever'] || array(
+            select methods.method
+            from unnest(cast(:login_methods as text[])) with ordinality as methods (method, position)
+            where methods.method <> 'clever' and (methods.method <> 'google' or email is not null)
+            order by methods.position
+        )
+    end as login_methods
+from described

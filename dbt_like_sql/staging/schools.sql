@@ -1,0 +1,18 @@
+-- The last accepted snapshot of the district's schools.
+-- grain: one row per Clever id, quarantined records left out
+-- key: district_id, clever_id
+-- rules: R3.8, R4.6
+with newest_first as (
+    select
+        *,
+        -- Total order: the newest record wins, among equals the one that arrived later (R3.8).
+        row_number() over (partition by clever_id order by last_modified desc nulls last, arrival desc) as position
+    from clever.schools
+)
+select
+    cast(:district_id as bigint) as district_id,
+    clever_id,
+    name,
+    last_modified
+from newest_first
+where position = 1 and not rejected

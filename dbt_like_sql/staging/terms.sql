@@ -1,0 +1,18 @@
+-- The last accepted snapshot of the district's terms. Clever gives them no last_modified, so the later page wins.
+-- grain: one row per Clever id, quarantined records left out
+-- key: district_id, clever_id
+-- rules: R3.8, R4.6
+with newest_first as (
+    select
+        *,
+        row_number() over (partition by clever_id order by arrival desc) as position
+    from clever.terms
+)
+select
+    cast(:district_id as bigint) as district_id,
+    clever_id,
+    name,
+    start_date,
+    end_date
+from newest_first
+where position = 1 and not rejected

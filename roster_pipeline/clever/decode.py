@@ -1,0 +1,205 @@
+"""Bytes from Clever -> typed records, and what was wrong with them. No network, no state beyond one collection.
+
+A page is decoded in one call into the Structs of `records.py`. Only when that fails on a type are its records looked at one by one (R4.2).
+Does not belong here: which page comes next (`paging.py`) and rules about values rather than types (contracts).
+"""
+
+import re
+from collections import Counter
+from functools import cache
+from typing import Any, TypeVar, get_args
+
+import msgspec
+from msgspec import Raw, Struct
+
+from roster_pipeline.clever.records import Collection, District, Finding, Record, Wire, record_type
+from roster_pipeline.errors import PermanentError
+
+T = TypeVar("T")
+
+
+class MalformedBodyError(ValueError):
+    """A body is not JSON, or not the envelope Clever documents. Its text never holds anything of the body."""
+
+
+class Link(Struct):
+    """One entry of an envelope's `links`."""
+
+    rel: str
+    uri: str
+
+
+class ListBody(Struct):
+    """A page of a collection: `{"data": [{"data": {...}, "uri": ...}, ...], "links": [...]}`. `data` is still bytes, a JSON array."""
+
+    data: Raw
+    links: list[Link]
+
+    def __post_init__(self) -> None:
+        if bytes(memoryview(self.data)[:1]) != b"[":
+            raise ValueError("data is not an array")
+
+
+class SingleBody(Struct):
+    """One object: `{"data": {...}, "links": [...]}`."""
+
+    data: Raw
+
+
+class DistrictsBody(Struct):
+    """/districts: the list of the one district a token belongs to."""
+
+    data: list[SingleBody]
+
+
+# An escaped character that is whole (kept, group 1), or half of a surrogate pair (dropped). A backslash means an escape everywhere in JSON.
+_ESCAPE = re.compile(rb"(\\[^u]|\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2})|\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
+
+
+def parse_body(body: bytes, shape: type[T]) -> T:
+    """The envelope in `body`. Lone surrogates, legal in JSON and impossible in UTF-8, are dropped (R4.5).
+
+    Raises:
+        MalformedBodyError: not UTF-8, not JSON from the first byte to the last, or not of this shape.
+    """
+    try:
+        body.decode()  # the decoder skips what is not declared without looking at its encoding
+        return _decode_tolerating_surrogates(body, shape)
+    except msgspec.ValidationError:
+        raise MalformedBodyError("its JSON does not have the documented shape") from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise MalformedBodyError("it is not JSON") from None
+
+
+def _decode_tolerating_surrogates(body: bytes, shape: type[T]) -> T:
+    try:
+        return msgspec.json.decode(body, type=shape)
+    except msgspec.ValidationError:
+        raise
+    except msgspec.DecodeError:
+        return msgspec.json.decode(_ESCAPE.sub(lambda match: match[1] or b"", body), type=shape)
+
+
+def parse_district(item: SingleBody) -> District | None:
+    """The district object, without optional values of the wrong type; None when it has no readable id."""
+    try:
+        values, _ = _salvage(item.data, District)
+    except msgspec.ValidationError:
+        return None
+    return District(**values) if "id" in values else None
+
+
+class CollectionDecoder:
+    """Decodes the pages of one collection of one district and keeps count of what R4.2 and R3.6 ask about."""
+
+    def __init__(self, collection: Collection, district: str, *, keep_student_email: bool) -> None:
+        self._collection = collection
+        self._district = district
+        self._shape = record_type(collection, keep_student_email=keep_student_email)
+        item = msgspec.defstruct("Item", [("data", self._shape)], gc=False)
+        self._items: msgspec.json.Decoder[list[Any]] = msgspec.json.Decoder(list[item])  # type: ignore[valid-type]
+        self._item: msgspec.json.Decoder[Any] = msgspec.json.Decoder(item)
+        self._rows = 0
+        self._wrong_types: Counter[str] = Counter()
+
+    def decode(self, data: Raw) -> tuple[list[Record], list[Finding]]:
+        """The records of one page's array, and the findings about those it dropped or changed."""
+        findings: list[Finding] = []
+        try:
+            records: list[Record] = [item.data for item in self._items.decode(data)]
+            self._rows += len(records)
+        except msgspec.ValidationError:
+            records = self._one_by_one(data, findings)
+        # One set per page costs next to nothing; the loop below only runs when Clever has mixed up districts.
+        if not {record.district for record in records} <= {self._district, None}:
+            findings += [Finding(record.id, "foreign_district", "error") for record in records if self._is_foreign(record.district)]
+            records = [record for record in records if not self._is_foreign(record.district)]
+        return records, findings
+
+    def check_shape(self) -> None:
+        """To be called after the last page.
+
+        Raises:
+            PermanentError: a mandatory field had the wrong type in more than half of the rows, and in more than one (R4.2).
+        """
+        for column, wrong in sorted(self._wrong_types.items()):
+            if wrong > 1 and wrong * 2 > self._rows:
+                raise PermanentError(
+                    f"The shape of Clever's data changed: {column} has an unexpected type in {wrong} of {self._rows} {self._collection}.",
+                    hint="Nothing was written. Compare Clever's API changes with roster_pipeline/clever/records.py.",
+                    district=self._district,
+                )
+
+    def _is_foreign(self, district: str | None) -> bool:
+        return district is not None and district != self._district
+
+    def _one_by_one(self, data: Raw, findings: list[Finding]) -> list[Record]:
+        records: list[Record] = []
+        for raw in msgspec.json.decode(data, type=list[Raw]):
+            self._rows += 1
+            try:
+                records.append(self._item.decode(raw).data)
+            except msgspec.ValidationError:
+                record = self._salvage_record(raw, findings)
+                if record is not None:
+                    records.append(record)
+        return records
+
+    def _salvage_record(self, item: Raw, findings: list[Finding]) -> Record | None:
+        """What can be kept of a record with a wrong type in it; None when it has to be rejected."""
+        try:
+            values, broken = _salvage(msgspec.json.decode(item, type=SingleBody).data, self._shape)
+        except msgspec.ValidationError:
+            values, broken = {}, {}
+        clever_id = values.get("id", "")
+        if self._is_foreign(values.get("district")):
+            findings.append(Finding(clever_id, "foreign_district", "error"))
+            return None
+        if not clever_id:
+            self._wrong_types["id"] += 1
+            findings.append(Finding("", "id_missing", "error"))
+            return None
+        findings += [Finding(clever_id, f"{column}_type", "error" if mandatory else "warn") for column, mandatory in broken.items()]
+        self._wrong_types.update(column for column, mandatory in broken.items() if mandatory)
+        return None if any(broken.values()) else self._shape(**values)
+
+
+# What counts as absent: the field keeps its default.
+_BLANK = (b"null", b'""')
+
+
+@cache
+def _loose(shape: type[Wire]) -> type[Struct]:
+    """`shape` with every field left as bytes, so that each can be decoded on its own. Still an allow-list: other fields are skipped."""
+    return msgspec.defstruct(f"Loose{shape.__name__}", [(name, Raw, Raw(b"null")) for name in shape.__struct_fields__], gc=False)
+
+
+def _salvage(data: Raw, shape: type[Wire]) -> tuple[dict[str, Any], dict[str, bool]]:
+    """The fields of a JSON object that have the right type, ready for `shape(**values)`, and the broken ones as {column: mandatory}.
+
+    Raises:
+        msgspec.ValidationError: `data` is not an object at all.
+    """
+    values: dict[str, Any] = {}
+    broken: dict[str, bool] = {}
+    loose = msgspec.json.decode(data, type=_loose(shape))
+    for field in msgspec.structs.fields(shape):
+        raw = getattr(loose, field.name)
+        if bytes(raw) in _BLANK:
+            continue
+        try:
+            values[field.name] = msgspec.json.decode(raw, type=field.type)
+        except msgspec.ValidationError:
+            nested = _nested(field.type)
+            if nested is not None and bytes(memoryview(raw)[:1]) == b"{":
+                inner_values, inner_broken = _salvage(raw, nested)
+                values[field.name] = nested(**inner_values)
+                broken |= inner_broken
+            else:
+                broken[shape.columns.get(field.name, field.name)] = field.name in shape.mandatory
+    return values, broken
+
+
+def _nested(annotation: Any) -> type[Wire] | None:
+    """The wire object in a field's type (`Name`, `StudentRole | None`), if it holds one."""
+    return next((part for part in (annotation, *get_args(annotation)) if isinstance(part, type) and issubclass(part, Wire)), None)

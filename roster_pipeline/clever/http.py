@@ -1,0 +1,225 @@
+"""One GET at one Clever host: time-outs, retries, rate limits, the deadline, and which answers are final (R3.3).
+
+Belongs here: everything between a path and a well-formed body. Does not belong here: which paths exist, and
+tokens (the caller passes `auth`). No error or log line holds a header or anything of a body.
+"""
+
+import logging
+import re
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import NoReturn, Self, TypeVar
+from urllib.parse import urlencode
+
+import requests
+from requests.auth import AuthBase
+from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential_jitter
+from urllib3.exceptions import HTTPError
+
+from roster_pipeline.clever.decode import MalformedBodyError, parse_body
+from roster_pipeline.clever.errors import DeadlineError, RefusedError
+from roster_pipeline.errors import TransientError
+from roster_pipeline.settings import Settings
+
+T = TypeVar("T")
+logger = logging.getLogger(__name__)
+
+# Small enough that a slow drip meets the deadline soon, large enough that 10 MB take few steps.
+_PIECE_BYTES = 65_536
+# An X-RateLimit-Reset below this cannot be a time of this century, so it is seconds from now.
+_EARLIEST_UNIX_TIME = 1_000_000_000
+_RETRIED_CLIENT_ERRORS = {408, 429}
+_NOT_IMPLEMENTED = 501
+_HINTS = {
+    401: "Check that the district is still connected to the application at Clever.",
+    402: "Ask Clever what the application or the district still has to pay or sign.",
+    403: "Check at Clever what the district shares with the application.",
+    404: "Check CLEVER_API_URL and CLEVER_API_VERSION, and that the district still shares this.",
+    413: "Lower CLEVER_PAGE_LIMIT.",
+}
+
+
+@dataclass(frozen=True)
+class Clock:
+    """Time, passed in so that tests need not wait. `wait` sleeps for seconds, or until the event is set."""
+
+    monotonic: Callable[[], float] = time.monotonic
+    wall: Callable[[], float] = time.time
+    wait: Callable[[threading.Event, float], bool] = threading.Event.wait
+
+
+SYSTEM_CLOCK = Clock()
+
+
+class Deadline:
+    """The end of everything one pull may do, retries and waits included."""
+
+    def __init__(self, seconds: float, clock: Clock = SYSTEM_CLOCK) -> None:
+        self.clock = clock
+        self.seconds = seconds
+        self.started_at = clock.monotonic()
+
+    def elapsed(self) -> float:
+        """Seconds since the start."""
+        return self.clock.monotonic() - self.started_at
+
+    def remaining(self) -> float:
+        """Seconds left; negative when it has passed."""
+        return self.seconds - self.elapsed()
+
+
+@dataclass
+class PullStats:
+    """What a pull has cost so far. `requests` counts attempts, retries included; `bytes` counts bodies after decompression."""
+
+    requests: int = 0
+    retries: int = 0
+    bytes: int = 0
+    pages: Counter[str] = field(default_factory=Counter)
+
+
+class _AttemptError(TransientError):
+    """One attempt failed in a way that another may not. `wait` is how long Clever said to wait, in seconds."""
+
+    wait: float = 0.0
+
+
+def _rate_limit_wait(state: RetryCallState) -> float:
+    error = state.outcome.exception() if state.outcome else None
+    return error.wait if isinstance(error, _AttemptError) else 0.0
+
+
+class CleverHttp:
+    """GET with retries at one base URL, over one kept-alive connection. Not for two threads at once.
+
+    Args:
+        base_url: scheme and host (and a path, behind a proxy), without a trailing slash.
+        district: the Clever id that errors name.
+    """
+
+    def __init__(self, base_url: str, settings: Settings, *, deadline: Deadline, stats: PullStats, district: str | None = None) -> None:
+        self.base_url = base_url
+        self._settings = settings
+        self._deadline = deadline
+        self._stats = stats
+        self._district = district
+        self._session = requests.Session()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._session.close()
+
+    def get(
+        self, path: str, params: Mapping[str, str | int], shape: type[T], *, auth: AuthBase, cancelled: threading.Event | None = None
+    ) -> T:
+        """The body at `path` as `shape`. Setting `cancelled` from another thread ends it before the next piece, attempt or wait.
+
+        Raises:
+            RefusedError: a status that is final, with the status.
+            DeadlineError: the pull's time is over, or would be before the next attempt.
+            TransientError: every attempt failed, or it was cancelled.
+        """
+        shown = f"{path}?{urlencode(params)}" if params else path
+        stop = cancelled or threading.Event()
+
+        def sleep(seconds: float) -> None:
+            self._deadline.clock.wait(stop, seconds)
+
+        retrying = Retrying(
+            retry=retry_if_exception_type(_AttemptError),
+            stop=stop_after_attempt(self._settings.clever_max_attempts),
+            # On top of Clever's own wait the backoff stays: clocks differ, and a reset that seems past must not burn the attempts.
+            wait=_rate_limit_wait + wait_exponential_jitter(initial=1, max=30),
+            before_sleep=lambda state: self._before_wait(state, shown),
+            sleep=sleep,
+            retry_error_callback=lambda state: self._give_up(state, shown),
+        )
+        body: T = retrying(self._attempt, path, params, shape, auth, stop, shown)
+        return body
+
+    def _attempt(self, path: str, params: Mapping[str, str | int], shape: type[T], auth: AuthBase, stop: threading.Event, shown: str) -> T:
+        self._check_may_go_on(stop, shown)
+        remaining = self._deadline.remaining()
+        self._stats.requests += 1
+        try:
+            with self._session.get(
+                self.base_url + path,
+                params=dict(params),
+                auth=auth,
+                timeout=(min(self._settings.clever_connect_timeout_s, remaining), min(self._settings.clever_read_timeout_s, remaining)),
+                stream=True,
+                allow_redirects=False,
+            ) as response:
+                self._check_status(response, shown)
+                return parse_body(self._read(response, stop, shown), shape)
+        except MalformedBodyError as error:
+            reason = f"Clever's answer cannot be used: {error}."
+        except (requests.RequestException, HTTPError) as error:
+            # Only its kind: the text of some of these holds what the server sent.
+            reason = f"Clever cannot be reached ({type(error).__name__})."
+        raise _AttemptError(reason, district=self._district, path=shown)
+
+    def _read(self, response: requests.Response, stop: threading.Event, shown: str) -> bytes:
+        pieces = []
+        while piece := response.raw.read1(_PIECE_BYTES, decode_content=True):
+            pieces.append(piece)
+            self._check_may_go_on(stop, shown)
+        body = b"".join(pieces)
+        self._stats.bytes += len(body)
+        return body
+
+    def _check_status(self, response: requests.Response, shown: str) -> None:
+        status = response.status_code
+        if status == requests.codes.ok:
+            return
+        reason = f"Clever answered with status {status}."
+        # A 2xx that is not 200 (part of a body, or none) is no answer. A redirect is never followed: the token must not go elsewhere.
+        if status in _RETRIED_CLIENT_ERRORS or status < 300 or (status >= 500 and status != _NOT_IMPLEMENTED):
+            error = _AttemptError(reason, district=self._district, path=shown)
+            if status == requests.codes.too_many_requests:
+                error.wait = self._until_reset(response.headers.get("X-RateLimit-Reset", ""))
+            raise error
+        raise RefusedError(reason, status=status, hint=_HINTS.get(status, ""), district=self._district, path=shown)
+
+    def _until_reset(self, header: str) -> float:
+        """Seconds until the last of the buckets in the header is open again (several come joined by commas)."""
+        now = self._deadline.clock.wall()
+        waits = [reset - now if reset >= _EARLIEST_UNIX_TIME else reset for reset in map(float, re.findall(r"\d+", header))]
+        return max([0.0, *waits])
+
+    def _check_may_go_on(self, stop: threading.Event, shown: str) -> None:
+        if stop.is_set():
+            raise TransientError("The pull was stopped.", district=self._district, path=shown)
+        if self._deadline.remaining() <= 0:
+            raise self._deadline_error("is over", shown)
+
+    def _before_wait(self, state: RetryCallState, shown: str) -> None:
+        if state.upcoming_sleep >= self._deadline.remaining():
+            raise self._deadline_error(f"ends before the next attempt may start, after: {_reason(state)}", shown)
+        self._stats.retries += 1
+        logger.warning(
+            "district %s: attempt %d of %s failed, next in %.1f s: %s",
+            self._district, state.attempt_number, shown, state.upcoming_sleep, _reason(state),
+        )  # fmt: skip
+
+    def _deadline_error(self, what: str, shown: str) -> DeadlineError:
+        return DeadlineError(
+            f"The pull's deadline of {self._deadline.seconds:g} s {what}",
+            hint="Clever is slow, or ROSTER_PULL_DEADLINE_S too short for this district.",
+            district=self._district,
+            path=shown,
+        )
+
+    def _give_up(self, state: RetryCallState, shown: str) -> NoReturn:
+        raise TransientError(f"{_reason(state)} Gave up after {state.attempt_number} attempts.", district=self._district, path=shown)
+
+
+def _reason(state: RetryCallState) -> str:
+    error = state.outcome.exception() if state.outcome else None
+    return error.reason if isinstance(error, _AttemptError) else ""

@@ -1,0 +1,180 @@
+"""One district's complete pull: its token, the district object, and every collection page by page (R3.1, R3.2, R3.5).
+
+Belongs here: what is asked of Clever and in which order. Does not belong here: how one request survives (`http.py`), how bytes become
+records (`decode.py`), and what is done with a page.
+"""
+
+import threading
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self, TypeVar
+
+import requests
+from pydantic import SecretStr
+from requests.auth import AuthBase
+
+from roster_pipeline.clever.decode import CollectionDecoder, DistrictsBody, ListBody, SingleBody, parse_district
+from roster_pipeline.clever.errors import RefusedError
+from roster_pipeline.clever.http import SYSTEM_CLOCK, CleverHttp, Clock, Deadline, PullStats
+from roster_pipeline.clever.paging import Cursors
+from roster_pipeline.clever.records import Collection, District, Finding, Record
+from roster_pipeline.clever.tokens import list_tokens
+from roster_pipeline.errors import PermanentError
+from roster_pipeline.settings import Settings
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Page:
+    """One page of a collection, decoded.
+
+    Attributes:
+        number: 1 for the collection's first page.
+        records: the usable records, of the type `records.record_type` names.
+        findings: what was wrong with others (`error`) or with optional values of these (`warn`).
+    """
+
+    collection: Collection
+    number: int
+    records: list[Record]
+    findings: list[Finding]
+
+
+class _BearerAuth(AuthBase):
+    """Sets the header itself, so that requests neither looks for a netrc file nor keeps the token in the session."""
+
+    def __init__(self, token: SecretStr) -> None:
+        self._token = token
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        request.headers["Authorization"] = f"Bearer {self._token.get_secret_value()}"
+        return request
+
+
+class DistrictPull:
+    """Reads one district from Clever. A context manager; the deadline runs from its creation.
+
+    Args:
+        district_clever_id: the district to read.
+        keep_student_email: decode a student's e-mail (`Profile.student_email`); otherwise it is never in memory.
+        tokens: the listing made when the sync started (R3.1); without it, entering the context makes one.
+        clock: the time, for tests.
+
+    Attributes:
+        tokens: the latest full listing, by Clever district id: after a 401 a newer one than was passed in (R11.7).
+        stats: what the pull has cost so far.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        district_clever_id: str,
+        *,
+        keep_student_email: bool,
+        tokens: Mapping[str, SecretStr] | None = None,
+        clock: Clock = SYSTEM_CLOCK,
+    ) -> None:
+        self.district_clever_id = district_clever_id
+        self.stats = PullStats()
+        self._settings = settings
+        self._keep_student_email = keep_student_email
+        self._deadline = Deadline(settings.roster_pull_deadline_s, clock)
+        self._http = CleverHttp(settings.clever_api_url, settings, deadline=self._deadline, stats=self.stats, district=district_clever_id)
+        self.tokens = tokens
+        self._relisted = False
+        # The prefetching thread and the caller may both want the connection: .district() between two pages.
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> Self:
+        if self.tokens is None:
+            self.tokens = list_tokens(self._settings, deadline=self._deadline, stats=self.stats)
+        self._auth()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._http.__exit__(kind, error, trace)
+
+    @property
+    def seconds(self) -> float:
+        """How long the pull has been going on."""
+        return self._deadline.elapsed()
+
+    def district(self) -> District:
+        """The district object as it is now: its `last_sync` before and after the pull tells whether the data moved (R3.7).
+
+        Raises:
+            PermanentError: Clever refuses, or the token does not belong to this district.
+            TransientError: Clever could not be read.
+        """
+        try:
+            items = [self._get(self._path(f"districts/{self.district_clever_id}"), {}, SingleBody)]
+        except RefusedError as error:
+            if error.status != requests.codes.not_found:
+                raise
+            items = self._get(self._path("districts"), {}, DistrictsBody).data
+        for district in map(parse_district, items):
+            if district is not None and district.id == self.district_clever_id:
+                return district
+        raise PermanentError("The district's token does not lead to the district.", district=self.district_clever_id)
+
+    def pages(self, collection: Collection) -> Iterator[Page]:
+        """The collection's pages up to the one without `next`, each decoded in the caller's thread while the next one is on its way.
+
+        One page at most is ahead. The thread that fetches it has ended when the iterator is exhausted, closed or has raised.
+
+        Raises:
+            PermanentError: Clever refuses, or the shape of its data changed (R4.2; known after the last page).
+            TransientError: the collection could not be read to its end.
+        """
+        path = self._path(collection.resource)
+        params: dict[str, str | int] = {"limit": self._settings.clever_page_limit}
+        if collection.role:
+            params["role"] = collection.role
+        cursors = Cursors(self._http.base_url, path, district=self.district_clever_id)
+        decoder = CollectionDecoder(collection, self.district_clever_id, keep_student_email=self._keep_student_email)
+        cancelled = threading.Event()
+
+        with ThreadPoolExecutor(max_workers=1, thread_name_prefix="clever-prefetch") as prefetcher:
+            try:
+                pending: Future[ListBody] | None = prefetcher.submit(self._get, path, params, ListBody, cancelled)
+                number = 0
+                while pending is not None:
+                    body = pending.result()
+                    cursor = cursors.following(body.links)
+                    pending = None
+                    if cursor:
+                        params["starting_after"] = cursor
+                        pending = prefetcher.submit(self._get, path, params, ListBody, cancelled)
+                    number += 1
+                    self.stats.pages[collection] += 1
+                    yield Page(collection, number, *decoder.decode(body.data))
+            finally:
+                cancelled.set()
+        decoder.check_shape()
+
+    def _path(self, resource: str) -> str:
+        return f"/{self._settings.clever_api_version}/{resource}"
+
+    def _get(self, path: str, params: Mapping[str, str | int], shape: type[T], cancelled: threading.Event | None = None) -> T:
+        """GET with the district's token; the first 401 of the pull lists the tokens again, any other is final (R3.1)."""
+        with self._lock:
+            try:
+                return self._http.get(path, params, shape, auth=self._auth(), cancelled=cancelled)
+            except RefusedError as error:
+                if error.status != requests.codes.unauthorized or self._relisted:
+                    raise
+            self._relisted = True
+            self.tokens = list_tokens(self._settings, deadline=self._deadline, stats=self.stats)
+            return self._http.get(path, params, shape, auth=self._auth(), cancelled=cancelled)
+
+    def _auth(self) -> _BearerAuth:
+        token = (self.tokens or {}).get(self.district_clever_id)
+        if token is None:
+            raise PermanentError(
+                "There is no token: the district has not connected the application at Clever, or has disconnected it.",
+                district=self.district_clever_id,
+            )
+        return _BearerAuth(token)

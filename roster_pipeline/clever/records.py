@@ -1,0 +1,308 @@
+"""What is kept of Clever's objects: the collections of a pull, one Struct per object, and what is reported about a record.
+
+The Structs are an allow-list (R3.4): a field that is not declared here is skipped by the decoder and never becomes an object. Names are
+those on the wire. Ids are text. An optional value that Clever leaves out, sends as null or sends as "" is None. Does not belong here:
+decoding (`decode.py`) and rules about values, such as a blank name (contracts).
+"""
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Annotated, ClassVar, Literal, NamedTuple
+
+from msgspec import Meta, Struct, field
+
+Severity = Literal["warn", "error"]
+
+
+class Collection(StrEnum):
+    """What one pull walks, in this order (R3.2). Users are walked once per role."""
+
+    SCHOOLS = "schools"
+    TERMS = "terms"
+    COURSES = "courses"
+    SECTIONS = "sections"
+    STUDENTS = "students"
+    TEACHERS = "teachers"
+    STAFF = "staff"
+    DISTRICT_ADMINS = "district_admins"
+
+    @property
+    def role(self) -> str | None:
+        """The `role` parameter of /users; None for the collections that are not users."""
+        return _ROLES.get(self)
+
+    @property
+    def resource(self) -> str:
+        """The last part of the endpoint's path, and the resource named in `ops.quarantine`."""
+        return "users" if self.role else self.value
+
+
+_ROLES = {
+    Collection.STUDENTS: "student",
+    Collection.TEACHERS: "teacher",
+    Collection.STAFF: "staff",
+    Collection.DISTRICT_ADMINS: "district_admin",
+}
+
+
+class Finding(NamedTuple):
+    """What is wrong with one record: never a value (SPEC 12).
+
+    `error`: the record is not in the page's records. `warn`: it is, without the broken optional value. `clever_id` is "" when unreadable.
+    """
+
+    clever_id: str
+    rule: str
+    severity: Severity
+
+
+class Wire(Struct, gc=False):
+    """Base of every wire object. No cycles are possible, so the garbage collector need not look at them (a third of the decode time).
+
+    Class attributes:
+        mandatory: the fields whose wrong type rejects the whole record: those R4.2 names, and those without which somebody who is present
+            would look absent (a role, a school, the members of a section).
+        columns: the names of fields in rules, where they differ from the wire's.
+    """
+
+    mandatory: ClassVar[frozenset[str]] = frozenset()
+    columns: ClassVar[Mapping[str, str]] = {}
+
+
+CleverId = Annotated[str, Meta(min_length=1)]
+Grade = Literal[
+    "InfantToddler", "Preschool", "PreKindergarten", "TransitionalKindergarten", "Kindergarten",
+    "1", "2", "3", "4", "5", "6", "7", "8", "9", "10", "11", "12", "13", "PostGraduate", "Ungraded", "Other", "",
+]  # fmt: skip
+
+
+class District(Wire):
+    """/districts/{id}. `last_sync` (UTC timestamp text) is absent until Clever has loaded the district once."""
+
+    id: CleverId
+    name: str | None = None
+    state: str | None = None
+    last_sync: str | None = None
+    launch_date: str | None = None
+
+    def __post_init__(self) -> None:
+        self.name = self.name or None
+        self.state = self.state or None
+        self.last_sync = self.last_sync or None
+        self.launch_date = self.launch_date or None
+
+
+class Entity(Wire):
+    """What every object inside a district has."""
+
+    id: CleverId
+    district: str | None = None
+
+    def __post_init__(self) -> None:
+        self.district = self.district or None
+
+
+class School(Entity):
+    """/schools."""
+
+    mandatory = frozenset({"district", "name"})
+
+    name: str | None = None
+    last_modified: str | None = None
+
+    def __post_init__(self) -> None:
+        self.district = self.district or None
+        self.name = self.name or None
+        self.last_modified = self.last_modified or None
+
+
+class Term(Entity):
+    """/terms. Dates come as YYYY-MM-DD or as timestamps."""
+
+    mandatory = frozenset({"district"})
+
+    name: str | None = None
+    start_date: str | None = None
+    end_date: str | None = None
+
+    def __post_init__(self) -> None:
+        self.district = self.district or None
+        self.name = self.name or None
+        self.start_date = self.start_date or None
+        self.end_date = self.end_date or None
+
+
+class Course(Entity):
+    """/courses."""
+
+    mandatory = frozenset({"district"})
+
+    name: str | None = None
+    number: str | None = None
+
+    def __post_init__(self) -> None:
+        self.district = self.district or None
+        self.name = self.name or None
+        self.number = self.number or None
+
+
+class Section(Entity):
+    """/sections. `students` and `teachers` hold each user id once, in Clever's order; `teachers[0]` is the primary teacher (R6.2)."""
+
+    mandatory = frozenset({"district", "school", "name", "students", "teachers"})
+
+    school: str | None = None
+    name: str | None = None
+    course: str | None = None
+    term_id: str | None = None
+    students: list[str] = []
+    teachers: list[str] = []
+    teacher: str | None = None
+    last_modified: str | None = None
+
+    def __post_init__(self) -> None:
+        self.district = self.district or None
+        self.school = self.school or None
+        self.name = self.name or None
+        self.course = self.course or None
+        self.term_id = self.term_id or None
+        self.teacher = self.teacher or None
+        self.last_modified = self.last_modified or None
+        self.students = _distinct(self.students)
+        self.teachers = _distinct(self.teachers or [self.teacher or ""])
+
+
+def _distinct(ids: list[str]) -> list[str]:
+    return list(dict.fromkeys(filter(None, ids)))
+
+
+class Name(Wire):
+    """A person's name."""
+
+    mandatory = frozenset({"first", "last"})
+    columns = {"first": "first_name", "middle": "middle_name", "last": "last_name"}
+
+    first: str | None = None
+    middle: str | None = None
+    last: str | None = None
+
+    def __post_init__(self) -> None:
+        self.first = self.first or None
+        self.middle = self.middle or None
+        self.last = self.last or None
+
+
+class Credentials(Wire):
+    """What the district lets its people sign in with."""
+
+    district_username: str | None = None
+
+    def __post_init__(self) -> None:
+        self.district_username = self.district_username or None
+
+
+class StudentRole(Wire):
+    """roles.student. `school` is the primary school, `schools` all of them."""
+
+    mandatory = frozenset({"school", "schools"})
+
+    school: str | None = None
+    schools: list[str] = []
+    sis_id: str | None = None
+    state_id: str | None = None
+    student_number: str | None = None
+    grade: Grade | None = None
+    credentials: Credentials = field(default_factory=Credentials)
+
+    def __post_init__(self) -> None:
+        self.school = self.school or None
+        self.sis_id = self.sis_id or None
+        self.state_id = self.state_id or None
+        self.student_number = self.student_number or None
+        self.grade = self.grade or None
+
+
+class TeacherRole(Wire):
+    """roles.teacher."""
+
+    mandatory = frozenset({"school", "schools"})
+
+    school: str | None = None
+    schools: list[str] = []
+    sis_id: str | None = None
+    state_id: str | None = None
+    credentials: Credentials = field(default_factory=Credentials)
+
+    def __post_init__(self) -> None:
+        self.school = self.school or None
+        self.sis_id = self.sis_id or None
+        self.state_id = self.state_id or None
+
+
+class StaffRole(Wire):
+    """roles.staff. Has no primary school."""
+
+    mandatory = frozenset({"schools"})
+
+    schools: list[str] = []
+    credentials: Credentials = field(default_factory=Credentials)
+
+
+class DistrictAdminRole(Wire):
+    """roles.district_admin: only its presence matters."""
+
+
+class Roles(Wire):
+    """The roles a user holds; None where Clever sends no such key."""
+
+    mandatory = frozenset({"student", "teacher", "staff", "district_admin"})
+
+    student: StudentRole | None = None
+    teacher: TeacherRole | None = None
+    staff: StaffRole | None = None
+    district_admin: DistrictAdminRole | None = None
+
+
+class UserWithoutEmail(Entity):
+    """/users?role=student of a district whose profile does not store a student's e-mail: there is no attribute that could hold it."""
+
+    mandatory = frozenset({"district", "name", "roles"})
+
+    name: Name = field(default_factory=Name)
+    last_modified: str | None = None
+    roles: Roles = field(default_factory=Roles)
+
+    def __post_init__(self) -> None:
+        self.district = self.district or None
+        self.last_modified = self.last_modified or None
+
+
+class User(UserWithoutEmail):
+    """/users. Comes with all of the user's roles, whichever role was asked for."""
+
+    email: str | None = None
+
+    def __post_init__(self) -> None:
+        self.district = self.district or None
+        self.last_modified = self.last_modified or None
+        self.email = self.email or None
+
+
+Record = School | Term | Course | Section | UserWithoutEmail
+
+
+def record_type(collection: Collection, *, keep_student_email: bool) -> type[Record]:
+    """The Struct that a collection's records are decoded into."""
+    match collection:
+        case Collection.SCHOOLS:
+            return School
+        case Collection.TERMS:
+            return Term
+        case Collection.COURSES:
+            return Course
+        case Collection.SECTIONS:
+            return Section
+        case Collection.STUDENTS if not keep_student_email:
+            return UserWithoutEmail
+        case _:
+            return User

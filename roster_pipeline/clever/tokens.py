@@ -1,0 +1,84 @@
+"""The list of districts that are connected to the application, each with its token. Tokens live in memory only (R3.1).
+
+Does not belong here: data requests, and what a new or vanished connection means (R11.7).
+"""
+
+from typing import Annotated
+
+from msgspec import Meta, Struct
+from pydantic import SecretStr
+from requests.auth import HTTPBasicAuth
+
+from roster_pipeline.clever.decode import Link
+from roster_pipeline.clever.errors import RefusedError
+from roster_pipeline.clever.http import CleverHttp, Deadline, PullStats
+from roster_pipeline.clever.paging import Cursors
+from roster_pipeline.errors import PermanentError
+from roster_pipeline.settings import Settings
+
+_PATH = "/oauth/tokens"
+
+
+class Owner(Struct):
+    """Whom a token belongs to."""
+
+    type: str
+    id: Annotated[str, Meta(min_length=1)]
+
+
+class Token(Struct):
+    """One entry of the list, which is flat: no inner `data`. The pattern keeps out what could not be sent as a header."""
+
+    owner: Owner
+    access_token: Annotated[str, Meta(pattern=r"^[!-~]+$")]
+    created: str = ""
+
+
+class TokenBody(Struct):
+    """A page of the list. Clever does not document paging for it."""
+
+    data: list[Token]
+    links: list[Link] = []
+
+
+def list_tokens(settings: Settings, *, deadline: Deadline | None = None, stats: PullStats | None = None) -> dict[str, SecretStr]:
+    """Every connected district's Clever id -> its token. Complete or it raises.
+
+    Args:
+        deadline: when the pull it is part of has to be over; by default a new one of ROSTER_PULL_DEADLINE_S.
+        stats: where to count the requests.
+
+    Raises:
+        PermanentError: no credentials are set, or Clever refuses them.
+        TransientError: Clever could not be read.
+    """
+    if not settings.clever_client_id or settings.clever_client_secret is None or not settings.clever_client_secret.get_secret_value():
+        raise PermanentError(
+            "The application's credentials at Clever are not set.", hint="Set CLEVER_CLIENT_ID and CLEVER_CLIENT_SECRET (see .env.example)."
+        )
+    # As bytes: requests would encode text as Latin-1 and, failing, carry the secret in the exception.
+    auth = HTTPBasicAuth(settings.clever_client_id.encode(), settings.clever_client_secret.get_secret_value().encode())
+    tokens: list[Token] = []
+    cursors = Cursors(settings.clever_auth_url, _PATH)
+    deadline = deadline or Deadline(settings.roster_pull_deadline_s)
+    with CleverHttp(settings.clever_auth_url, settings, deadline=deadline, stats=stats or PullStats()) as http:
+        params = {"owner_type": "district"}
+        while True:
+            try:
+                body = http.get(_PATH, params, TokenBody, auth=auth)
+            except RefusedError as error:
+                if error.status not in {401, 403}:
+                    raise
+                raise PermanentError(
+                    "Clever refused the client id/secret.",
+                    hint="Check CLEVER_CLIENT_ID, CLEVER_CLIENT_SECRET and CLEVER_AUTH_URL.",
+                    path=_PATH,
+                ) from None
+            tokens += body.data
+            cursor = cursors.following(body.links)
+            if cursor is None:
+                break
+            params["starting_after"] = cursor
+    # A rotated token may be listed beside its predecessor: the newest counts, of two equally new ones the later in the list.
+    newest = sorted((token for token in tokens if token.owner.type == "district"), key=lambda token: token.created)
+    return {token.owner.id: SecretStr(token.access_token) for token in newest}

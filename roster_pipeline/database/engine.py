@@ -1,0 +1,256 @@
+"""One open database: which server, a small pool of sessions, and what its errors mean.
+
+Belongs here: the connection URL, session settings, Dagster's own database beside the application's, and the translation of driver errors
+into `errors.py`. Does not belong here: running a server (`embedded.py`), the schema (`migrate.py`) and any query about districts.
+"""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, cast
+
+import psycopg
+import sqlalchemy.exc
+from psycopg import sql
+from psycopg.conninfo import make_conninfo
+from psycopg.pq import PGconn, Ping
+from sqlalchemy import URL, Connection, Engine, create_engine, make_url
+
+from roster_pipeline.database.embedded import EmbeddedServer
+from roster_pipeline.database.lock import CREATE_DATABASE_LOCK
+from roster_pipeline.errors import PermanentError, RosterError, TransientError
+from roster_pipeline.settings import Settings
+
+DATABASE_NAME = "roster"
+OLDEST_SERVER = 15
+CONNECT_SECONDS = 10
+
+_SCHEMES = {"postgres", "postgresql", "postgresql+psycopg", "postgresql+psycopg2"}
+# Silence is noticed by both sides within about a minute: ours by keepalives, the server's by looking at the socket in the middle of a
+# statement, so that the lock of a killed sync is free soon (R11.2).
+_SESSION = "-c timezone=UTC -c client_connection_check_interval=5s"
+_CONNECT = {
+    "application_name": "roster",
+    "connect_timeout": CONNECT_SECONDS,
+    "keepalives_idle": 30,
+    "keepalives_interval": 10,
+    "keepalives_count": 3,
+}
+
+
+@dataclass(frozen=True)
+class Database:
+    """An open application database. For one process: a child process opens its own.
+
+    Attributes:
+        engine: SQLAlchemy on psycopg 3. Values are bound on the client, so that PostgreSQL plans with the district as a constant.
+        url: of the application's database (`postgresql+psycopg`).
+        dagster_url: of Dagster's own database (`postgresql+psycopg2`, the only driver its storage speaks).
+        embedded: whether the server is the project's own.
+    """
+
+    engine: Engine
+    url: URL
+    dagster_url: URL
+    embedded: bool
+
+
+@contextmanager
+def open_database(settings: Settings) -> Iterator[Database]:
+    """The application's database: ROSTER_DATABASE_URL, or `roster` on the embedded server, which runs for as long as this is open.
+
+    Raises:
+        PermanentError: the URL is not PostgreSQL's, the server refuses the user or database, is older than 15, or does not store UTF-8; the
+            embedded server cannot start.
+        TransientError: the server does not answer.
+    """
+    if settings.roster_database_url is not None:
+        with _connected(
+            settings, _parse(settings.roster_database_url.get_secret_value(), "ROSTER_DATABASE_URL"), embedded=False
+        ) as database:
+            yield database
+        return
+    with EmbeddedServer(settings.roster_home) as server:
+        maintenance = _engine(server.url("postgres"))
+        try:
+            _create_database(maintenance, DATABASE_NAME)
+        finally:
+            maintenance.dispose()
+        with _connected(settings, server.url(DATABASE_NAME), embedded=True) as database:
+            yield database
+
+
+def ensure_dagster_database(database: Database) -> None:
+    """Creates Dagster's database where it is missing, if it is on the application's server; elsewhere its owner makes it.
+
+    Raises:
+        PermanentError: the user may not create databases.
+    """
+    beside = database.dagster_url.set(drivername=database.url.drivername, database=database.url.database) == database.url
+    if beside and _create_database(database.engine, name := str(database.dagster_url.database)):
+        with _autocommit(database.engine) as connection:
+            # A power cut may cost the last moments of Dagster's event log; what counts is in `ops`. A fully synced event costs 32 ms.
+            psycopg_connection(connection).execute(sql.SQL("alter database {} set synchronous_commit = off").format(sql.Identifier(name)))
+
+
+def psycopg_connection(connection: Connection) -> "psycopg.Connection[Any]":
+    """The driver's connection under SQLAlchemy's, in the same transaction: for COPY, and for scripts with `:` and `%` in them."""
+    return cast("psycopg.Connection[Any]", connection.connection.driver_connection)
+
+
+@contextmanager
+def translate_database_errors() -> Iterator[None]:
+    """Turns whatever the driver raises inside into PermanentError or TransientError.
+
+    The message names SQLSTATE, table, column and constraint; the driver's own text is left out, also as a cause: it can hold row values.
+    """
+    try:
+        yield
+    except sqlalchemy.exc.DBAPIError as error:
+        raise _translated(error.orig) from None
+    except psycopg.Error as error:
+        raise _translated(error) from None
+
+
+def _translated(error: BaseException | None) -> RosterError:
+    if not isinstance(error, psycopg.Error):
+        return PermanentError(f"The database driver failed: {type(error).__name__}.")
+    state = error.sqlstate
+    if state is None:  # Nothing came from the server.
+        if isinstance(error, psycopg.OperationalError):
+            return TransientError("The connection to the database was lost.", hint="Try again; the transaction was rolled back.")
+        return PermanentError(f"The database driver failed: {type(error).__name__}.")
+    where = ", ".join(
+        f"{what} {name}"
+        for what, name in (
+            ("table", ".".join(part for part in (error.diag.schema_name, error.diag.table_name) if part)),
+            ("column", error.diag.column_name),
+            ("constraint", error.diag.constraint_name),
+        )
+        if name
+    )
+    reason = f"The database refused: {type(error).__name__}, SQLSTATE {state}" + (f", {where}." if where else ".")
+    if state in _TRANSIENT_STATES or state[:2] in _TRANSIENT_CLASSES:
+        return TransientError(reason, hint=_HINTS.get(state, "Try again; the transaction was rolled back."))
+    return PermanentError(reason, hint=_HINTS.get(state, ""))
+
+
+_TRANSIENT_CLASSES = {
+    "08",  # connection
+    "53",  # disk full, out of memory, too many connections
+    "58",  # an error of the operating system
+}
+_TRANSIENT_STATES = {
+    "25006",  # read-only: in the middle of a failover the address still leads to the standby
+    "40001",  # serialization failure
+    "40P01",  # deadlock
+    "55006",  # object in use
+    "55P03",  # lock not available
+    "57014",  # cancelled, a time-out of the server included
+    "57P01",  # shut down by an administrator
+    "57P02",  # crashed
+    "57P03",  # starting up or shutting down
+    "57P05",  # idle session time-out
+}
+_MIGRATE = "Run `roster migrate`."
+_HINTS = {
+    "25006": "The server is read-only: a standby, or in the middle of a failover.",
+    "3F000": _MIGRATE,
+    "42501": "Grant the user of ROSTER_DATABASE_URL what it lacks.",
+    "42703": _MIGRATE,
+    "42883": _MIGRATE,
+    "42P01": _MIGRATE,
+    "53100": "The server's disk is full: free some space.",
+    "53300": "The server has no free connection: raise max_connections or run fewer syncs at once.",
+}
+
+
+@contextmanager
+def _connected(settings: Settings, url: URL, *, embedded: bool) -> Iterator[Database]:
+    if settings.roster_dagster_database_url is not None:
+        dagster_url = _parse(settings.roster_dagster_database_url.get_secret_value(), "ROSTER_DAGSTER_DATABASE_URL")
+    else:
+        dagster_url = url.set(database=f"{url.database}_dagster")
+    engine = _engine(url)
+    try:
+        _check_server(engine)
+        yield Database(engine, url, dagster_url.set(drivername="postgresql+psycopg2"), embedded)
+    finally:
+        engine.dispose()
+
+
+def _parse(text: str, variable: str) -> URL:
+    try:
+        url = make_url(text)
+    except sqlalchemy.exc.ArgumentError:
+        url = None
+    if url is None or url.drivername not in _SCHEMES or not url.database:
+        raise PermanentError(
+            f"{variable} is not a PostgreSQL URL with a database name.", hint="Write postgresql://user:password@host:5432/database."
+        )
+    return url.set(drivername="postgresql+psycopg")
+
+
+def _engine(url: URL) -> Engine:
+    options = f"{url.query.get('options', '')} {_SESSION}".strip()
+    return create_engine(
+        url,
+        connect_args={"cursor_factory": psycopg.ClientCursor, **_CONNECT, "options": options},
+        hide_parameters=True,
+        pool_pre_ping=True,
+        pool_size=3,
+        max_overflow=2,
+    )
+
+
+def _check_server(engine: Engine) -> None:
+    try:
+        with engine.connect() as connection:
+            info = psycopg_connection(connection).info
+            version, encoding = info.server_version, info.parameter_status("server_encoding")
+    except sqlalchemy.exc.DBAPIError as error:
+        raise _unreachable(engine.url, str(error.orig)) from None
+    if version < OLDEST_SERVER * 10_000:
+        raise PermanentError(f"The server runs PostgreSQL {version // 10_000}; {OLDEST_SERVER} or newer is needed.", hint="Upgrade it.")
+    if encoding != "UTF8":
+        raise PermanentError(f"The database stores {encoding}, which cannot hold every name.", hint="Create it with encoding 'UTF8'.")
+
+
+def _unreachable(url: URL, said: str) -> RosterError:
+    """Why no session could be opened. libpq gives no SQLSTATE for that, and its text is in the server's language: a ping decides."""
+    host = url.host or str(url.query.get("host", "the local socket"))
+    server = f"{host}:{url.port or url.query.get('port', 5432)}"
+    keys = {"host": url.query.get("host", url.host), "port": url.query.get("port", url.port), "connect_timeout": CONNECT_SECONDS}
+    answer = PGconn.ping(make_conninfo("", **{key: str(value) for key, value in keys.items() if value}).encode())
+    if answer == Ping.OK and not re.search("too many|connection slots|shutting down|starting up", said):
+        return PermanentError(
+            f"PostgreSQL at {server} refuses the session: wrong user or password, or no database {url.database!r}.",
+            hint="Check the URL and the server's pg_hba.conf.",
+        )
+    if answer == Ping.OK:
+        return TransientError(
+            f"PostgreSQL at {server} takes no session at the moment.", hint="Try again; if it stays, raise max_connections."
+        )
+    return TransientError(f"PostgreSQL at {server} does not answer.", hint="Check that it runs and that host and port are right.")
+
+
+@contextmanager
+def _autocommit(engine: Engine) -> Iterator[Connection]:
+    with translate_database_errors(), engine.connect() as connection:
+        yield connection.execution_options(isolation_level="AUTOCOMMIT")
+
+
+def _create_database(engine: Engine, name: str) -> bool:
+    """Creates the database unless it exists, once even when two processes ask; whether it did."""
+    with _autocommit(engine) as connection:
+        connection.exec_driver_sql(f"select pg_advisory_lock({CREATE_DATABASE_LOCK})")
+        try:
+            if connection.execute(sqlalchemy.text("select 1 from pg_database where datname = :name"), {"name": name}).scalar():
+                return False
+            psycopg_connection(connection).execute(
+                sql.SQL("create database {} encoding 'UTF8' template template0").format(sql.Identifier(name))
+            )
+            return True
+        finally:
+            connection.exec_driver_sql(f"select pg_advisory_unlock({CREATE_DATABASE_LOCK})")

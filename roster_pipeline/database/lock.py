@@ -1,0 +1,74 @@
+"""One sync per district at a time, whoever starts it (R11.2), decided by the database and freed by it when the holder dies.
+
+Belongs here: the advisory locks, every key of which is made here, so that no two meanings share one. Does not belong here: what a command
+does about a running sync, and the marking of crashed ones (R11.4), which only asks `locked_districts`.
+
+A key is one bigint: a constant prefix in the upper 16 bits says what is locked, the lower 48 bits which one.
+"""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import sqlalchemy.exc
+from sqlalchemy import Connection, text
+
+from roster_pipeline.errors import SyncRunningError
+
+_DISTRICT_PREFIX = 0x5259
+_SCHEMA_PREFIX = 0x525A
+
+MIGRATION_LOCK = _SCHEMA_PREFIX << 48 | 1
+CREATE_DATABASE_LOCK = _SCHEMA_PREFIX << 48 | 2
+
+_ROW_SECONDS = 1.0
+
+# pg_locks shows a bigint key as two halves (classid, objid) with objsubid 1.
+_LOCKED = text("""
+    select ((classid::bigint & 65535) << 32) | objid::bigint
+    from pg_locks
+    where locktype = 'advisory' and objsubid = 1 and granted
+        and classid::bigint >> 16 = :prefix
+        and database = (select oid from pg_database where datname = current_database())
+""")
+_RUNNING = text("select sync_id from ops.syncs where district_id = :district_id and status = 'processing' order by sync_id desc limit 1")
+
+
+@contextmanager
+def district_lock(connection: Connection, district_id: int, clever_id: str) -> Iterator[None]:
+    """Holds the district's lock for the length of the block; it belongs to this connection's session and ends with it, also by `kill -9`.
+
+    Args:
+        connection: in autocommit, used for nothing else meanwhile, so that it is not idle inside a transaction for a whole sync.
+        district_id: the application's id.
+        clever_id: named in the error.
+
+    Raises:
+        SyncRunningError: another session holds it; with the id of its sync, unless its row did not appear within a second.
+    """
+    key = {"key": _DISTRICT_PREFIX << 48 | district_id}
+    if not connection.execute(text("select pg_try_advisory_lock(:key)"), key).scalar_one():
+        raise SyncRunningError(
+            "Another sync of this district is running.", running_sync_id=_running_sync(connection, district_id), district=clever_id
+        )
+    try:
+        yield
+    finally:
+        try:
+            connection.execute(text("select pg_advisory_unlock(:key)"), key)
+        except sqlalchemy.exc.DBAPIError:
+            # The session is gone or useless. Closing it frees the lock, and what happened in the block stays the error.
+            connection.invalidate()
+
+
+def locked_districts(connection: Connection) -> set[int]:
+    """The district ids whose lock somebody holds. A `processing` row of any other district is that of a crashed sync (R11.4)."""
+    return set(connection.execute(_LOCKED, {"prefix": _DISTRICT_PREFIX}).scalars())
+
+
+def _running_sync(connection: Connection, district_id: int) -> int | None:
+    """The holder writes its row a moment after it has the lock."""
+    deadline = time.monotonic() + _ROW_SECONDS
+    while (sync_id := connection.execute(_RUNNING, {"district_id": district_id}).scalar()) is None and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return sync_id

@@ -1,0 +1,154 @@
+"""The schema's version: bring a database up to this code, refuse to work on any other, and name the tables without a database.
+
+Belongs here: running Alembic from code and reading what the migrations create. Does not belong here: the schema itself
+(`migrations/versions/*.sql`).
+"""
+
+from dataclasses import dataclass
+from functools import cache
+from itertools import pairwise
+from pathlib import Path
+
+import sqlglot
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, text
+from sqlglot import TokenType, exp
+
+from roster_pipeline.database.engine import Database, translate_database_errors
+from roster_pipeline.database.lock import MIGRATION_LOCK
+from roster_pipeline.errors import PermanentError
+
+VERSION_SCHEMA = "ops"
+_MIGRATIONS = Path(__file__).parent / "migrations"
+
+
+@dataclass(frozen=True)
+class MigrationReport:
+    """What a migration did. Equal revisions: nothing; None: the database was empty."""
+
+    from_revision: str | None
+    to_revision: str | None
+
+
+def migrate(database: Database) -> MigrationReport:
+    """Brings the schema up to this code's revision, in one transaction; the second of two at once waits and finds nothing to do.
+
+    Raises:
+        PermanentError: the database is newer than this code, or its user may not create what is needed.
+        TransientError: the connection was lost; nothing has changed.
+    """
+    with translate_database_errors(), database.engine.begin() as connection:
+        connection.execute(text("select pg_advisory_xact_lock(:key)"), {"key": MIGRATION_LOCK})
+        before = _current(connection)
+        _refuse_newer(before)
+        connection.execute(text(f"create schema if not exists {VERSION_SCHEMA}"))
+        config = _config()
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")
+        return MigrationReport(before, _current(connection))
+
+
+def require_current_schema(database: Database) -> None:
+    """Raises PermanentError unless the database's schema is exactly the one this code was written for."""
+    with translate_database_errors(), database.engine.connect() as connection:
+        current = _current(connection)
+    if current is None:
+        raise PermanentError("The database has no tables of this project yet.", hint="Run `roster migrate`.")
+    _refuse_newer(current)
+    if current != _scripts().get_current_head():
+        raise PermanentError("The database's tables are those of an older release.", hint="Run `roster migrate`.")
+
+
+@cache
+def known_tables() -> dict[str, tuple[str, ...]]:
+    """Every table and view the migrations create, as `schema.name` -> its columns in order, read from their SQL.
+
+    Raises:
+        ValueError: a `create table` or `create view` that cannot be read, in a file of ours.
+    """
+    scripts = (path.read_text(encoding="utf-8") for path in sorted((_MIGRATIONS / "versions").glob("*.sql")))
+    return {name: columns for script in scripts for name, columns in tables_created_by(script).items()}
+
+
+def tables_created_by(script: str) -> dict[str, tuple[str, ...]]:
+    """The same for one script."""
+    tables: dict[str, tuple[str, ...]] = {}
+    statement: list[sqlglot.Token] = []
+    for token in [*sqlglot.tokenize(script, read="postgres"), None]:
+        if token is not None and token.token_type is not TokenType.SEMICOLON:
+            statement.append(token)
+            continue
+        kind = _created_kind(statement)
+        text = script[statement[0].start : statement[-1].end + 1] if statement else ""
+        name, columns = _table(statement) if kind == "TABLE" else _view(text) if kind == "VIEW" else (None, ())
+        if kind and (name is None or not columns):
+            raise ValueError(f"Cannot read schema, name and columns of: {text[:80]}")
+        if name is not None:
+            tables[name] = columns
+        statement = []
+    return tables
+
+
+def _created_kind(statement: list[sqlglot.Token]) -> str | None:
+    """TABLE or VIEW where the statement creates one, whatever modifiers (or replace, unlogged, materialized, ...) come before."""
+    if not statement or statement[0].token_type is not TokenType.CREATE:
+        return None
+    modifiers = {"OR", "REPLACE", "GLOBAL", "LOCAL", "TEMP", "TEMPORARY", "UNLOGGED", "FOREIGN", "MATERIALIZED", "RECURSIVE"}
+    kind = next((token.text.upper() for token in statement[1:] if token.text.upper() not in modifiers), "")
+    return kind if kind in {"TABLE", "VIEW"} else None
+
+
+def _table(statement: list[sqlglot.Token]) -> tuple[str | None, tuple[str, ...]]:
+    """Name and columns of `create table schema.name (...)`, from the tokens: sqlglot's parser does not know `exclude ... deferrable`."""
+    kinds = [token.token_type for token in statement]
+    opening = kinds.index(TokenType.L_PAREN) if TokenType.L_PAREN in kinds else 0
+    if opening < 4 or kinds[opening - 2] is not TokenType.DOT:
+        return None, ()
+    openers, closers = {TokenType.L_PAREN, TokenType.L_BRACKET}, {TokenType.R_PAREN, TokenType.R_BRACKET}
+    starts, depth = [], 0  # The first word of every part of the list is a column, or opens a constraint of the table.
+    for token, following in pairwise(statement[opening:]):
+        depth += (token.token_type in openers) - (token.token_type in closers)
+        if depth == 0:
+            break
+        if depth == 1 and token.token_type in (TokenType.L_PAREN, TokenType.COMMA):
+            starts.append(following)
+    constraints = {"CONSTRAINT", "CHECK", "PRIMARY KEY", "PRIMARY", "UNIQUE", "FOREIGN KEY", "FOREIGN", "EXCLUDE"}
+    columns = tuple(token.text for token in starts if token.text.upper() not in constraints)
+    return f"{statement[opening - 3].text}.{statement[opening - 1].text}", columns
+
+
+def _view(text: str) -> tuple[str | None, tuple[str, ...]]:
+    create = sqlglot.parse_one(text, dialect="postgres")
+    name = create.find(exp.Table)
+    if not isinstance(create, exp.Create) or name is None or not name.db or not isinstance(create.expression, exp.Query):
+        return None, ()
+    if isinstance(create.this, exp.Schema):
+        return f"{name.db}.{name.name}", tuple(column.name for column in create.this.expressions)
+    columns = tuple(create.expression.named_selects)
+    return (None, ()) if "*" in columns else (f"{name.db}.{name.name}", columns)
+
+
+def _config() -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
+    config.attributes["version_schema"] = VERSION_SCHEMA
+    return config
+
+
+@cache
+def _scripts() -> ScriptDirectory:
+    return ScriptDirectory.from_config(_config())
+
+
+def _current(connection: Connection) -> str | None:
+    return MigrationContext.configure(connection, opts={"version_table_schema": VERSION_SCHEMA}).get_current_revision()
+
+
+def _refuse_newer(revision: str | None) -> None:
+    if revision is not None and revision not in {script.revision for script in _scripts().walk_revisions()}:
+        raise PermanentError(
+            f"This database was migrated by a newer release (revision {revision}).", hint="Upgrade the project, or restore an older backup."
+        )

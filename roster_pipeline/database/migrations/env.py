@@ -1,0 +1,7 @@
+"""How Alembic runs a migration here: on the connection and in the transaction that `migrate.py` opened, and in no other way."""
+
+from alembic import context
+
+attributes = context.config.attributes
+context.configure(connection=attributes["connection"], version_table_schema=attributes["version_schema"])
+context.run_migrations()

@@ -1,0 +1,172 @@
+"""The SQL models of `dbt_like_sql/`: what each file says about itself, what it reads and writes, and the order they run in.
+
+Belongs here: reading the files and everything that follows from parsing them. The asset graph, the run order and the docs all come from here; there is no
+second list. Does not belong here: running them (`runner.py`) and what they decide (the files themselves).
+
+A folder is a schema: `staging/` and `reconcile/` hold one SELECT per table, `app/` and `ops/` one statement per table written, `audits/` one query per rule that
+returns the offending records. `clever.*` are the pages of the pull in progress.
+"""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from graphlib import CycleError, TopologicalSorter
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+from typing import Literal
+
+import sqlglot
+from sqlglot import exp
+from sqlglot.errors import SqlglotError
+
+from roster_pipeline.errors import PermanentError
+
+Layer = Literal["clever", "staging", "reconcile", "app", "ops", "audits"]
+LAYERS: tuple[Layer, ...] = ("clever", "staging", "reconcile", "app", "ops", "audits")
+
+_FIELD = re.compile(r"^-- (grain|key|rules|severity): (.+)$", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Model:
+    """One SQL file.
+
+    Attributes:
+        layer: its folder.
+        table: its file's stem: the table it makes or writes, or the audit's name.
+        sql: the statement as written, parameters as `:name`.
+        description: the comment it opens with.
+        grain: what one row is.
+        rules: the SPEC rules it carries.
+        key: the columns that identify a row, where the table outlives the sync.
+        severity: of an audit.
+        reads: `schema.table` names it selects from.
+        writes: `schema.table` names it inserts into or updates.
+    """
+
+    layer: Layer
+    table: str
+    sql: str
+    description: str
+    grain: str
+    rules: tuple[str, ...]
+    key: tuple[str, ...]
+    severity: Literal["warn", "error"]
+    reads: frozenset[str]
+    writes: frozenset[str]
+
+    @property
+    def name(self) -> str:
+        """`schema.table`."""
+        return f"{self.layer}.{self.table}"
+
+
+@dataclass(frozen=True)
+class Models:
+    """Every model, in an order in which each runs after what it reads."""
+
+    ordered: tuple[Model, ...]
+
+    def __iter__(self) -> Iterator[Model]:
+        return iter(self.ordered)
+
+    def of(self, *layers: Layer) -> tuple[Model, ...]:
+        """The models of some layers, in run order."""
+        return tuple(model for model in self.ordered if model.layer in layers)
+
+    @cached_property
+    def by_name(self) -> Mapping[str, Model]:
+        """`schema.table` -> model."""
+        return {model.name: model for model in self.ordered}
+
+    def upstream(self, model: Model) -> frozenset[str]:
+        """What the data of `model` flows from: what it reads, except tables of a later layer, which it reads as they were before this sync."""
+        return frozenset(read for read in model.reads if read != model.name and _layer_index(read) <= LAYERS.index(model.layer))
+
+
+def _layer_index(name: str) -> int:
+    schema = name.split(".")[0]
+    return LAYERS.index(schema) if schema in LAYERS else -1  # type: ignore[arg-type]
+
+
+def load_models(
+    tables: Mapping[str, Iterable[str]],
+    foreign_keys: Mapping[str, frozenset[str]],
+    resources: Iterable[str],
+    root: Traversable | None = None,
+) -> Models:
+    """Read, parse and order every file of `dbt_like_sql/`.
+
+    Args:
+        tables: the tables that the migrations make, `schema.table` -> columns.
+        foreign_keys: `schema.table` -> the tables its rows refer to; a table is written after those.
+        resources: the tables of the `clever` layer, which the pull fills.
+        root: the folder, by default the project's own.
+
+    Raises:
+        PermanentError: a file that is no single statement or has no header, a table that no model or migration makes, or a circle.
+    """
+    folder = root if root is not None else files("dbt_like_sql")
+    models = [
+        _parse(layer, path.name.removesuffix(".sql"), path.read_text(encoding="utf-8"))
+        for layer in LAYERS
+        if layer != "clever"
+        for path in sorted((folder / layer).iterdir(), key=lambda each: each.name)
+        if path.name.endswith(".sql")
+    ]
+    by_name = {model.name: model for model in models}
+    known = {*tables, *by_name, *(f"clever.{resource}" for resource in resources)}
+    for model in models:
+        if missing := sorted((model.reads | model.writes) - known):
+            raise PermanentError(
+                f"dbt_like_sql/{model.layer}/{model.table}.sql names {', '.join(missing)}, which no model and no migration makes.",
+                hint="Correct the name, or add the model or the migration that makes the table.",
+            )
+    unordered = Models(tuple(models))
+    graph = {model.name: {each for each in unordered.upstream(model) if each in by_name} for model in models}
+    for model in models:
+        if model.layer == "app":
+            graph[model.name] |= {each for each in foreign_keys.get(model.name, frozenset()) if each in by_name}
+    try:
+        order = tuple(TopologicalSorter({name: sorted(graph[name]) for name in sorted(graph)}).static_order())
+    except CycleError as error:
+        raise PermanentError(f"The SQL models read each other in a circle: {' -> '.join(error.args[1])}.") from None
+    return Models(tuple(sorted((by_name[name] for name in order), key=lambda each: LAYERS.index(each.layer))))
+
+
+def _parse(layer: Layer, table: str, sql: str) -> Model:
+    where = f"dbt_like_sql/{layer}/{table}.sql"
+    try:
+        statements = sqlglot.parse(sql, dialect="postgres")
+    except SqlglotError as error:
+        raise PermanentError(f"{where} cannot be parsed: {error}") from None
+    if len(statements) != 1 or statements[0] is None:
+        raise PermanentError(f"{where} holds {len(statements)} statements; one file is one statement.")
+    tree = statements[0]
+    header = "\n".join(sql.split("\n\n")[0].splitlines())
+    fields = dict(_FIELD.findall(header))
+    if missing := [name for name in ("grain", "rules") if name not in fields]:
+        raise PermanentError(f"{where} does not say its {' and '.join(missing)}.", hint="Every model opens with its grain and its rules.")
+    comment = [line.removeprefix("-- ") for line in sql.splitlines() if line.startswith("--")]
+    severity = fields.get("severity", "warn")
+    if severity not in ("warn", "error"):
+        raise PermanentError(f"{where} has the severity {severity!r}; it is warn or error.")
+    writes = frozenset(_table_name(each.find(exp.Table)) for each in tree.find_all(exp.Insert, exp.Update))
+    named = frozenset(_table_name(each) for each in tree.find_all(exp.Table) if each.db)
+    return Model(
+        layer=layer,
+        table=table,
+        sql=sql,
+        description=" ".join(line for line in comment if not _FIELD.match(f"-- {line}")),
+        grain=fields["grain"],
+        rules=tuple(fields["rules"].split(", ")),
+        key=tuple(fields["key"].split(", ")) if "key" in fields else (),
+        severity="error" if severity == "error" else "warn",
+        reads=named - writes,
+        writes=writes,
+    )
+
+
+def _table_name(table: exp.Table | None) -> str:
+    return f"{table.db}.{table.name}" if table is not None else ""

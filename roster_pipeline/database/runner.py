@@ -1,0 +1,109 @@
+"""Runs the SQL models of one sync on one session, in one transaction.
+
+Belongs here: how a model becomes a table, how a table that outlives the sync is brought in line with it, how an act or an audit is run.
+Does not belong here: which models exist and their order (`models.py`), and whether anything may be written (`sync/`).
+
+Inside a sync every `clever.*`, `staging.*` and `reconcile.*` name is a temporary table of this district alone: it has exact statistics, no other
+district's rows, and vanishes with the session. The tables of those names that outlive the sync are brought in line at the end (`persist`).
+"""
+
+import re
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import sqlalchemy as sa
+from sqlalchemy import Connection
+
+from roster_pipeline.database.models import Model
+
+_RUN_LOCAL = re.compile(r"(?<![\w.\"])(clever|staging|reconcile)\.(\w+)\b")
+
+
+class Step(NamedTuple):
+    """One model run. `rows` are the rows it made, wrote or returned."""
+
+    name: str
+    rows: int
+    seconds: float
+
+
+def local_name(name: str) -> str:
+    """`staging.users` -> the quoted name of this sync's temporary table of it."""
+    return f'pg_temp."{name}"'
+
+
+def localize(sql: str) -> str:
+    """The statement with every run-local table under its temporary name. Comments go: a colon in prose is not a parameter."""
+    code = re.sub(r"^\s*--.*\n", "", sql, flags=re.MULTILINE)
+    return _RUN_LOCAL.sub(lambda match: local_name(match[0]), code)
+
+
+@dataclass(frozen=True)
+class ModelRunner:
+    """Runs models on one connection, inside the transaction that the caller holds.
+
+    Args:
+        connection: the sync's session.
+        parameters: what the models may name as `:parameter`.
+        tables: tables that outlive the sync, `schema.table` -> columns.
+    """
+
+    connection: Connection
+    parameters: Mapping[str, Any]
+    tables: Mapping[str, tuple[str, ...]]
+
+    def build(self, model: Model) -> Step:
+        """Make this sync's table of a staging or reconcile model."""
+        return self._timed(model.name, lambda: self._build(model))
+
+    def act(self, model: Model) -> Step:
+        """Run a writing statement; the rows are those of its history (one per row written)."""
+        return self._timed(model.name, lambda: self._execute(localize(model.sql)))
+
+    def audit(self, model: Model) -> Step:
+        """Count the records an audit returns."""
+        return self._timed(model.name, lambda: self._count(f"select count(*) from ({localize(model.sql)}) as offending"))
+
+    def persist(self, model: Model) -> Step | None:
+        """Bring the lasting table of a model in line with this sync's, writing only rows that differ; None when it has no lasting table."""
+        if model.name not in self.tables:
+            return None
+        return self._timed(model.name, lambda: self._mirror(model))
+
+    def rows(self, name: str) -> int:
+        """The size of one of this sync's tables."""
+        return self._count(f"select count(*) from {local_name(name)}")  # noqa: S608  (names of our own files)
+
+    def _timed(self, name: str, work: Any) -> Step:
+        start = time.perf_counter()
+        rows = work()
+        return Step(name, rows, time.perf_counter() - start)
+
+    def _execute(self, sql: str) -> int:
+        return self.connection.execute(sa.text(sql), self.parameters).rowcount
+
+    def _count(self, sql: str) -> int:
+        return int(self.connection.execute(sa.text(sql), self.parameters).scalar_one())
+
+    def _build(self, model: Model) -> int:
+        rows = self._execute(f'create temporary table "{model.name}" on commit drop as\n{localize(model.sql)}')
+        # Nothing else ever analyses a temporary table, and without statistics the planner nests loops over people.
+        self.connection.exec_driver_sql(f"analyze {local_name(model.name)}")
+        return rows
+
+    def _mirror(self, model: Model) -> int:
+        columns = self.tables[model.name]
+        lasting = sa.table(model.table, *(sa.column(each) for each in columns), schema=model.layer)
+        wanted = sa.table(model.name, *(sa.column(each) for each in columns), schema="pg_temp")
+        same_row = sa.and_(*(lasting.c[each] == wanted.c[each] for each in model.key))
+        ours = lasting.c.district_id == self.parameters["district_id"]
+        payload = [each for each in columns if each not in model.key]
+        written = self.connection.execute(sa.delete(lasting).where(ours, ~sa.exists().where(same_row))).rowcount
+        if payload:
+            differs = sa.or_(*(lasting.c[each].is_distinct_from(wanted.c[each]) for each in payload))
+            changes = {each: wanted.c[each] for each in payload}
+            written += self.connection.execute(sa.update(lasting).where(ours, same_row, differs).values(changes)).rowcount
+        missing = sa.select(*(wanted.c[each] for each in columns)).where(~sa.exists().where(same_row, ours))
+        return written + self.connection.execute(sa.insert(lasting).from_select(list(columns), missing)).rowcount

@@ -1,0 +1,59 @@
+"""The small tables that Python reads and writes row by row, as SQLAlchemy Core tables. Their definition is the migrations'; a test compares the two.
+
+Does not belong here: tables that only SQL models touch.
+"""
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql as pg
+
+_metadata = sa.MetaData()
+_time = sa.DateTime(timezone=True)
+
+districts = sa.Table(
+    "districts",
+    _metadata,
+    sa.Column("district_id", sa.BigInteger, primary_key=True),
+    sa.Column("clever_id", sa.Text),
+    sa.Column("name", sa.Text),
+    sa.Column("domain", sa.Text),
+    sa.Column("profile", sa.Text),
+    sa.Column("status", sa.Text),
+    sa.Column("start_date", sa.Date),
+    sa.Column("licenses", sa.Integer),
+    sa.Column("over_license_policy", sa.Text),
+    sa.Column("agreed_grades", pg.ARRAY(sa.Text)),
+    sa.Column("settings", pg.JSONB),
+    sa.Column("created_at", _time),
+    sa.Column("updated_at", _time),
+    schema="app",
+)
+
+agreed_schools = sa.Table(
+    "agreed_schools",
+    _metadata,
+    sa.Column("agreed_school_id", sa.BigInteger, primary_key=True),
+    sa.Column("district_id", sa.BigInteger),
+    sa.Column("name", sa.Text),
+    sa.Column("clever_id", sa.Text),
+    sa.Column("licenses", sa.Integer),
+    schema="app",
+)
+
+syncs = sa.Table(
+    "syncs",
+    _metadata,
+    sa.Column("sync_id", sa.BigInteger, primary_key=True),
+    sa.Column("district_id", sa.BigInteger),
+    sa.Column("trigger", sa.Text),
+    sa.Column("requested_by", sa.Text),
+    sa.Column("requested_at", _time),
+    sa.Column("reason", sa.Text),
+    sa.Column("status", sa.Text),
+    sa.Column("started_at", _time),
+    sa.Column("finished_at", _time),
+    sa.Column("snapshot_at", _time),
+    sa.Column("counts", pg.JSONB),
+    sa.Column("message", sa.Text),
+    sa.Column("dagster_run_id", sa.Text),
+    schema="ops",
+)

@@ -1,0 +1,72 @@
+"""What each vendor profile means, as data (SPEC 1). No other module asks which profile a district has; it asks for the field.
+
+Belongs here: the fields a district can differ in, their defaults per profile, and the merge of a district's own settings over them.
+Does not belong here: reading or writing `app.districts`.
+"""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from roster_pipeline.errors import UsageError
+
+LoginMethod = Literal["clever", "password", "google", "microsoft", "classlink"]
+
+
+class Brakes(BaseModel):
+    """Limits of R7.3: a brake trips when the count is strictly above the larger of floor (people) and share (fraction of n)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    role_floor: int = Field(10, ge=0)
+    role_share: float = Field(0.05, ge=0, le=1)
+    school_floor: int = Field(5, ge=0)
+    school_share: float = Field(0.20, ge=0, le=1)
+    relink_floor: int = Field(25, ge=0)
+    relink_share: float = Field(0.10, ge=0, le=1)
+    admin_floor: int = Field(3, ge=0)
+    admin_share: float = Field(0.50, ge=0, le=1)
+
+
+class Profile(BaseModel):
+    """The effective rules of one district: its vendor profile's defaults with the district's own settings over them."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    nightly_at: Literal["21:00", "00:00"] = Field(description="Nightly sync, America/Los_Angeles.")
+    student_email: bool = Field(description="Store a student's e-mail when Clever shares it.")
+    student_multi_school: bool = Field(description="Roster a student at every shared school instead of the primary one only (R6.3).")
+    login_methods: tuple[LoginMethod, ...] = Field(description="What the district has enabled besides Clever for users with a username (R5.9).")
+    users_csv: bool = Field(description="`roster users import` is allowed; otherwise admins only (R8.2).")
+    auto_initial: bool = Field(False, description="The first sync may soft-delete existing data without approval (R7.6).")
+    approval_hours: int = Field(72, gt=0, description="Hours until an approval of a hold expires (R7.5).")
+    brakes: Brakes = Brakes()
+
+
+PROFILES: dict[str, Profile] = {
+    "typing_agent": Profile(
+        nightly_at="21:00", student_email=False, student_multi_school=False, login_methods=("clever", "password"), users_csv=False
+    ),
+    "twig_science": Profile(
+        nightly_at="00:00", student_email=True, student_multi_school=True, login_methods=("clever", "password", "google"), users_csv=True
+    ),
+}
+
+
+def effective_profile(name: str, settings: dict[str, object]) -> Profile:
+    """The profile `name` with a district's `settings` (jsonb of app.districts, public names of SPEC 2) over it.
+
+    Raises:
+        UsageError: no such profile, an unknown key, or a value outside its range; the message names the key, never the value.
+    """
+    if name not in PROFILES:
+        raise UsageError(f"There is no profile {name!r}.", hint=f"Use one of: {', '.join(PROFILES)}.")
+    merged = PROFILES[name].model_dump()
+    brakes = settings.get("brakes", {})
+    merged |= {key: value for key, value in settings.items() if key != "brakes"}
+    try:
+        merged["brakes"] = {**merged["brakes"], **(brakes if isinstance(brakes, dict) else {"": brakes})}
+        return Profile.model_validate(merged)
+    except ValidationError as error:
+        keys = ", ".join(".".join(str(part) for part in item["loc"]) + f" ({item['msg']})" for item in error.errors(include_input=False))
+        raise UsageError(f"The district's settings are not valid: {keys}.", hint="`roster district show` lists every setting and its default.") from None

@@ -1,0 +1,92 @@
+"""The `sandbox` command group: `serve` runs a simulated Clever until it is stopped.
+
+Belongs here: options, and what is printed. Does not belong here: serving (`server.py`) and the districts (`generate.py`, `payloads.py`).
+"""
+
+import json
+import signal
+import threading
+from pathlib import Path
+
+import click
+
+from roster_pipeline.errors import RosterError
+from roster_pipeline.sandbox.district import District
+from roster_pipeline.sandbox.generate import generate_district
+from roster_pipeline.sandbox.payloads import load_payloads
+from roster_pipeline.sandbox.server import SandboxServer
+from roster_pipeline.sandbox.state import Sandbox
+
+
+@click.group()
+def sandbox() -> None:
+    """A simulated Clever on this machine."""
+
+
+@sandbox.command()
+@click.option("--port", default=7317, show_default=True, type=click.IntRange(0, 65535), help="0 takes a free one.")
+@click.option("--districts", default=1, show_default=True, type=click.IntRange(0), help="Districts to generate.")
+@click.option("--students", default=1000, show_default=True, type=click.IntRange(1), help="Students of each generated district.")
+@click.option("--seed", default=1, show_default=True, help="Seed of the first generated district; the others count on.")
+@click.option(
+    "--payloads", type=click.Path(path_type=Path), help="Serve the recorded Clever answers in this folder instead of generated districts."
+)
+@click.option("--rate-limit/--no-rate-limit", default=True, show_default=True, help="Clever's 1,200 requests a minute and token.")
+@click.option("--gzip", is_flag=True, help="Compress answers for clients that accept it.")
+@click.option("--json", "as_json", is_flag=True, help="Print one line of JSON when ready.")
+def serve(
+    port: int, districts: int, students: int, seed: int, payloads: Path | None, *, rate_limit: bool, gzip: bool, as_json: bool
+) -> None:
+    """Serves until Ctrl-C or SIGTERM, on loopback only."""
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    try:
+        served = [load_payloads(payloads)] if payloads else [generate_district(seed + index, students) for index in range(districts)]
+        clever = Sandbox(*served, rate_limit=1200 if rate_limit else None)
+        with SandboxServer(clever, port, gzip=gzip) as server:
+            click.echo(_as_json(server) if as_json else _as_text(server))
+            stop.wait()
+    except RosterError as error:
+        click.echo(f"Error: {error}", err=True)
+        raise SystemExit(error.exit_status) from None
+
+
+def _environment(server: SandboxServer) -> dict[str, str]:
+    clever = server.sandbox
+    return {
+        "CLEVER_API_URL": server.url,
+        "CLEVER_AUTH_URL": server.url,
+        "CLEVER_CLIENT_ID": clever.client_id,
+        "CLEVER_CLIENT_SECRET": clever.client_secret,
+    }
+
+
+def _counts(district: District) -> dict[str, int]:
+    return {
+        "schools": len(district.shared("schools")),
+        "sections": len(district.shared("sections")),
+        **{f"{role}s": len(district.shared("users", role)) for role in ("student", "teacher", "district_admin")},
+        "staff": len(district.shared("users", "staff")),
+    }
+
+
+def _as_json(server: SandboxServer) -> str:
+    districts = {district.id: _counts(district) for district in server.sandbox.districts.values()}
+    return json.dumps({"environment": _environment(server), "districts": districts, "control": f"{server.url}/_sandbox"})
+
+
+def _as_text(server: SandboxServer) -> str:
+    lines = [f"Simulated Clever at {server.url}", "", *(f"export {name}={value}" for name, value in _environment(server).items()), ""]
+    lines += [_as_line(district) for district in server.sandbox.districts.values()]
+    control = f"{server.url}/_sandbox"
+    lines += [
+        "",
+        f"Change it:  curl -X POST {control}/night_of_changes -d '{{\"seed\": 1}}'    State: curl {control}/state",
+        "Stop it with Ctrl-C.",
+    ]
+    return "\n".join(lines)
+
+
+def _as_line(district: District) -> str:
+    return f"district {district.id}: " + ", ".join(f"{number} {name}" for name, number in _counts(district).items())

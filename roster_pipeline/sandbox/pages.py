@@ -1,0 +1,133 @@
+"""What Clever's lists and single objects look like on the wire: cursors, links, envelopes.
+
+Belongs here: paging rules and JSON envelopes. Does not belong here: which records are asked for (`api.py`).
+Every rule was read from Clever's recorded answers.
+"""
+
+from bisect import bisect_left, bisect_right
+from dataclasses import dataclass
+from urllib.parse import parse_qsl, urlencode
+
+from roster_pipeline.sandbox.district import District, Kind, encode
+
+MAX_LIMIT = 10_000
+DEFAULT_LIMIT = 100
+_CACHE_BYTES = 512 * 2**20
+
+
+class BadParameterError(ValueError):
+    """A query parameter Clever refuses.
+
+    Attributes:
+        status: HTTP status to answer with.
+    """
+
+    def __init__(self, status: int, message: str) -> None:
+        self.status = status
+        super().__init__(message)
+
+
+@dataclass(frozen=True)
+class Query:
+    """The path and query of one request.
+
+    Attributes:
+        path: with the version, without the query.
+        text: the query as it was sent, without the question mark.
+    """
+
+    path: str
+    text: str = ""
+
+    @property
+    def items(self) -> list[tuple[str, str]]:
+        """Decoded parameters in the order sent."""
+        return parse_qsl(self.text, keep_blank_values=True)
+
+    def get(self, name: str) -> str | None:
+        """The value of a parameter, None when it was not sent."""
+        return dict(self.items).get(name)
+
+    @property
+    def uri(self) -> str:
+        """The relative uri that was asked for."""
+        return f"{self.path}?{self.text}" if self.text else self.path
+
+    def moved(self, cursor: str, to: str) -> str:
+        """The uri of a neighbouring page: the other parameters kept, the cursor replaced."""
+        kept = [(name, value) for name, value in self.items if name not in ("starting_after", "ending_before")]
+        return f"{self.path}?{urlencode([*kept, (cursor, to)])}"
+
+    @property
+    def limit(self) -> int:
+        """Records a page.
+
+        Raises:
+            BadParameterError: 413 above 10,000; 400 for what is no positive whole number (Clever's answer to that is not recorded).
+        """
+        text = self.get("limit")
+        if text is None:
+            return DEFAULT_LIMIT
+        if not text.isdecimal() or int(text) < 1:
+            raise BadParameterError(400, "limit must be a positive whole number")
+        if int(text) > MAX_LIMIT:
+            raise BadParameterError(413, f"limit must not be above {MAX_LIMIT}")
+        return int(text)
+
+
+def window(ids: list[str], query: Query) -> list[str]:
+    """The ids of the page asked for. Cursors are positions: an id that is gone still works, and `ending_before=last` means the end."""
+    after, before = query.get("starting_after"), query.get("ending_before")
+    low = bisect_right(ids, after) if after else 0
+    high = bisect_left(ids, before) if before else len(ids)
+    if before and not after:
+        return ids[max(low, high - query.limit) : high]
+    return ids[low : min(high, low + query.limit)]
+
+
+def links(query: Query, page: list[str]) -> list[dict[str, str]]:
+    """`next` if and only if the page is full, though nothing may follow; `prev` on every page that was reached by a cursor."""
+    found = [{"rel": "self", "uri": query.uri}]
+    if len(page) == query.limit:
+        found.append({"rel": "next", "uri": query.moved("starting_after", page[-1])})
+    cursor = query.get("starting_after") or query.get("ending_before")
+    if cursor:
+        found.append({"rel": "prev", "uri": query.moved("ending_before", page[0] if page else cursor)})
+    return found
+
+
+def list_body(district: District, kind: Kind, ids: list[str], query: Query) -> bytes:
+    """A page of `ids`, or with `count=true` only their number. Pages are cached until the district changes."""
+    if query.get("count") == "true":
+        return encode({"count": len(ids), "links": [{"rel": "self", "uri": query.uri}]})
+    if query not in district.pages:
+        page = window(ids, query)
+        base = f"{_version(query)}/{kind}/".encode()
+        records = district.records[kind]
+        items = b",".join([b'{"data":%b,"uri":"%b%b"}' % (records[id_], base, id_.encode()) for id_ in page])
+        if sum(map(len, district.pages.values())) + len(items) > _CACHE_BYTES:
+            district.pages.clear()
+        district.pages[query] = b'{"data":[%b],"links":%b}' % (items, encode(links(query, page)))
+    return district.pages[query]
+
+
+def district_list_body(district: District, query: Query) -> bytes:
+    """The list of districts: a token reads exactly one, and the list has no paging."""
+    self_link = [{"rel": "self", "uri": query.uri}]
+    if query.get("count") == "true":
+        return encode({"count": 1, "links": self_link})
+    return encode({"data": [{"data": district.record, "uri": f"{_version(query)}/districts/{district.id}"}], "links": self_link})
+
+
+def single_body(raw: bytes, query: Query, kind: str, key: str, relations: tuple[str, ...]) -> bytes:
+    """One object with the links to what it is related to. Single objects have no `uri` of their own."""
+    base = f"{_version(query)}/{kind}/{key}"
+    related = [{"rel": _LINK_NAMES.get(name, name), "uri": f"{base}/{name}"} for name in relations]
+    return b'{"data":%b,"links":%b}' % (raw, encode([{"rel": "self", "uri": query.uri}, *related]))
+
+
+_LINK_NAMES = {"mycontacts": "myContacts", "mystudents": "myStudents", "myteachers": "myTeachers"}
+
+
+def _version(query: Query) -> str:
+    return "/" + query.path.split("/", 2)[1]

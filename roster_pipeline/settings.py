@@ -1,0 +1,47 @@
+"""Environment -> one typed object. Every environment variable the project reads is a field here, and a line of `.env.example`.
+
+Does not belong here: what differs between districts (`profiles.py` and `app.districts.settings`).
+"""
+
+from functools import cache
+from pathlib import Path
+
+from pydantic import AnyHttpUrl, Field, SecretStr, TypeAdapter, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """The process's configuration. Secrets print as stars."""
+
+    model_config = SettingsConfigDict(env_file=".env", extra="ignore", populate_by_name=True)
+
+    roster_home: Path = Field(Path(".roster"), description="Where the project keeps its own data: embedded PostgreSQL, Dagster home.")
+    roster_database_url: SecretStr | None = Field(
+        None, description="postgresql://user:password@host/database, PostgreSQL 15 or newer. Unset: the embedded PostgreSQL under ROSTER_HOME."
+    )
+    roster_dagster_database_url: SecretStr | None = Field(
+        None, description="Dagster's own storage. Unset: the database named as the application's plus `_dagster`, on the same server."
+    )
+    clever_api_url: str = Field("https://api.clever.com", description="Data API, without the version.")
+    clever_auth_url: str = Field("https://clever.com", description="Host of /oauth/tokens.")
+    clever_client_id: str | None = Field(None, description="The application's client id at Clever.")
+    clever_client_secret: SecretStr | None = Field(None, description="The application's client secret at Clever.")
+    clever_api_version: str = Field("v3.0", pattern=r"^v3\.[01]$", description="v3.0, or v3.1 where Clever has granted it.")
+    clever_page_limit: int = Field(10_000, ge=1, le=10_000, description="Records a page. Clever refuses more than 10,000.")
+    clever_connect_timeout_s: float = Field(10.0, gt=0, description="Seconds to wait for a connection to Clever.")
+    clever_read_timeout_s: float = Field(60.0, gt=0, description="Seconds Clever may stay silent in the middle of an answer.")
+    clever_max_attempts: int = Field(6, ge=1, description="Attempts per request before a transient failure ends the pull.")
+    roster_pull_deadline_s: float = Field(900.0, gt=0, description="Seconds one district's whole pull may take, retries and rate-limit waits included.")
+    roster_work_mem: str = Field("256MB", pattern=r"^[0-9]+(kB|MB|GB)$", description="PostgreSQL work_mem of a sync's own session.")
+
+    @field_validator("clever_api_url", "clever_auth_url")
+    @classmethod
+    def _plain_base_url(cls, value: str) -> str:
+        TypeAdapter(AnyHttpUrl).validate_python(value)
+        return value.rstrip("/")
+
+
+@cache
+def settings() -> Settings:
+    """The settings of this process, read from the environment (and `.env`) once, on first use."""
+    return Settings()

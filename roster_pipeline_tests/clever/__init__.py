@@ -1,0 +1,1 @@
+"""Tests of the Clever edge, against a scripted HTTP server on loopback."""

@@ -1,0 +1,91 @@
+"""Fixtures that more than one test module needs. Databases are real: one server per test run, one database per test.
+
+Does not belong here: what one module alone needs, and data of districts.
+"""
+
+import os
+import shutil
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import count
+from pathlib import Path
+
+import psycopg
+import pytest
+from psycopg import sql
+from sqlalchemy import URL, make_url
+
+from roster_pipeline.database.embedded import EmbeddedServer
+from roster_pipeline.database.engine import Database, open_database
+from roster_pipeline.database.migrate import migrate
+from roster_pipeline.settings import Settings
+
+_numbers = count(1)
+
+
+def pytest_configure() -> None:
+    # A CI job that runs out of time is sent SIGTERM: end as at Ctrl-C, with every fixture's clean-up, so that no server is left behind.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+
+def database_settings(url: URL) -> Settings:
+    """Settings for this database and nothing from the environment that could lead elsewhere."""
+    return Settings(
+        roster_home=Path("/nonexistent"), roster_database_url=url.render_as_string(hide_password=False), roster_dagster_database_url=None
+    )
+
+
+def libpq_url(url: URL) -> str:
+    """The URL as psycopg and psql take it."""
+    return url.set(drivername="postgresql").render_as_string(hide_password=False)
+
+
+@contextmanager
+def fresh_database(server: URL, template: str = "template0") -> Iterator[URL]:
+    """A database of its own, a copy of `template`, dropped afterwards whoever is still connected."""
+    name = f"roster_test_{os.getpid()}_{next(_numbers)}"
+    with psycopg.connect(libpq_url(server), autocommit=True) as maintenance:
+        copy = sql.SQL("create database {} template {} encoding 'UTF8'")
+        maintenance.execute(copy.format(sql.Identifier(name), sql.Identifier(template)))
+        try:
+            yield server.set(database=name)
+        finally:
+            maintenance.execute(sql.SQL("drop database {} with (force)").format(sql.Identifier(name)))
+
+
+@pytest.fixture(scope="session")
+def database_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[URL]:
+    """A server to make databases on: ROSTER_TEST_DATABASE_URL (whose user may create databases), else an embedded one of this test run."""
+    if url := os.environ.get("ROSTER_TEST_DATABASE_URL"):
+        yield make_url(url).set(drivername="postgresql+psycopg")
+        return
+    home = tmp_path_factory.mktemp("home")
+    try:
+        with EmbeddedServer(home) as server:
+            yield server.url("postgres")
+    finally:
+        shutil.rmtree((home / "postgres").resolve(), ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def migrated_template(database_server: URL) -> Iterator[str]:
+    """The name of a migrated database that nobody is connected to."""
+    with fresh_database(database_server) as url:
+        with open_database(database_settings(url)) as database:
+            migrate(database)
+        yield str(url.database)
+
+
+@pytest.fixture
+def empty_database(database_server: URL) -> Iterator[Database]:
+    """A database of the test's own, not migrated."""
+    with fresh_database(database_server) as url, open_database(database_settings(url)) as database:
+        yield database
+
+
+@pytest.fixture
+def database(database_server: URL, migrated_template: str) -> Iterator[Database]:
+    """A migrated database of the test's own. Another process opens it with ROSTER_DATABASE_URL = database.url."""
+    with fresh_database(database_server, migrated_template) as url, open_database(database_settings(url)) as database:
+        yield database
