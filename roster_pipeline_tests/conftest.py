@@ -29,23 +29,23 @@ def pytest_configure() -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
-def database_settings(url: URL) -> Settings:
+def _database_settings(url: URL) -> Settings:
     """Settings for this database and nothing from the environment that could lead elsewhere."""
     return Settings(
         roster_home=Path("/nonexistent"), roster_database_url=url.render_as_string(hide_password=False), roster_dagster_database_url=None
     )
 
 
-def libpq_url(url: URL) -> str:
+def _libpq_url(url: URL) -> str:
     """The URL as psycopg and psql take it."""
     return url.set(drivername="postgresql").render_as_string(hide_password=False)
 
 
 @contextmanager
-def fresh_database(server: URL, template: str = "template0") -> Iterator[URL]:
+def _fresh_database(server: URL, template: str = "template0") -> Iterator[URL]:
     """A database of its own, a copy of `template`, dropped afterwards whoever is still connected."""
     name = f"roster_test_{os.getpid()}_{next(_numbers)}"
-    with psycopg.connect(libpq_url(server), autocommit=True) as maintenance:
+    with psycopg.connect(_libpq_url(server), autocommit=True) as maintenance:
         copy = sql.SQL("create database {} template {} encoding 'UTF8'")
         maintenance.execute(copy.format(sql.Identifier(name), sql.Identifier(template)))
         try:
@@ -71,8 +71,8 @@ def database_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[URL]:
 @pytest.fixture(scope="session")
 def migrated_template(database_server: URL) -> Iterator[str]:
     """The name of a migrated database that nobody is connected to."""
-    with fresh_database(database_server) as url:
-        with open_database(database_settings(url)) as database:
+    with _fresh_database(database_server) as url:
+        with open_database(_database_settings(url)) as database:
             migrate(database)
         yield str(url.database)
 
@@ -80,12 +80,12 @@ def migrated_template(database_server: URL) -> Iterator[str]:
 @pytest.fixture
 def empty_database(database_server: URL) -> Iterator[Database]:
     """A database of the test's own, not migrated."""
-    with fresh_database(database_server) as url, open_database(database_settings(url)) as database:
+    with _fresh_database(database_server) as url, open_database(_database_settings(url)) as database:
         yield database
 
 
 @pytest.fixture
 def database(database_server: URL, migrated_template: str) -> Iterator[Database]:
     """A migrated database of the test's own. Another process opens it with ROSTER_DATABASE_URL = database.url."""
-    with fresh_database(database_server, migrated_template) as url, open_database(database_settings(url)) as database:
+    with _fresh_database(database_server, migrated_template) as url, open_database(_database_settings(url)) as database:
         yield database

@@ -7,7 +7,7 @@ Does not belong here: which page comes next (`paging.py`) and rules about values
 import re
 from collections import Counter
 from functools import cache
-from typing import Any, TypeVar, get_args
+from typing import Any, NamedTuple, TypeVar, get_args
 
 import msgspec
 from msgspec import Raw, Struct
@@ -168,10 +168,36 @@ class CollectionDecoder:
 _BLANK = (b"null", b'""')
 
 
+class _Field(NamedTuple):
+    """How one field of a wire object is decoded on its own. `nested`: the wire object in its type, such as `StudentRole | None`, if any."""
+
+    name: str
+    decoder: msgspec.json.Decoder[Any]
+    nested: type[Wire] | None
+    column: str
+    mandatory: bool
+
+
 @cache
-def _loose(shape: type[Wire]) -> type[Struct]:
-    """`shape` with every field left as bytes, so that each can be decoded on its own. Still an allow-list: other fields are skipped."""
-    return msgspec.defstruct(f"Loose{shape.__name__}", [(name, Raw, Raw(b"null")) for name in shape.__struct_fields__], gc=False)
+def _fields(shape: type[Wire]) -> tuple[_Field, ...]:
+    return tuple(
+        _Field(
+            name=field.name,
+            decoder=msgspec.json.Decoder(field.type),
+            nested=next((part for part in (field.type, *get_args(field.type)) if isinstance(part, type) and issubclass(part, Wire)), None),
+            column=shape.columns.get(field.name, field.name),
+            mandatory=field.name in shape.mandatory,
+        )
+        for field in msgspec.structs.fields(shape)
+    )
+
+
+@cache
+def _loose(shape: type[Wire]) -> msgspec.json.Decoder[Any]:
+    """Decodes `shape` with every field left as bytes. Still an allow-list: other fields are skipped."""
+    return msgspec.json.Decoder(
+        msgspec.defstruct(f"Loose{shape.__name__}", [(name, Raw, Raw(b"null")) for name in shape.__struct_fields__], gc=False)
+    )
 
 
 def _salvage(data: Raw, shape: type[Wire]) -> tuple[dict[str, Any], dict[str, bool]]:
@@ -182,24 +208,19 @@ def _salvage(data: Raw, shape: type[Wire]) -> tuple[dict[str, Any], dict[str, bo
     """
     values: dict[str, Any] = {}
     broken: dict[str, bool] = {}
-    loose = msgspec.json.decode(data, type=_loose(shape))
-    for field in msgspec.structs.fields(shape):
+    loose = _loose(shape).decode(data)
+    for field in _fields(shape):
         raw = getattr(loose, field.name)
-        if bytes(raw) in _BLANK:
+        text = bytes(raw)
+        if text in _BLANK:
             continue
         try:
-            values[field.name] = msgspec.json.decode(raw, type=field.type)
+            values[field.name] = field.decoder.decode(text)
         except msgspec.ValidationError:
-            nested = _nested(field.type)
-            if nested is not None and bytes(memoryview(raw)[:1]) == b"{":
-                inner_values, inner_broken = _salvage(raw, nested)
-                values[field.name] = nested(**inner_values)
+            if field.nested and text.startswith(b"{"):
+                inner_values, inner_broken = _salvage(raw, field.nested)
+                values[field.name] = field.nested(**inner_values)
                 broken |= inner_broken
             else:
-                broken[shape.columns.get(field.name, field.name)] = field.name in shape.mandatory
+                broken[field.column] = field.mandatory
     return values, broken
-
-
-def _nested(annotation: Any) -> type[Wire] | None:
-    """The wire object in a field's type (`Name`, `StudentRole | None`), if it holds one."""
-    return next((part for part in (annotation, *get_args(annotation)) if isinstance(part, type) and issubclass(part, Wire)), None)

@@ -56,11 +56,18 @@ SYSTEM_CLOCK = Clock()
 
 
 class Deadline:
-    """The end of everything one pull may do, retries and waits included."""
+    """The end of everything one pull may do, retries and waits included: after so many seconds, or when somebody stops it.
+
+    Attributes:
+        clock: the time it goes by.
+        seconds: how long the pull may take.
+        stopped: set it, from any thread, to end requests before their next piece, attempt or wait.
+    """
 
     def __init__(self, seconds: float, clock: Clock = SYSTEM_CLOCK) -> None:
         self.clock = clock
         self.seconds = seconds
+        self.stopped = threading.Event()
         self.started_at = clock.monotonic()
 
     def elapsed(self) -> float:
@@ -115,36 +122,32 @@ class CleverHttp:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._session.close()
 
-    def get(
-        self, path: str, params: Mapping[str, str | int], shape: type[T], *, auth: AuthBase, cancelled: threading.Event | None = None
-    ) -> T:
-        """The body at `path` as `shape`. Setting `cancelled` from another thread ends it before the next piece, attempt or wait.
+    def get(self, path: str, params: Mapping[str, str | int], shape: type[T], *, auth: AuthBase) -> T:
+        """The body at `path` as `shape`.
 
         Raises:
             RefusedError: a status that is final, with the status.
             DeadlineError: the pull's time is over, or would be before the next attempt.
-            TransientError: every attempt failed, or it was cancelled.
+            TransientError: every attempt failed, or the pull was stopped.
         """
         shown = f"{path}?{urlencode(params)}" if params else path
-        stop = cancelled or threading.Event()
-
-        def sleep(seconds: float) -> None:
-            self._deadline.clock.wait(stop, seconds)
-
         retrying = Retrying(
             retry=retry_if_exception_type(_AttemptError),
             stop=stop_after_attempt(self._settings.clever_max_attempts),
             # On top of Clever's own wait the backoff stays: clocks differ, and a reset that seems past must not burn the attempts.
             wait=_rate_limit_wait + wait_exponential_jitter(initial=1, max=30),
             before_sleep=lambda state: self._before_wait(state, shown),
-            sleep=sleep,
+            sleep=self._sleep,
             retry_error_callback=lambda state: self._give_up(state, shown),
         )
-        body: T = retrying(self._attempt, path, params, shape, auth, stop, shown)
+        body: T = retrying(self._attempt, path, params, shape, auth, shown)
         return body
 
-    def _attempt(self, path: str, params: Mapping[str, str | int], shape: type[T], auth: AuthBase, stop: threading.Event, shown: str) -> T:
-        self._check_may_go_on(stop, shown)
+    def _sleep(self, seconds: float) -> None:
+        self._deadline.clock.wait(self._deadline.stopped, seconds)
+
+    def _attempt(self, path: str, params: Mapping[str, str | int], shape: type[T], auth: AuthBase, shown: str) -> T:
+        self._check_may_go_on(shown)
         remaining = self._deadline.remaining()
         self._stats.requests += 1
         try:
@@ -157,7 +160,7 @@ class CleverHttp:
                 allow_redirects=False,
             ) as response:
                 self._check_status(response, shown)
-                return parse_body(self._read(response, stop, shown), shape)
+                return parse_body(self._read(response, shown), shape)
         except MalformedBodyError as error:
             reason = f"Clever's answer cannot be used: {error}."
         except (requests.RequestException, HTTPError) as error:
@@ -165,11 +168,11 @@ class CleverHttp:
             reason = f"Clever cannot be reached ({type(error).__name__})."
         raise _AttemptError(reason, district=self._district, path=shown)
 
-    def _read(self, response: requests.Response, stop: threading.Event, shown: str) -> bytes:
+    def _read(self, response: requests.Response, shown: str) -> bytes:
         pieces = []
         while piece := response.raw.read1(_PIECE_BYTES, decode_content=True):
             pieces.append(piece)
-            self._check_may_go_on(stop, shown)
+            self._check_may_go_on(shown)
         body = b"".join(pieces)
         self._stats.bytes += len(body)
         return body
@@ -193,9 +196,9 @@ class CleverHttp:
         waits = [reset - now if reset >= _EARLIEST_UNIX_TIME else reset for reset in map(float, re.findall(r"\d+", header))]
         return max([0.0, *waits])
 
-    def _check_may_go_on(self, stop: threading.Event, shown: str) -> None:
-        if stop.is_set():
-            raise TransientError("The pull was stopped.", district=self._district, path=shown)
+    def _check_may_go_on(self, shown: str) -> None:
+        if self._deadline.stopped.is_set():
+            raise TransientError("The pull was stopped: a collection was not read to its end.", district=self._district, path=shown)
         if self._deadline.remaining() <= 0:
             raise self._deadline_error("is over", shown)
 

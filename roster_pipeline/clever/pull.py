@@ -95,6 +95,7 @@ class DistrictPull:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._deadline.stopped.set()
         self._http.__exit__(kind, error, trace)
 
     @property
@@ -123,7 +124,8 @@ class DistrictPull:
     def pages(self, collection: Collection) -> Iterator[Page]:
         """The collection's pages up to the one without `next`, each decoded in the caller's thread while the next one is on its way.
 
-        One page at most is ahead. The thread that fetches it has ended when the iterator is exhausted, closed or has raised.
+        One page at most is ahead. The thread that fetches it has ended when the iterator is exhausted, closed or has raised; a silent Clever
+        can delay that by CLEVER_READ_TIMEOUT_S. Half a collection is none (R3.2): after an early end the whole pull is over.
 
         Raises:
             PermanentError: Clever refuses, or the shape of its data changed (R4.2; known after the last page).
@@ -135,11 +137,10 @@ class DistrictPull:
             params["role"] = collection.role
         cursors = Cursors(self._http.base_url, path, district=self.district_clever_id)
         decoder = CollectionDecoder(collection, self.district_clever_id, keep_student_email=self._keep_student_email)
-        cancelled = threading.Event()
 
         with ThreadPoolExecutor(max_workers=1, thread_name_prefix="clever-prefetch") as prefetcher:
+            pending: Future[ListBody] | None = prefetcher.submit(self._get, path, params, ListBody)
             try:
-                pending: Future[ListBody] | None = prefetcher.submit(self._get, path, params, ListBody, cancelled)
                 number = 0
                 while pending is not None:
                     body = pending.result()
@@ -147,28 +148,29 @@ class DistrictPull:
                     pending = None
                     if cursor:
                         params["starting_after"] = cursor
-                        pending = prefetcher.submit(self._get, path, params, ListBody, cancelled)
+                        pending = prefetcher.submit(self._get, path, params, ListBody)
                     number += 1
                     self.stats.pages[collection] += 1
                     yield Page(collection, number, *decoder.decode(body.data))
             finally:
-                cancelled.set()
+                if pending is not None:
+                    self._deadline.stopped.set()
         decoder.check_shape()
 
     def _path(self, resource: str) -> str:
         return f"/{self._settings.clever_api_version}/{resource}"
 
-    def _get(self, path: str, params: Mapping[str, str | int], shape: type[T], cancelled: threading.Event | None = None) -> T:
+    def _get(self, path: str, params: Mapping[str, str | int], shape: type[T]) -> T:
         """GET with the district's token; the first 401 of the pull lists the tokens again, any other is final (R3.1)."""
         with self._lock:
             try:
-                return self._http.get(path, params, shape, auth=self._auth(), cancelled=cancelled)
+                return self._http.get(path, params, shape, auth=self._auth())
             except RefusedError as error:
                 if error.status != requests.codes.unauthorized or self._relisted:
                     raise
             self._relisted = True
             self.tokens = list_tokens(self._settings, deadline=self._deadline, stats=self.stats)
-            return self._http.get(path, params, shape, auth=self._auth(), cancelled=cancelled)
+            return self._http.get(path, params, shape, auth=self._auth())
 
     def _auth(self) -> _BearerAuth:
         token = (self.tokens or {}).get(self.district_clever_id)

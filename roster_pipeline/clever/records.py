@@ -173,7 +173,8 @@ class Section(Entity):
 
 
 def _distinct(ids: list[str]) -> list[str]:
-    return list(dict.fromkeys(filter(None, ids)))
+    once = dict.fromkeys(ids)
+    return ids if len(once) == len(ids) and "" not in once else [one for one in once if one]
 
 
 class Name(Wire):

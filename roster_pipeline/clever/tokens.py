@@ -30,7 +30,7 @@ class Token(Struct):
     """One entry of the list, which is flat: no inner `data`. The pattern keeps out what could not be sent as a header."""
 
     owner: Owner
-    access_token: Annotated[str, Meta(pattern=r"^[!-~]+$")]
+    access_token: Annotated[str, Meta(pattern=r"^[!-~]+\Z")]
     created: str = ""
 
 

@@ -173,9 +173,10 @@ class _Cluster:
     def _start(self, server_lock: int) -> None:
         self._initialize()
         self._configure()
-        # Nobody holds server.lock and the socket is dead, so whatever process has the number on file now is not our server.
-        (self._data / "postmaster.pid").unlink(missing_ok=True)
         _owned_directory(self.socket_directory, self.account)
+        # Nobody holds server.lock and the socket is dead, so whatever process has the number on file now is not our server.
+        for pid_file in (self._data / "postmaster.pid", self.socket_directory / f".s.PGSQL.{PORT}.lock"):
+            pid_file.unlink(missing_ok=True)
         before = self._prepare_log()
         options = f"-c config_file={shlex.quote(str(self.base / 'postgresql.conf'))}"
         started = self._pg_ctl("start", "-l", str(self._log_file), "-t", str(START_SECONDS), "-o", options, keep_open=(server_lock,))
@@ -353,23 +354,25 @@ def _programs_for(account: _Account) -> Path:
     """The packaged programs, or a copy of them where a private directory above the package keeps the account out. Call under setup.lock."""
     packaged = _packaged_programs()
     try:
-        account.run(packaged / "postgres", "--version")
+        if account.run(packaged / "initdb", "--version").returncode == 0:
+            return packaged
     except PermissionError:
         pass
-    else:
-        return packaged
+    site = packaged.parents[2]
     said = subprocess.run([packaged / "postgres", "--version"], capture_output=True, text=True, check=True).stdout
     copy = SYSTEM_STATE / f"postgres-{said.split()[-1]}"
     if not copy.exists():
         unfinished = SYSTEM_STATE / "postgres.new"
         if unfinished.exists():
             shutil.rmtree(unfinished)
-        shutil.copytree(packaged.parent, unfinished, ignore=shutil.ignore_patterns("include", "pkgconfig", "*.a"))
+        # The programs find their libraries in the wheel's second directory by the path from one to the other.
+        for part in (packaged.parent, site / f"{packaged.parents[1].name}.libs"):
+            shutil.copytree(part, unfinished / part.relative_to(site), ignore=shutil.ignore_patterns("include", "pkgconfig", "*.a"))
         for path in (unfinished, *unfinished.rglob("*")):
             path.chmod(0o755 if path.is_dir() or path.stat().st_mode & 0o100 else 0o644)
         os.sync()  # The name must not survive a power cut that the contents do not.
         unfinished.rename(copy)
-    return copy / "bin"
+    return copy / packaged.relative_to(site)
 
 
 def _socket_directory(base: Path) -> Path:

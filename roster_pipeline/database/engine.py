@@ -183,7 +183,7 @@ def _connected(settings: Settings, url: URL, *, embedded: bool) -> Iterator[Data
 def _parse(text: str, variable: str) -> URL:
     try:
         url = make_url(text)
-    except sqlalchemy.exc.ArgumentError:
+    except (sqlalchemy.exc.ArgumentError, ValueError):  # ValueError: the port is no number
         url = None
     if url is None or url.drivername not in _SCHEMES or not url.database:
         raise PermanentError(

@@ -4,6 +4,7 @@ Belongs here: running Alembic from code and reading what the migrations create. 
 (`migrations/versions/*.sql`).
 """
 
+import re
 from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
@@ -73,6 +74,16 @@ def known_tables() -> dict[str, tuple[str, ...]]:
     return {name: columns for script in scripts for name, columns in tables_created_by(script).items()}
 
 
+@cache
+def foreign_keys() -> dict[str, frozenset[str]]:
+    """The tables that each table's rows refer to, `schema.name` -> their names: a row is written after what it refers to."""
+    keys: dict[str, frozenset[str]] = {}
+    for path in sorted((_MIGRATIONS / "versions").glob("*.sql")):
+        for table, body in re.findall(r"^create table (\w+\.\w+) \((.*?)^\);", path.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL):
+            keys[table] = frozenset(re.findall(r"\breferences (\w+\.\w+)", body))
+    return keys
+
+
 def tables_created_by(script: str) -> dict[str, tuple[str, ...]]:
     """The same for one script."""
     tables: dict[str, tuple[str, ...]] = {}
@@ -113,7 +124,7 @@ def _table(statement: list[sqlglot.Token]) -> tuple[str | None, tuple[str, ...]]
         depth += (token.token_type in openers) - (token.token_type in closers)
         if depth == 0:
             break
-        if depth == 1 and token.token_type in (TokenType.L_PAREN, TokenType.COMMA):
+        if depth == 1 and token.token_type in (TokenType.L_PAREN, TokenType.COMMA) and following.token_type not in closers:
             starts.append(following)
     constraints = {"CONSTRAINT", "CHECK", "PRIMARY KEY", "PRIMARY", "UNIQUE", "FOREIGN KEY", "FOREIGN", "EXCLUDE"}
     columns = tuple(token.text for token in starts if token.text.upper() not in constraints)

@@ -18,7 +18,7 @@ from sqlalchemy import Connection
 
 from roster_pipeline.database.models import Model
 
-_RUN_LOCAL = re.compile(r"(?<![\w.\"])(clever|staging|reconcile)\.(\w+)\b")
+_RUN_LOCAL = re.compile(r"(?<![\w.\"])(?:clever|staging|reconcile)\.(\w+)\b(\s+as\b)?")
 
 
 class Step(NamedTuple):
@@ -35,9 +35,9 @@ def local_name(name: str) -> str:
 
 
 def localize(sql: str) -> str:
-    """The statement with every run-local table under its temporary name. Comments go: a colon in prose is not a parameter."""
+    """The statement with every run-local table under its temporary name, and still called by its own. Comments go: a colon in prose is no parameter."""
     code = re.sub(r"^\s*--.*\n", "", sql, flags=re.MULTILINE)
-    return _RUN_LOCAL.sub(lambda match: local_name(match[0]), code)
+    return _RUN_LOCAL.sub(lambda match: f"{local_name(match[0].split()[0])} as{'' if match[2] else f' {match[1]}'}", code)
 
 
 @dataclass(frozen=True)
@@ -66,11 +66,9 @@ class ModelRunner:
         """Count the records an audit returns."""
         return self._timed(model.name, lambda: self._count(f"select count(*) from ({localize(model.sql)}) as offending"))
 
-    def persist(self, model: Model) -> Step | None:
-        """Bring the lasting table of a model in line with this sync's, writing only rows that differ; None when it has no lasting table."""
-        if model.name not in self.tables:
-            return None
-        return self._timed(model.name, lambda: self._mirror(model))
+    def persist(self, model: Model) -> int:
+        """Bring the lasting table of a model, where it has one, in line with this sync's. Returns the rows written: only those that differ."""
+        return self._mirror(model) if model.name in self.tables else 0
 
     def rows(self, name: str) -> int:
         """The size of one of this sync's tables."""

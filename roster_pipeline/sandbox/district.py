@@ -30,7 +30,7 @@ _encoder = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 
 
 def encode(record: object) -> bytes:
-    """`record` as compact JSON in UTF-8. A lone surrogate, which UTF-8 cannot hold, becomes a JSON escape: so the error handler spells it."""
+    """`record` as compact JSON in UTF-8. A lone surrogate, which UTF-8 cannot hold, becomes its JSON escape (`backslashreplace`)."""
     return _encoder.encode(record).encode("utf-8", "backslashreplace")
 
 

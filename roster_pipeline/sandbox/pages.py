@@ -101,14 +101,24 @@ def list_body(district: District, kind: Kind, ids: list[str], query: Query) -> b
     if query.get("count") == "true":
         return encode({"count": len(ids), "links": [{"rel": "self", "uri": query.uri}]})
     if query not in district.pages:
-        page = window(ids, query)
-        base = f"{_version(query)}/{kind}/".encode()
-        records = district.records[kind]
-        items = b",".join([b'{"data":%b,"uri":"%b%b"}' % (records[id_], base, id_.encode()) for id_ in page])
-        if sum(map(len, district.pages.values())) + len(items) > _CACHE_BYTES:
+        body = _assemble(district, kind, window(ids, query), query)
+        if sum(map(len, district.pages.values())) + len(body) > _CACHE_BYTES:
             district.pages.clear()
-        district.pages[query] = b'{"data":[%b],"links":%b}' % (items, encode(links(query, page)))
+        district.pages[query] = body
     return district.pages[query]
+
+
+def _assemble(district: District, kind: Kind, page: list[str], query: Query) -> bytes:
+    """One join of every piece: with megabytes a page, each further copy would show in a benchmark."""
+    records = district.records[kind]
+    middle = f',"uri":"{_version(query)}/{kind}/'.encode()
+    pieces = [b'{"data":[']
+    for key in page:
+        pieces += (b'{"data":', records[key], middle, key.encode(), b'"}', b",")
+    if page:
+        pieces.pop()
+    pieces += (b'],"links":', encode(links(query, page)), b"}")
+    return b"".join(pieces)
 
 
 def district_list_body(district: District, query: Query) -> bytes:

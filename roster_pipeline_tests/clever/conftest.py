@@ -71,7 +71,7 @@ def make_settings(clever: ScriptedClever) -> Callable[..., Settings]:
 
 @pytest.fixture
 def make_pull(make_settings: Callable[..., Settings], fake_time: FakeTime) -> Callable[..., DistrictPull]:
-    def make(*, keep_student_email: bool = True, **more: object) -> DistrictPull:
-        return DistrictPull(make_settings(**more), DISTRICT, keep_student_email=keep_student_email, clock=fake_time.clock())
+    def make(district: str = DISTRICT, *, keep_student_email: bool = True, **more: object) -> DistrictPull:
+        return DistrictPull(make_settings(**more), district, keep_student_email=keep_student_email, clock=fake_time.clock())
 
     return make

@@ -49,6 +49,7 @@ class Seen:
     path: str
     query: dict[str, str]
     authorization: str
+    port: int
 
 
 def tokens(**by_district: str) -> dict[str, Any]:
@@ -88,6 +89,7 @@ class ScriptedClever:
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+            disable_nagle_algorithm = True  # headers and body are two writes; together with delayed ACKs that costs 40 ms a request
 
             def do_GET(self) -> None:
                 outer.answer(self)
@@ -95,8 +97,11 @@ class ScriptedClever:
             def log_message(self, format: str, *args: Any) -> None:
                 pass
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
+        class Server(ThreadingHTTPServer):
+            def handle_error(self, request: Any, client_address: Any) -> None:
+                pass  # a client that hangs up is what some tests are about
+
+        self._server = Server(("127.0.0.1", 0), Handler)
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01}, name="scripted-clever")
         self.url = f"http://127.0.0.1:{self._server.server_port}"
         self.script("/oauth/tokens", Reply(tokens(**{DISTRICT: TOKEN})))
@@ -118,7 +123,7 @@ class ScriptedClever:
         url = urlsplit(handler.path)
         with self._changed:
             query = {key: values[-1] for key, values in parse_qs(url.query).items()}
-            self.seen.append(Seen(url.path, query, handler.headers.get("Authorization", "")))
+            self.seen.append(Seen(url.path, query, handler.headers.get("Authorization", ""), handler.client_address[1]))
             self._changed.notify_all()
             queue = self._replies[url.path] or [Reply(b"<html>no such page</html>", 404)]
             reply = queue.pop(0) if len(queue) > 1 else queue[0]

@@ -1,0 +1,26 @@
+"""Plan -> `app`: all of a district's writes, with their history, in the caller's one transaction (R11.5).
+
+Belongs here: running the writing statements in order, and bringing the lasting tables of staging and reconcile in line.
+Does not belong here: what is written (`dbt_like_sql/`) and whether it may be (`run.py`).
+"""
+
+from collections.abc import Callable
+
+from roster_pipeline.database.models import Models
+from roster_pipeline.database.runner import ModelRunner, Step
+
+
+def apply_plan(runner: ModelRunner, models: Models, on_step: Callable[[Step], None]) -> None:
+    """Write what the plan says and nothing else.
+
+    The lasting tables come first and `app` last, so that rows the application uses are locked for as short as possible.
+    """
+    for model in models.of("ops"):
+        on_step(runner.act(model))
+    for model in models.of("staging", "reconcile"):
+        runner.persist(model)
+    # Usernames swap and rotate within one statement (R5.6), which is why uniqueness is checked after it and not row by row.
+    runner.connection.exec_driver_sql("set constraints all deferred")
+    for model in models.of("app"):
+        on_step(runner.act(model))
+    runner.connection.exec_driver_sql("set constraints all immediate")

@@ -1,0 +1,100 @@
+"""The pages of the pull in progress, in temporary tables of the sync's own session: `clever.schools`, `clever.users`, ...
+
+Belongs here: making those tables from the contracts and loading frames into them with COPY. Does not belong here: what a frame is (`frames.py`) and
+what the rows mean (`dbt_like_sql/staging/`). Nothing of a pull outlives its session, so a pull that breaks off leaves nothing behind (R3.2).
+"""
+
+import io
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+
+import psycopg
+import pyarrow
+import pyarrow.csv
+from psycopg import sql
+
+from roster_pipeline import contracts
+from roster_pipeline.clever.records import Collection, District, Finding
+from roster_pipeline.sync.frames import Frame
+
+# Clever gives terms and courses no last_modified; every other resource has one in its contract.
+_EXTRA = {"users": "collection text not null, "}
+
+
+class Landing:
+    """Where a pull arrives.
+
+    Attributes:
+        rows: records loaded, by collection.
+        findings: how often each rule was broken, by resource and rule.
+    """
+
+    def __init__(self, connection: "psycopg.Connection[tuple[object, ...]]") -> None:
+        self.rows: Counter[Collection] = Counter()
+        self.findings: Counter[tuple[str, str, str]] = Counter()
+        self._connection = connection
+        for resource in contracts.RESOURCES:
+            columns = ", ".join(f"{column.name} {column.sql_type}" for column in contracts.columns(resource))
+            self._execute(
+                f'create temporary table "clever.{resource}" (arrival bigint generated always as identity, '
+                f"{_EXTRA.get(resource, '')}{columns}, rejected boolean not null)"
+            )
+        self._execute(
+            'create temporary table "clever.districts" (clever_id text, name text, state text, last_sync timestamptz, pulled_at timestamptz)'
+        )
+        self._execute('create temporary table "clever.findings" (resource text, clever_id text, rule text, severity text)')
+
+    def district(self, district: District, pulled_at: datetime) -> None:
+        """Land the district object."""
+        values = (district.id, district.name or "", district.state, _instant(district.last_sync), pulled_at)
+        self._connection.execute('insert into pg_temp."clever.districts" values (%s, %s, %s, %s, %s)', values)
+
+    def load(self, collection: Collection, frame: Frame) -> None:
+        """Land one page: its rows, and its findings."""
+        table = frame.table
+        if collection.resource in _EXTRA:
+            table = table.append_column("collection", pyarrow.array([collection.value] * table.num_rows, pyarrow.string()))
+        self._copy(f"clever.{collection.resource}", table)
+        self.rows[collection] += table.num_rows
+        self._findings(collection.resource, frame.findings)
+
+    def analyze(self) -> None:
+        """Tell the planner what has landed."""
+        for resource in contracts.RESOURCES:
+            self._execute(f'analyze pg_temp."clever.{resource}"')
+
+    def _findings(self, resource: str, findings: Sequence[Finding]) -> None:
+        if not findings:
+            return
+        self.findings.update((resource, each.rule, each.severity) for each in findings)
+        columns: dict[str, Iterable[str]] = {
+            "resource": [resource] * len(findings),
+            "clever_id": [each.clever_id for each in findings],
+            "rule": [each.rule for each in findings],
+            "severity": [each.severity for each in findings],
+        }
+        self._copy("clever.findings", pyarrow.table(columns))
+
+    def _copy(self, name: str, table: pyarrow.Table) -> None:
+        if not table.num_rows:
+            return
+        buffer = io.BytesIO()
+        # Null is written empty, blank text quoted; COPY reads them back as null and as blank text.
+        pyarrow.csv.write_csv(table, buffer, pyarrow.csv.WriteOptions(include_header=False))
+        statement = sql.SQL("copy {} ({}) from stdin (format csv)").format(
+            sql.Identifier("pg_temp", name), sql.SQL(", ").join(map(sql.Identifier, table.column_names))
+        )
+        with self._connection.cursor() as cursor, cursor.copy(statement) as copy:
+            copy.write(buffer.getbuffer())
+
+    def _execute(self, statement: str) -> None:
+        self._connection.execute(statement.encode())
+
+
+def _instant(text: str | None) -> datetime | None:
+    """A timestamp of the district object; None when it is not one, as for any optional value (R4.2)."""
+    try:
+        return datetime.fromisoformat(text) if text else None
+    except ValueError:
+        return None

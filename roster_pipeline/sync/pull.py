@@ -1,0 +1,57 @@
+"""Clever -> landing: walks every collection of one district, page by page, so that memory stays flat (R3.5).
+
+Belongs here: the order of the walk and what is measured about it. Does not belong here: HTTP (`clever/`) and the meaning of rows (`dbt_like_sql/`).
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from roster_pipeline.clever.pull import DistrictPull
+from roster_pipeline.clever.records import Collection
+from roster_pipeline.database.runner import Step
+from roster_pipeline.sync.frames import frame_of
+from roster_pipeline.sync.landing import Landing
+
+
+@dataclass(frozen=True)
+class PullResult:
+    """A complete pull.
+
+    Attributes:
+        moved: the district's last_sync differs between the pull's start and end (R3.7).
+        last_sync: as of the end of the pull, as Clever writes it; None when Clever has never loaded the district.
+        cost: requests, retries, bytes and pages, for people who watch.
+    """
+
+    moved: bool
+    last_sync: str | None
+    cost: dict[str, Any]
+
+
+def pull_district(pull: DistrictPull, landing: Landing, *, started_at: datetime, on_step: Callable[[Step], None]) -> PullResult:
+    """Land everything Clever shares of one district, or raise.
+
+    Raises:
+        RosterError: the pull is not complete; the landing is to be thrown away.
+    """
+    before = pull.district()
+    for collection in Collection:
+        start = time.perf_counter()
+        for page in pull.pages(collection):
+            landing.load(collection, frame_of(collection, page.records, page.findings))
+        on_step(Step(f"clever.{collection}", landing.rows[collection], time.perf_counter() - start))
+    after = pull.district()
+    landing.district(after, started_at)
+    landing.analyze()
+    stats = pull.stats
+    cost = {
+        "requests": stats.requests,
+        "retries": stats.retries,
+        "bytes": stats.bytes,
+        "pages": sum(stats.pages.values()),
+        "records": {collection.value: landing.rows[collection] for collection in Collection},
+    }
+    return PullResult(moved=before.last_sync != after.last_sync, last_sync=after.last_sync, cost=cost)

@@ -1,0 +1,261 @@
+"""Pages of bytes -> records and findings: the allow-list, wrong types, surrogates, foreign districts (R3.4, R3.6, R4.2, R4.5)."""
+
+import json
+from typing import Any
+
+import msgspec
+import pytest
+
+from roster_pipeline.clever.decode import CollectionDecoder, ListBody, MalformedBodyError, parse_body
+from roster_pipeline.clever.records import Collection, Finding, Record, Section, User, UserWithoutEmail
+from roster_pipeline.errors import PermanentError
+
+from .scripted import DISTRICT, page, person, school
+
+NEVER_KEPT = {
+    "dob": "2/11/2007",
+    "race": "Unknown",
+    "gender": "X",
+    "hispanic_ethnicity": "Y",
+    "ell_status": "N",
+    "location": {"address": "1 Marker Street", "zip": "10459"},
+    "email": "copy@marker.example",
+    "phone": "555-0100",
+}
+
+
+def decode(
+    collection: Collection, *records: Any, keep_student_email: bool = True, decoder: CollectionDecoder | None = None
+) -> tuple[list[Any], list[Finding]]:
+    decoder = decoder or CollectionDecoder(collection, DISTRICT, keep_student_email=keep_student_email)
+    return decoder.decode(parse_body(json.dumps(page(*records)).encode(), ListBody).data)
+
+
+def with_student(clever_id: str, **fields: Any) -> dict[str, Any]:
+    record = person(clever_id)
+    record["roles"]["student"] |= fields
+    return record
+
+
+def section(clever_id: str, **more: Any) -> dict[str, Any]:
+    return {"id": clever_id, "district": DISTRICT, "school": "s1", "name": "Maths", "students": ["p1"], "teachers": ["t1"]} | more
+
+
+def texts(record: Record) -> str:
+    return json.dumps(msgspec.to_builtins(record))
+
+
+@pytest.mark.parametrize("broken_neighbour", [False, True], ids=["whole page", "one by one"])
+def test_undeclared_fields_are_nowhere_in_memory(broken_neighbour: bool) -> None:
+    """R3.4: of a student with every field Clever has, only the allow-list is left, on either way through the decoder."""
+    sent = [with_student("p1", **NEVER_KEPT, grade="7") | {"created": "2026-01-01", "preferred_name": {"first": "Marker"}}]
+    if broken_neighbour:
+        sent.append(with_student("p2", **NEVER_KEPT, grade=7))
+    records, _ = decode(Collection.STUDENTS, *sent)
+    assert len(records) == len(sent)
+    for record in records:
+        assert not any(hasattr(part, name) for part in (record.roles.student, record.roles) for name in NEVER_KEPT)
+        assert not any(hasattr(record, name) for name in NEVER_KEPT.keys() - {"email"})
+        assert "arker" not in texts(record)
+
+
+@pytest.mark.parametrize("broken_neighbour", [False, True], ids=["whole page", "one by one"])
+def test_a_students_email_is_only_decoded_where_it_is_stored(broken_neighbour: bool) -> None:
+    """R3.4: without Profile.student_email the record has no attribute for it; staff e-mail stays."""
+    sent = [person("p1")] + ([person("p2", last_modified=5)] if broken_neighbour else [])
+    kept, _ = decode(Collection.STUDENTS, *sent, keep_student_email=True)
+    assert [record.email for record in kept] == ["a@b.example"] * len(sent)
+    dropped, _ = decode(Collection.STUDENTS, *sent, keep_student_email=False)
+    assert all(type(record) is UserWithoutEmail and not hasattr(record, "email") for record in dropped)
+    teachers, _ = decode(Collection.TEACHERS, *sent, keep_student_email=False)
+    assert all(type(record) is User and record.email for record in teachers)
+
+
+@pytest.mark.parametrize("blank", ["", None, ...], ids=["empty", "null", "absent"])
+def test_blank_optional_values_are_none_and_no_finding(blank: Any) -> None:
+    """The three ways in which Clever leaves a value out all mean None; also for mandatory text, whose blanks the contracts judge."""
+    values = dict.fromkeys(["sis_id", "state_id", "student_number", "grade", "school", "schools", "credentials"], blank)
+    name = dict.fromkeys(["first", "middle", "last"], blank)
+    record = person("p1", email=blank, name=name, last_modified=blank, district=blank)
+    record["roles"] = {"student": values, "teacher": None}
+    (user,), findings = decode(Collection.STUDENTS, without_absent(record))
+    assert findings == []
+    student = user.roles.student
+    assert {student.sis_id, student.state_id, student.student_number, student.grade, student.school} == {None}
+    assert {user.email, user.last_modified, user.district, user.name.first, user.name.middle, user.name.last} == {None}
+    assert student.schools == []
+    assert student.credentials.district_username is None
+    assert user.roles.teacher is None
+
+    sent = section("c1", **dict.fromkeys(["school", "name", "course", "term_id", "teacher", "students", "teachers"], blank))
+    (found,), findings = decode(Collection.SECTIONS, without_absent(sent))
+    assert findings == []
+    assert {found.school, found.name, found.course, found.term_id, found.teacher} == {None}
+    assert found.students == found.teachers == []
+
+
+def without_absent(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: without_absent(inner) for key, inner in value.items() if inner is not ...}
+    return value
+
+
+def test_absent_roles_and_objects_have_their_defaults() -> None:
+    """A user with nothing but an id can be read like any other."""
+    (user,), findings = decode(Collection.TEACHERS, {"id": "t1"})
+    assert (user.name.last, user.roles.teacher, user.roles.district_admin, findings) == (None, None, None, [])
+    (admin,), _ = decode(Collection.DISTRICT_ADMINS, person("a1", roles={"district_admin": {"title": "marker"}}))
+    assert admin.roles.district_admin is not None
+
+
+@pytest.mark.parametrize(
+    ("sent", "students", "teachers"),
+    [
+        ({"students": ["b", "a", "b"], "teachers": ["y", "x", "y"], "teacher": "y"}, ["b", "a"], ["y", "x"]),
+        ({"students": ["a", ""], "teachers": [], "teacher": "x"}, ["a"], ["x"]),
+        ({"students": [], "teachers": ["y"], "teacher": "x"}, [], ["y"]),
+        ({"students": [], "teachers": [], "teacher": ""}, [], []),
+        ({"students": None, "teachers": None, "teacher": "x"}, [], ["x"]),
+    ],
+)
+def test_members_of_a_section(sent: dict[str, Any], students: list[str], teachers: list[str]) -> None:
+    """R6.2: every id once, in Clever's order; `teacher` stands in for an empty `teachers`."""
+    (found,), findings = decode(Collection.SECTIONS, section("c1", **sent))
+    assert isinstance(found, Section)
+    assert (found.students, found.teachers, findings) == (students, teachers, [])
+
+
+OPTIONAL = {
+    "email_type": person("p1", email=5),
+    "middle_name_type": person("p1", name={"first": "Ada", "middle": ["x"], "last": "Byron"}),
+    "last_modified_type": person("p1", last_modified=5),
+    "sis_id_type": with_student("p1", sis_id=100095233),
+    "state_id_type": with_student("p1", state_id={}),
+    "student_number_type": with_student("p1", student_number=1.5),
+    "grade_type": with_student("p1", grade="Grade 7"),
+    "credentials_type": with_student("p1", credentials="marker"),
+    "district_username_type": with_student("p1", credentials={"district_username": 7}),
+}
+
+
+@pytest.mark.parametrize(("rule", "record"), OPTIONAL.items(), ids=OPTIONAL.keys())
+def test_a_broken_optional_value_is_dropped_and_reported(rule: str, record: dict[str, Any]) -> None:
+    """R4.2: the row stays, with everything else in it; its neighbours do not notice."""
+    records, findings = decode(Collection.STUDENTS, person("p0"), record, person("p2"))
+    assert findings == [Finding("p1", rule, "warn")]
+    assert [found.id for found in records] == ["p0", "p1", "p2"]
+    assert (records[1].name.first, records[1].name.last, records[1].roles.student.school) == ("Ada", "Byron", "s1")
+    assert "arker" not in repr(findings)
+
+
+MANDATORY: dict[str, tuple[Collection, dict[str, Any]]] = {
+    "first_name_type": (Collection.STUDENTS, person("x", name={"first": 5, "last": "Byron"})),
+    "last_name_type": (Collection.TEACHERS, person("x", name={"first": "Ada", "last": ["Byron"]})),
+    "name_type": (Collection.STAFF, person("x", name="Ada Byron")),
+    "roles_type": (Collection.STUDENTS, person("x", roles=["student"])),
+    "student_type": (Collection.STUDENTS, person("x", roles={"student": True})),
+    "school_type": (Collection.STUDENTS, with_student("x", school=5)),
+    "schools_type": (Collection.STUDENTS, with_student("x", schools="s1")),
+    "district_type": (Collection.STUDENTS, person("x", district=5)),
+}
+MANDATORY_ELSEWHERE: dict[str, tuple[Collection, dict[str, Any]]] = {
+    "name_type": (Collection.SCHOOLS, school("x", name=5)),
+    "school_type": (Collection.SECTIONS, section("x", school=["s1"])),
+    "students_type": (Collection.SECTIONS, section("x", students="p1")),
+    "teachers_type": (Collection.SECTIONS, section("x", teachers=["t1", 5])),
+}
+
+
+@pytest.mark.parametrize(("rule", "case"), [*MANDATORY.items(), *MANDATORY_ELSEWHERE.items()])
+def test_a_broken_mandatory_value_rejects_the_row(rule: str, case: tuple[Collection, dict[str, Any]]) -> None:
+    """R4.2, R4.6: the row is reported under its id and not yielded; so are fields without which a present person would look absent."""
+    collection, record = case
+    records, findings = decode(collection, {"id": "w", "district": DISTRICT}, record)
+    assert [found.id for found in records] == ["w"]
+    assert findings == [Finding("x", rule, "error")]
+
+
+def test_every_broken_field_of_a_row_is_reported() -> None:
+    """R4.2: counted by rule."""
+    record = person("x", name={"first": 1, "last": 2}, email=3)
+    _, findings = decode(Collection.STUDENTS, record)
+    assert findings == [
+        Finding("x", "first_name_type", "error"),
+        Finding("x", "last_name_type", "error"),
+        Finding("x", "email_type", "warn"),
+    ]
+
+
+@pytest.mark.parametrize("record", [person(""), person("x") | {"id": 5}, person("x") | {"id": None}, {"name": "x"}, 5, None, []])
+def test_a_row_without_a_readable_id(record: Any) -> None:
+    """R4.2: it cannot be named, only counted; ids never come from numbers."""
+    records, findings = decode(Collection.STUDENTS, person("p1"), record)
+    assert [found.id for found in records] == ["p1"]
+    assert findings == [Finding("", "id_missing", "error")]
+
+
+def test_an_item_without_its_wrapper_is_a_row_without_an_id() -> None:
+    """The other rows of the page are still read."""
+    body = json.dumps({"data": [{"data": school("a")}, {"uri": "/x"}, 7], "links": []}).encode()
+    records, findings = CollectionDecoder(Collection.SCHOOLS, DISTRICT, keep_student_email=True).decode(parse_body(body, ListBody).data)
+    assert [found.id for found in records] == ["a"]
+    assert findings == [Finding("", "id_missing", "error")] * 2
+
+
+@pytest.mark.parametrize(
+    "foreign", [school("x", district="other"), school("x", district="other", name=5)], ids=["whole", "with a broken name"]
+)
+def test_foreign_rows_are_not_yielded(foreign: dict[str, Any]) -> None:
+    """R3.6: quarantined, and otherwise as if it were not there, whatever else is wrong with it."""
+    records, findings = decode(Collection.SCHOOLS, school("a"), foreign, school("b"))
+    assert [found.id for found in records] == ["a", "b"]
+    assert findings == [Finding("x", "foreign_district", "error")]
+
+
+def check_shape(pages: list[list[dict[str, Any]]]) -> None:
+    decoder = CollectionDecoder(Collection.SCHOOLS, DISTRICT, keep_student_email=True)
+    for records in pages:
+        decode(Collection.SCHOOLS, *records, decoder=decoder)
+    decoder.check_shape()
+
+
+def test_a_type_that_changed_for_most_rows_stops_the_district() -> None:
+    """R4.2: more than half of a collection's rows, over all its pages, and more than one; optional fields do not count."""
+    good, bad = school("a"), school("b", name=5)
+    check_shape([[bad]])
+    check_shape([[bad, bad], [good, good]])
+    check_shape([[school("c", last_modified=5)] * 3])
+    check_shape([])
+    with pytest.raises(PermanentError, match="shape of Clever's data changed: name has an unexpected type in 3 of 5 schools"):
+        check_shape([[good, bad], [good, bad, bad]])
+    with pytest.raises(PermanentError, match="id has an unexpected type in 2 of 2"):
+        check_shape([[school("a") | {"id": 5}], [school("a") | {"id": 6}]])
+
+
+@pytest.mark.parametrize(
+    ("escaped", "read"),
+    [
+        (r"Zo\ud800e", "Zoe"),
+        (r"Zo\udc00e", "Zoe"),
+        (r"\ud800\ud83d\ude00\udfff", "\U0001f600"),
+        (r"\\ud800", r"\ud800"),
+        (r"\\\ud800x", r"\x"),
+        (r"\"\ud800\"", '""'),
+        ("Zo\\u00eb \\ud800", "Zoë "),
+        ("Zoë\\uDBFF", "Zoë"),
+    ],
+)
+def test_lone_surrogates_are_removed(escaped: str, read: str) -> None:
+    """R4.5: legal JSON that no UTF-8 text can hold; whole pairs and escaped backslashes stay as they are."""
+    body = json.dumps(page(school("a", name="NAME"), school("b", name="B"))).replace("NAME", escaped).encode()
+    records, findings = CollectionDecoder(Collection.SCHOOLS, DISTRICT, keep_student_email=True).decode(parse_body(body, ListBody).data)
+    assert [(found.id, found.name) for found in records] == [("a", read), ("b", "B")]
+    assert findings == []
+
+
+def test_surrogates_do_not_hide_a_malformed_body() -> None:
+    """R3.2: a cut body stays unreadable after the repair."""
+    with pytest.raises(MalformedBodyError):
+        parse_body(b'{"data": [{"data": {"id": "a", "name": "\\ud800"}}', ListBody)
+    with pytest.raises(MalformedBodyError):
+        parse_body(b'{"data": ["\\ud800"], "links": 5}', ListBody)

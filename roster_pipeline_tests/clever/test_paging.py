@@ -1,0 +1,208 @@
+"""Walking a collection: termination, bad links, prefetch, threads (R3.2, R3.5)."""
+
+import threading
+from collections.abc import Callable
+
+import pytest
+
+from roster_pipeline.clever.errors import IncompletePullError
+from roster_pipeline.clever.pull import DistrictPull, Page
+from roster_pipeline.clever.records import Collection
+from roster_pipeline.errors import RosterError, TransientError
+
+from .scripted import Reply, ScriptedClever, page, person, school
+
+MakePull = Callable[..., DistrictPull]
+SCHOOLS = "/v3.0/schools"
+
+
+def next_page(cursor: str, base: str = "") -> str:
+    return f"{base}{SCHOOLS}?limit=2&starting_after={cursor}"
+
+
+def ids(pages: list[Page]) -> list[list[str]]:
+    return [[record.id for record in found.records] for found in pages]
+
+
+def prefetchers() -> list[str]:
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith("clever-prefetch")]
+
+
+def test_all_pages_up_to_the_one_without_next(clever: ScriptedClever, make_pull: MakePull) -> None:
+    """R3.2: short and empty pages do not end the walk, the absence of `next` does; parameters are kept."""
+    clever.script(
+        "/v3.0/users",
+        Reply(page(person("a"), person("b"), following="/v3.0/users?starting_after=b")),
+        Reply(page(person("c"), following="/v3.0/users?starting_after=c&limit=7&role=teacher")),
+        Reply(page(following="/v3.0/users?starting_after=d")),
+        Reply(page()),
+    )
+    with make_pull() as pull:
+        pages = list(pull.pages(Collection.STUDENTS))
+    assert ids(pages) == [["a", "b"], ["c"], [], []]
+    assert [found.number for found in pages] == [1, 2, 3, 4]
+    assert pull.stats.pages == {Collection.STUDENTS: 4}
+    base = {"limit": "2", "role": "student"}
+    assert [seen.query for seen in clever.seen[1:]] == [base, *(base | {"starting_after": cursor} for cursor in "bcd")]
+    assert len({seen.port for seen in clever.seen[1:]}) == 1, "the connection is kept alive"
+
+
+def test_every_collection_asks_for_its_own_resource(clever: ScriptedClever, make_pull: MakePull) -> None:
+    """R3.2: schools, terms, courses, sections, and users by role, in this order; v3.1 where granted."""
+    for resource in ("schools", "terms", "courses", "sections", "users"):
+        clever.script(f"/v3.1/{resource}", Reply(page()))
+    with make_pull(clever_api_version="v3.1") as pull:
+        for collection in Collection:
+            assert ids(list(pull.pages(collection))) == [[]]
+    assert clever.paths() == [f"/v3.1/{name}" for name in ("schools", "terms", "courses", "sections", *["users"] * 4)]
+    assert [seen.query["role"] for seen in clever.seen if seen.path.endswith("users")] == ["student", "teacher", "staff", "district_admin"]
+
+
+def test_an_absolute_next_on_the_same_host_is_followed(clever: ScriptedClever, make_pull: MakePull) -> None:
+    """Some servers send whole URLs."""
+    clever.script(SCHOOLS, Reply(page(school("a"), following=next_page("a", clever.url))), Reply(page(school("b"))))
+    with make_pull() as pull:
+        assert ids(list(pull.pages(Collection.SCHOOLS))) == [["a"], ["b"]]
+
+
+def test_a_base_url_with_a_path(clever: ScriptedClever, make_pull: MakePull) -> None:
+    """Behind a proxy, links may come with or without the proxy's own path."""
+    clever.script(
+        f"/proxy{SCHOOLS}",
+        Reply(page(school("a"), following=next_page("a"))),
+        Reply(page(school("b"), following=f"/proxy{next_page('b')}")),
+        Reply(page(school("c"))),
+    )
+    with make_pull(clever_api_url=f"{clever.url}/proxy") as pull:
+        assert ids(list(pull.pages(Collection.SCHOOLS))) == [["a"], ["b"], ["c"]]
+
+
+@pytest.mark.parametrize(
+    "link",
+    [
+        "https://evil.example/v3.0/schools?starting_after=a",
+        "//evil.example/v3.0/schools?starting_after=a",
+        "/v2.0/schools?starting_after=a",
+        "/v3.0/sections?starting_after=a",
+        "/v3.0/schools/../sections?starting_after=a",
+        "/v3.0/schools",
+        "/v3.0/schools?starting_after=",
+        "/v3.0/schools?ending_before=a",
+        "",
+    ],
+)
+def test_links_that_lead_elsewhere_end_the_pull(link: str, clever: ScriptedClever, make_pull: MakePull) -> None:
+    """R3.2: nothing is requested there, and what was read is not passed off as complete."""
+    body = page(school("a"))
+    body["links"].append({"rel": "next", "uri": link})
+    clever.script(SCHOOLS, Reply(body), Reply(page()))
+    with make_pull() as pull, pytest.raises(IncompletePullError) as caught:
+        list(pull.pages(Collection.SCHOOLS))
+    assert isinstance(caught.value, TransientError)
+    assert clever.paths() == [SCHOOLS]
+    assert "evil" not in str(caught.value)
+
+
+def test_two_different_next_links_are_no_answer(clever: ScriptedClever, make_pull: MakePull) -> None:
+    """R3.2: which of the two is complete cannot be known."""
+    body = page(school("a"), following=next_page("a"))
+    body["links"].append({"rel": "next", "uri": next_page("b")})
+    clever.script(SCHOOLS, Reply(body))
+    with make_pull() as pull, pytest.raises(IncompletePullError, match="two different"):
+        list(pull.pages(Collection.SCHOOLS))
+
+
+def test_a_cursor_loop_ends_the_pull(clever: ScriptedClever, make_pull: MakePull) -> None:
+    """R3.2: a -> b -> a is found, and not tried again inside the pull."""
+    clever.script(
+        SCHOOLS,
+        Reply(page(school("a"), following=next_page("a"))),
+        Reply(page(school("b"), following=next_page("b"))),
+        Reply(page(school("a"), following=next_page("a"))),
+        Reply(page()),
+    )
+    with make_pull() as pull, pytest.raises(IncompletePullError, match="back to a page"):
+        list(pull.pages(Collection.SCHOOLS))
+    assert len(clever.paths()) == 3
+
+
+def test_a_fault_on_a_later_page_is_not_an_end(clever: ScriptedClever, make_pull: MakePull) -> None:
+    """R3.2: the pages before it were yielded, then it raises; the thread is gone."""
+    clever.script(SCHOOLS, Reply(page(school("a"), following=next_page("a"))), Reply(status=500))
+    with make_pull() as pull:
+        pages = pull.pages(Collection.SCHOOLS)
+        assert ids([next(pages)]) == [["a"]]
+        with pytest.raises(TransientError, match="500"):
+            next(pages)
+        assert prefetchers() == []
+        assert next(pages, None) is None
+
+
+def test_the_next_page_is_fetched_while_this_one_is_in_use_and_only_that_one(clever: ScriptedClever, make_pull: MakePull) -> None:
+    """R3.5: one page ahead, never two; nothing is requested before the first page is asked for."""
+    clever.script(
+        SCHOOLS,
+        Reply(page(school("a"), following=next_page("a"))),
+        Reply(page(school("b"), following=next_page("b"))),
+        Reply(page(school("c"))),
+    )
+    with make_pull() as pull:
+        pages = pull.pages(Collection.SCHOOLS)
+        assert clever.paths() == []
+        next(pages)
+        assert clever.wait_for_requests(SCHOOLS, 2)
+        next(pages)
+        assert clever.wait_for_requests(SCHOOLS, 3)
+        assert len(ids(list(pages))) == 1
+    assert len(clever.paths()) == 3
+    assert prefetchers() == []
+
+
+def test_two_pages_are_never_ahead(clever: ScriptedClever, make_pull: MakePull) -> None:
+    """R3.5: however long the caller takes, the page after the next is not requested: asking for something else comes first."""
+    clever.script(SCHOOLS, *[Reply(page(school(name), following=next_page(name))) for name in "abcdef"], Reply(page()))
+    clever.script("/v3.0/terms", Reply(page()))
+    with make_pull() as pull:
+        pages = pull.pages(Collection.SCHOOLS)
+        next(pages)
+        assert clever.wait_for_requests(SCHOOLS, 2)
+        list(pull.pages(Collection.TERMS))  # one more round trip over the same connection, so a third request would have come
+        assert clever.paths().count(SCHOOLS) == 2
+        pages.close()  # type: ignore[attr-defined]
+
+
+def test_closing_early_leaves_no_thread_and_no_retries(clever: ScriptedClever, make_pull: MakePull) -> None:
+    """R3.5: a page in flight is given up: its retries end."""
+    gate = threading.Event()
+    clever.script(SCHOOLS, Reply(page(school("a"), following=next_page("a"))), Reply(status=500, gate=gate))
+    with make_pull(clever_max_attempts=1000) as pull:
+        pages = pull.pages(Collection.SCHOOLS)
+        next(pages)
+        assert clever.wait_for_requests(SCHOOLS, 2)
+        threading.Timer(0.2, gate.set).start()
+        pages.close()  # type: ignore[attr-defined]
+    assert prefetchers() == []
+    assert len(clever.paths()) == 2
+
+
+def test_an_error_in_the_caller_ends_the_thread(clever: ScriptedClever, make_pull: MakePull) -> None:
+    """R3.5: whatever the caller does to a page, no thread outlives the loop."""
+    clever.script(SCHOOLS, Reply(page(school("a"), following=next_page("a"))), Reply(page(school("b"))))
+
+    def consume(pull: DistrictPull) -> None:
+        for _ in pull.pages(Collection.SCHOOLS):
+            raise RosterError("the caller's own")
+
+    with pytest.raises(RosterError, match="own"), make_pull() as pull:
+        consume(pull)
+    assert prefetchers() == []
+
+
+def test_the_shape_is_judged_after_the_last_page(clever: ScriptedClever, make_pull: MakePull) -> None:
+    """R4.2: pages come first, then the verdict, so that a caller who finished the loop has a good collection."""
+    clever.script(SCHOOLS, Reply(page(school("a", name=1), following=next_page("a"))), Reply(page(school("b", name=2))))
+    with make_pull() as pull:
+        pages = pull.pages(Collection.SCHOOLS)
+        assert [finding.rule for found in (next(pages), next(pages)) for finding in found.findings] == ["name_type", "name_type"]
+        with pytest.raises(RosterError, match="shape of Clever's data changed"):
+            next(pages)

@@ -1,0 +1,166 @@
+"""Tokens: the listing, the district's own, a rotated one, a revoked one (R3.1, R11.7)."""
+
+import logging
+import traceback
+from collections.abc import Callable
+
+import pytest
+from pydantic import SecretStr
+
+from roster_pipeline.clever.pull import DistrictPull
+from roster_pipeline.clever.records import Collection
+from roster_pipeline.clever.tokens import list_tokens
+from roster_pipeline.errors import PermanentError, TransientError
+from roster_pipeline.settings import Settings
+
+from .conftest import FakeTime
+from .scripted import CLIENT_SECRET, DISTRICT, FRESH_TOKEN, TOKEN, Reply, ScriptedClever, page, school, tokens
+
+MakePull = Callable[..., DistrictPull]
+MakeSettings = Callable[..., Settings]
+LISTING = "/oauth/tokens"
+SCHOOLS = "/v3.0/schools"
+
+
+def revealed(listing: dict[str, SecretStr]) -> dict[str, str]:
+    return {district: token.get_secret_value() for district, token in listing.items()}
+
+
+def test_the_listing(clever: ScriptedClever, make_settings: MakeSettings) -> None:
+    """R3.1: asked once, with Basic authorization, for districts; the tokens do not print."""
+    clever.script(LISTING, Reply(tokens(d1="one", d2="two")))
+    listing = list_tokens(make_settings())
+    assert revealed(listing) == {"d1": "one", "d2": "two"}
+    assert "one" not in repr(listing)
+    (seen,) = clever.seen
+    assert seen.query == {"owner_type": "district"}
+    assert seen.authorization == "Basic Y2xpZW50Om1hcmtlci1zZWNyZXQ="
+
+
+def test_no_connected_district_is_a_valid_answer(clever: ScriptedClever, make_settings: MakeSettings) -> None:
+    """R11.7: an empty list that was read is not an unreadable one."""
+    clever.script(LISTING, Reply({"data": []}))
+    assert list_tokens(make_settings()) == {}
+
+
+def test_pages_of_tokens_are_walked(clever: ScriptedClever, make_settings: MakeSettings) -> None:
+    """R3.2 for the listing too: complete, or it raises."""
+    first = tokens(d1="one")
+    first["links"].append({"rel": "next", "uri": "/oauth/tokens?owner_type=district&starting_after=t1"})
+    clever.script(LISTING, Reply(first), Reply(tokens(d2="two")))
+    assert revealed(list_tokens(make_settings())) == {"d1": "one", "d2": "two"}
+    clever.script(LISTING, Reply(first), Reply(first))
+    with pytest.raises(TransientError, match="back to a page"):
+        list_tokens(make_settings())
+
+
+def test_the_newest_token_of_a_district_counts(clever: ScriptedClever, make_settings: MakeSettings) -> None:
+    """A rotated token may be listed beside the old one, in any order; other owners are not districts."""
+    body = tokens(d1="new", d2="x", d3="y")
+    old = body["data"][0] | {"created": "2025-01-01T00:00:00.000Z", "access_token": "old"}
+    user = {"id": "u", "owner": {"type": "user", "id": "d9"}, "access_token": "il"}
+    clever.script(LISTING, Reply(body | {"data": [*body["data"], old, user]}))
+    assert revealed(list_tokens(make_settings())) == {"d1": "new", "d2": "x", "d3": "y"}
+
+
+BROKEN_LISTINGS = {
+    "no data": {},
+    "token is a number": tokens(d1="one", d2=5),  # type: ignore[arg-type]
+    "token could not be a header": tokens(d1=f"{TOKEN}\n"),
+    "empty token": tokens(d1=""),
+    "no owner": {"data": [{"access_token": TOKEN}]},
+    "empty owner": tokens(**{"": TOKEN}),
+}
+
+
+@pytest.mark.parametrize("body", BROKEN_LISTINGS.values(), ids=BROKEN_LISTINGS.keys())
+def test_a_listing_is_never_partial(body: object, clever: ScriptedClever, make_pull: MakePull) -> None:
+    """R3.2, R11.7: one unreadable entry makes the listing unreadable; nobody is taken for disconnected."""
+    clever.script(LISTING, Reply(body))
+    with pytest.raises(TransientError, match="shape") as caught, make_pull():
+        pass
+    assert TOKEN not in str(caught.value)
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_refused_credentials(status: int, clever: ScriptedClever, make_pull: MakePull, caplog: pytest.LogCaptureFixture) -> None:
+    """R3.3: said plainly, not tried again, without the secret."""
+    caplog.set_level(logging.DEBUG)
+    clever.script(LISTING, Reply({"error": "invalid_client"}, status))
+    with pytest.raises(PermanentError, match="refused the client id/secret") as caught, make_pull():
+        pass
+    assert len(clever.seen) == 1
+    assert CLIENT_SECRET not in "".join(traceback.format_exception(caught.value)) + caplog.text
+
+
+@pytest.mark.parametrize("missing", [{"clever_client_id": None}, {"clever_client_secret": None}, {"clever_client_secret": ""}])
+def test_missing_credentials(missing: dict[str, None], clever: ScriptedClever, make_settings: MakeSettings) -> None:
+    """The message says which variables to set; nothing is asked of Clever."""
+    with pytest.raises(PermanentError, match="CLEVER_CLIENT_ID and CLEVER_CLIENT_SECRET"):
+        list_tokens(make_settings(**missing))
+    assert clever.seen == []
+
+
+def test_a_listing_survives_faults(clever: ScriptedClever, make_pull: MakePull, fake_time: FakeTime) -> None:
+    """R3.3 holds for the other host too."""
+    clever.script(LISTING, Reply(status=503), Reply(tokens(**{DISTRICT: TOKEN})))
+    with make_pull():
+        pass
+    assert len(fake_time.waits) == 1
+
+
+def test_a_district_without_a_token(clever: ScriptedClever, make_pull: MakePull) -> None:
+    """R11.7: not connected is permanent, and nothing is asked of the data API."""
+    clever.script(LISTING, Reply(tokens(other=TOKEN)))
+    with pytest.raises(PermanentError, match="no token: the district has not connected") as caught, make_pull():
+        pass
+    assert caught.value.district == DISTRICT
+    assert clever.paths() == []
+
+
+def test_a_rotated_token(clever: ScriptedClever, make_pull: MakePull) -> None:
+    """R3.1: the first 401 lists the tokens again and goes on with the fresh one, on the same page."""
+    clever.script(LISTING, Reply(tokens(**{DISTRICT: TOKEN})), Reply(tokens(**{DISTRICT: FRESH_TOKEN, "new": "x"})))
+    first = Reply(page(school("a"), following="/v3.0/schools?starting_after=a"))
+    clever.script(SCHOOLS, first, Reply(status=401), Reply(page(school("b"))))
+    with make_pull() as pull:
+        pages = list(pull.pages(Collection.SCHOOLS))
+    assert [record.id for found in pages for record in found.records] == ["a", "b"]
+    data = [seen for seen in clever.seen if seen.path == SCHOOLS]
+    assert [seen.authorization for seen in data] == [f"Bearer {token}" for token in (TOKEN, TOKEN, FRESH_TOKEN)]
+    assert [seen.query.get("starting_after") for seen in data] == [None, "a", "a"]
+    assert pull.tokens is not None
+    assert set(pull.tokens) == {DISTRICT, "new"}
+
+
+def test_a_second_401_is_final(clever: ScriptedClever, make_pull: MakePull) -> None:
+    """R3.1: re-listed once for the whole pull, whatever the collection."""
+    clever.script(SCHOOLS, Reply(status=401), Reply(page()))
+    clever.script("/v3.0/terms", Reply(status=401), Reply(page()))
+    with make_pull() as pull:
+        list(pull.pages(Collection.SCHOOLS))
+        with pytest.raises(PermanentError, match="401") as caught:
+            list(pull.pages(Collection.TERMS))
+    assert "still connected" in str(caught.value)
+    assert [seen.path for seen in clever.seen].count(LISTING) == 2
+    assert clever.paths().count("/v3.0/terms") == 1
+
+
+def test_a_token_revoked_during_the_pull(clever: ScriptedClever, make_pull: MakePull) -> None:
+    """R3.1, R11.7: the fresh listing no longer has the district; the caller can see it."""
+    clever.script(LISTING, Reply(tokens(**{DISTRICT: TOKEN})), Reply(tokens(other="x")))
+    clever.script(SCHOOLS, Reply(status=401))
+    with make_pull() as pull, pytest.raises(PermanentError, match="no token"):
+        list(pull.pages(Collection.SCHOOLS))
+    assert pull.tokens is not None
+    assert set(pull.tokens) == {"other"}
+
+
+def test_tokens_passed_in_are_not_listed_again(clever: ScriptedClever, make_settings: MakeSettings) -> None:
+    """R3.1: the sync's own listing is enough; a district it lacks is not connected."""
+    clever.script(SCHOOLS, Reply(page()))
+    with DistrictPull(make_settings(), DISTRICT, keep_student_email=False, tokens={DISTRICT: SecretStr(TOKEN)}) as pull:
+        list(pull.pages(Collection.SCHOOLS))
+    assert clever.paths() == [seen.path for seen in clever.seen] == [SCHOOLS]
+    with pytest.raises(PermanentError, match="no token"), DistrictPull(make_settings(), DISTRICT, keep_student_email=False, tokens={}):
+        pass
