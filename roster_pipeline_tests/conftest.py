@@ -63,6 +63,10 @@ def database_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[URL]:
     home = tmp_path_factory.mktemp("home")
     try:
         with EmbeddedServer(home) as server:
+            with psycopg.connect(_libpq_url(server.url("postgres")), autocommit=True) as connection:
+                # Two checkpoints a test are most of its time where the disk is slow; the run's data need not survive a power cut.
+                connection.execute("alter system set fsync = off")
+                connection.execute("select pg_reload_conf()")
             yield server.url("postgres")
     finally:
         shutil.rmtree((home / "postgres").resolve(), ignore_errors=True)

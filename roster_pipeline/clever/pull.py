@@ -124,8 +124,8 @@ class DistrictPull:
     def pages(self, collection: Collection) -> Iterator[Page]:
         """The collection's pages up to the one without `next`, each decoded in the caller's thread while the next one is on its way.
 
-        One page at most is ahead. The thread that fetches it has ended when the iterator is exhausted, closed or has raised; a silent Clever
-        can delay that by CLEVER_READ_TIMEOUT_S. Half a collection is none (R3.2): after an early end the whole pull is over.
+        One page at most is ahead. The thread that fetches it has ended when the iterator is exhausted, closed or has raised (a silent
+        Clever can delay that by CLEVER_READ_TIMEOUT_S). Half a collection is none (R3.2): after an early end the whole pull is over.
 
         Raises:
             PermanentError: Clever refuses, or the shape of its data changed (R4.2; known after the last page).

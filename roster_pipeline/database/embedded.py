@@ -311,6 +311,9 @@ def _system_cluster(home: Path) -> _Cluster:
         base.mkdir(0o710, exist_ok=True)
         os.chown(base, 0, account.gid)
         base.chmod(0o710)
+        (base / "home").write_bytes(
+            bytes(home) + b"\n"
+        )  # Whose it is, for whoever tidies up; the directory's name cannot be read backwards.
         if not link.exists():
             link.unlink(missing_ok=True)
             link.symlink_to(base)

@@ -27,7 +27,7 @@ _ROW_SECONDS = 1.0
 _LOCKED = text("""
     select ((classid::bigint & 65535) << 32) | objid::bigint
     from pg_locks
-    where locktype = 'advisory' and objsubid = 1 and granted
+    where locktype = 'advisory' and objsubid = 1
         and classid::bigint >> 16 = :prefix
         and database = (select oid from pg_database where datname = current_database())
 """)

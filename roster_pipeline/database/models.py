@@ -12,8 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from graphlib import CycleError, TopologicalSorter
-from importlib.resources import files
-from importlib.resources.abc import Traversable
+from pathlib import Path
 from typing import Literal
 
 import sqlglot
@@ -24,6 +23,9 @@ from roster_pipeline.errors import PermanentError
 
 Layer = Literal["clever", "staging", "reconcile", "app", "ops", "audits"]
 LAYERS: tuple[Layer, ...] = ("clever", "staging", "reconcile", "app", "ops", "audits")
+
+# The project runs from its checkout: the folder stands beside the package.
+SQL = Path(__file__).resolve().parents[2] / "dbt_like_sql"
 
 _FIELD = re.compile(r"^-- (grain|key|rules|severity): (.+)$", re.MULTILINE)
 
@@ -94,7 +96,7 @@ def load_models(
     tables: Mapping[str, Iterable[str]],
     foreign_keys: Mapping[str, frozenset[str]],
     resources: Iterable[str],
-    root: Traversable | None = None,
+    root: Path = SQL,
 ) -> Models:
     """Read, parse and order every file of `dbt_like_sql/`.
 
@@ -107,12 +109,11 @@ def load_models(
     Raises:
         PermanentError: a file that is no single statement or has no header, a table that no model or migration makes, or a circle.
     """
-    folder = root if root is not None else files("dbt_like_sql")
     models = [
         _parse(layer, path.name.removesuffix(".sql"), path.read_text(encoding="utf-8"))
         for layer in LAYERS
         if layer != "clever"
-        for path in sorted((folder / layer).iterdir(), key=lambda each: each.name)
+        for path in sorted((root / layer).iterdir(), key=lambda each: each.name)
         if path.name.endswith(".sql")
     ]
     by_name = {model.name: model for model in models}

@@ -158,7 +158,7 @@ def _related_list(district: District, query: Query, kind: Kind, key: str, relati
         return kind, sorted({id_ for id_ in listed if isinstance(id_, str) and district.is_shared(kind, id_)})
 
     def matching(kind: Kind, needle: str, matches: Callable[[Record], bool], *name: object) -> tuple[Kind, list[str]]:
-        return kind, district.related(kind, (needle, relation, *name), needle, matches)
+        return kind, district.related(kind, needle, (relation, *name), matches)
 
     def sections_of(other: str, field: str) -> list[Record]:
         return [

@@ -172,11 +172,13 @@ class District:
         """Whether the application may read this record."""
         return key in self.records[kind] and key not in self._hidden()
 
-    def related(self, kind: Kind, name: object, needle: str, matches: Callable[[Record], bool]) -> list[str]:
-        """Shared records of `kind` that mention the id `needle` and satisfy `matches`, ascending; cached under `name`."""
-        return self.view(
-            (name, kind), lambda: [key for key, record in self.holding(kind, [needle]) if self.is_shared(kind, key) and matches(record)]
-        )
+    def related(self, kind: Kind, needle: str, name: object, matches: Callable[[Record], bool]) -> list[str]:
+        """Shared records of `kind` that mention the id `needle` and satisfy `matches`, ascending. `name` tells uses apart."""
+
+        def ids() -> list[str]:
+            return [key for key, record in self.holding(kind, [needle]) if self.is_shared(kind, key) and matches(record)]
+
+        return self.view((kind, needle, name), ids)
 
     def _hidden(self) -> frozenset[str]:
         """Ids that sharing hides: unshared schools and users, the sections of those schools, and whoever has no other school."""

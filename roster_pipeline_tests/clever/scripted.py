@@ -26,6 +26,7 @@ class Reply:
         body: bytes as they are, or anything else as JSON.
         length: the Content-Length to claim; None claims the true one.
         drop: close the connection without a word.
+        raw: send this instead of HTTP, and close.
         gate: wait for this event before answering.
         drip_until: after the headers, send one space at a time until this event is set, then hang up.
     """
@@ -35,6 +36,7 @@ class Reply:
     headers: dict[str, str] = field(default_factory=dict)
     length: int | None = None
     drop: bool = False
+    raw: bytes = b""
     gate: threading.Event | None = None
     drip_until: threading.Event | None = None
 
@@ -79,10 +81,17 @@ def person(clever_id: str, **more: Any) -> dict[str, Any]:
 
 
 class ScriptedClever:
-    """Both of Clever's hosts in one server. `script(path, replies...)` queues answers for a path; the last one repeats."""
+    """Both of Clever's hosts in one server. `script(path, replies...)` queues answers for a path; the last one repeats.
+
+    Attributes:
+        seen: every request so far.
+        most_at_once: the largest number of requests that waited for their answer at the same time.
+    """
 
     def __init__(self) -> None:
         self.seen: list[Seen] = []
+        self.most_at_once = 0
+        self._at_once = 0
         self._replies: dict[str, list[Reply]] = defaultdict(list)
         self._changed = threading.Condition()
         outer = self
@@ -127,9 +136,14 @@ class ScriptedClever:
             self._changed.notify_all()
             queue = self._replies[url.path] or [Reply(b"<html>no such page</html>", 404)]
             reply = queue.pop(0) if len(queue) > 1 else queue[0]
+            self._at_once += 1
+            self.most_at_once = max(self.most_at_once, self._at_once)
         if reply.gate:
             reply.gate.wait(10)
-        if reply.drop:
+        with self._changed:
+            self._at_once -= 1
+        if reply.drop or reply.raw:
+            handler.wfile.write(reply.raw)
             handler.close_connection = True
             return
         body = reply.encoded()

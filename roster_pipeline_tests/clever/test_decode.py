@@ -94,6 +94,28 @@ def test_blank_optional_values_are_none_and_no_finding(blank: Any) -> None:
     assert found.students == found.teachers == []
 
 
+def test_empty_text_is_none_when_the_whole_page_decodes_at_once() -> None:
+    """The same on the way without a loop, where each Struct sees to it itself."""
+    empty = dict.fromkeys(["sis_id", "state_id", "student_number", "grade", "school"], "")
+    roles = {
+        "student": empty | {"schools": [], "credentials": {"district_username": ""}},
+        "teacher": {"sis_id": "", "state_id": "", "school": ""},
+    }
+    name = dict.fromkeys(["first", "middle", "last"], "")
+    sent: dict[Collection, dict[str, Any]] = {
+        Collection.STUDENTS: {"name": name, "email": "", "last_modified": "", "roles": roles},
+        Collection.SECTIONS: dict.fromkeys(["school", "name", "course", "term_id", "teacher", "last_modified"], ""),
+        Collection.SCHOOLS: {"name": "", "last_modified": ""},
+        Collection.TERMS: {"name": "", "start_date": "", "end_date": ""},
+        Collection.COURSES: {"name": "", "number": ""},
+    }
+    for collection, fields in sent.items():
+        for keep_student_email in (True, False):
+            records, findings = decode(collection, {"id": "x", "district": ""} | fields, keep_student_email=keep_student_email)
+            assert (len(records), findings) == (1, [])
+            assert '""' not in texts(records[0])
+
+
 def without_absent(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: without_absent(inner) for key, inner in value.items() if inner is not ...}
@@ -239,6 +261,7 @@ def test_a_type_that_changed_for_most_rows_stops_the_district() -> None:
         (r"Zo\udc00e", "Zoe"),
         (r"\ud800\ud83d\ude00\udfff", "\U0001f600"),
         (r"\\ud800", r"\ud800"),
+        (r"\\ud800 \ud800", r"\ud800 "),
         (r"\\\ud800x", r"\x"),
         (r"\"\ud800\"", '""'),
         ("Zo\\u00eb \\ud800", "Zoë "),

@@ -54,6 +54,7 @@ TRANSIENT = {
     "cut gzip body": Reply(gzip.compress(json.dumps(page(school("a"))).encode())[:-20], headers={"Content-Encoding": "gzip"}),
     "not gzip": Reply(page(school("a")), headers={"Content-Encoding": "gzip"}),
     "dropped connection": Reply(drop=True),
+    "not HTTP": Reply(raw=f"{MARKER} speaking\r\n\r\n".encode()),
 }
 
 

@@ -1,6 +1,7 @@
 """The district object, and real payloads through the whole client (R3.2, R3.4, R3.7)."""
 
 import json
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -64,6 +65,20 @@ def test_the_district_between_two_pages(clever: ScriptedClever, make_pull: MakeP
     with make_pull() as pull:
         states = [pull.district().state for _ in pull.pages(Collection.SCHOOLS)]
     assert states == ["running"] * 21
+
+
+def test_one_request_at_a_time(clever: ScriptedClever, make_pull: MakePull) -> None:
+    """R3.5: the district is asked for after the page that is on its way, not beside it: connection and token belong to one request."""
+    gate = threading.Event()
+    clever.script(ONE, Reply({"data": DISTRICT_OBJECT}))
+    clever.script("/v3.0/schools", Reply(page(following="/v3.0/schools?starting_after=a")), Reply(page(), gate=gate))
+    with make_pull() as pull:
+        for found in pull.pages(Collection.SCHOOLS):
+            if found.number == 1:
+                assert clever.wait_for_requests("/v3.0/schools", 2)
+                threading.Timer(0.2, gate.set).start()
+                pull.district()
+    assert clever.most_at_once == 1
 
 
 needs_fixtures = pytest.mark.skipif(not FIXTURES.is_dir(), reason=f"recorded payloads are not beside the project ({FIXTURES.name}/)")

@@ -1,5 +1,6 @@
 """The embedded server: made from nothing, shared, survived by its data, stopped by its last user, and private."""
 
+import fcntl
 import os
 import pwd
 import shutil
@@ -46,12 +47,16 @@ def home(tmp_path: Path) -> Iterator[Path]:
     """A ROSTER_HOME of the test's own; its server must be stopped when the test ends."""
     yield tmp_path / "home"
     base = (tmp_path / "home" / "postgres").resolve()
-    pid_file = base / "data" / "postmaster.pid"
-    left_running = pid_file.exists()
-    if left_running:
-        os.kill(int(pid_file.read_text().split()[0]), signal.SIGQUIT)
-    if base.exists():
-        shutil.rmtree(base)
+    if not (base / "server.lock").exists():
+        return  # No server was ever made here.
+    with (base / "server.lock").open("r+") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            left_running = False
+        except BlockingIOError:
+            left_running = True
+            os.kill(int((base / "data" / "postmaster.pid").read_text().split()[0]), signal.SIGQUIT)
+    shutil.rmtree(base)
     assert not left_running
 
 
@@ -148,28 +153,33 @@ def test_a_killed_server_is_recovered_with_its_data_while_others_use_it(home: Pa
             assert connection.execute("select value from kept").fetchone() == (1,)
 
 
-def test_leaving_after_the_server_was_killed_signals_nobody_and_the_next_start_recovers(home: Path) -> None:
-    with EmbeddedServer(home):
-        os.kill(postmaster(home), signal.SIGKILL)
-    with EmbeddedServer(home) as server, connect(server) as connection:
-        connection.execute("select 1")
-
-
 def test_a_process_number_on_file_that_now_belongs_to_a_stranger_stops_nothing(home: Path) -> None:
+    """Neither the last user of a server that was killed, nor the next start, may believe the number."""
     with EmbeddedServer(home):
         pid_file = home / "postgres" / "data" / "postmaster.pid"
-        remembered = pid_file.read_text()
-        owner = pid_file.stat()
-    stranger = subprocess.Popen(["sleep", "600"], **({"user": owner.st_uid, "group": owner.st_gid} if AS_ROOT else {}))  # type: ignore[call-overload]
+        owner = pid_file.stat().st_uid if AS_ROOT else None
+        stranger = subprocess.Popen(["sleep", "600"], user=owner)
+        server_process = postmaster(home)
+        os.kill(server_process, signal.SIGKILL)
+        pid_file.write_text(pid_file.read_text().replace(str(server_process), str(stranger.pid), 1))
     try:
-        pid_file.write_text(remembered.replace(remembered.split()[0], str(stranger.pid), 1))
-        os.chown(pid_file, owner.st_uid, owner.st_gid)
         with EmbeddedServer(home) as server, connect(server) as connection:
             connection.execute("select 1")
         assert stranger.poll() is None
     finally:
         stranger.kill()
         stranger.wait()
+
+
+def test_the_servers_lock_is_held_exactly_as_long_as_its_processes_live(home: Path) -> None:
+    """So that a server which is alive but does not answer yet is never started twice."""
+    with EmbeddedServer(home):
+        lock = os.open(home / "postgres" / "server.lock", os.O_RDWR)
+        with pytest.raises(BlockingIOError):
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.kill(postmaster(home), signal.SIGKILL)
+        fcntl.flock(lock, fcntl.LOCK_EX)  # Granted when the last process of the killed server is gone.
+        os.close(lock)
 
 
 def test_keep_running_leaves_the_server_to_the_next_command(home: Path) -> None:
@@ -272,7 +282,7 @@ def test_a_full_disk_is_called_that_and_leaves_nothing_half_made(home: Path, mon
         programs = Path(directory)
         programs.chmod(0o755)
         (programs / "initdb").write_text(
-            "#!/bin/sh\n[ $1 = --version ] && exit\necho 'error: could not write: No space left on device'\nexit 1\n"
+            "#!/bin/sh\n[ $1 = --version ] && exit\ntouch $2/half\necho 'error: could not write: No space left on device'\nexit 1\n"
         )
         (programs / "initdb").chmod(0o755)
         with monkeypatch.context() as patch:
@@ -349,14 +359,15 @@ def test_without_useradd_the_error_says_what_to_do(home: Path, monkeypatch: pyte
 
 @only_root
 def test_an_ordinary_user_runs_it_at_home_and_nobody_else_gets_in(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also: a home whose path is too long for a socket, and one made by root."""
+    """Also where the path is too long for a socket, or holds a comma, which libpq would take for a list of hosts."""
     programs = embedded._programs_for(embedded._system_account())
     monkeypatch.setattr(embedded, "_packaged_programs", lambda: programs)
     nobody = pwd.getpwnam("nobody")
     with tempfile.TemporaryDirectory(dir="/tmp") as directory:
         os.chown(directory, nobody.pw_uid, nobody.pw_gid)
         Path(directory).chmod(0o755)
-        for home in (Path(directory) / "home", Path(directory) / ("long-" * 20) / "home, with a comma"):
+        homes = {Path(directory) / "home": True, Path(directory) / ("long-" * 20): False, Path(directory) / "a, b's \\ home": False}
+        for home, beside in homes.items():
 
             def use(home: Path = home) -> str:
                 with EmbeddedServer(home) as server, connect(server) as connection:
@@ -369,11 +380,13 @@ def test_an_ordinary_user_runs_it_at_home_and_nobody_else_gets_in(monkeypatch: p
 
             said = in_fork(use, "nobody")
             assert said.startswith("works at"), said
+            socket = Path(said.removeprefix("works at "))
+            assert (socket == home / "postgres" / "socket") is beside
+            if not beside:
+                assert socket.parent == Path("/tmp")  # noqa: S108 -- that is the place in question
+                socket.rmdir()
         with pytest.raises(PermanentError, match="another user"):
             EmbeddedServer(Path(directory) / "home").__enter__()
-        fallback = Path(said.removeprefix("works at "))
-        fallback.rmdir()
-        assert fallback.parent == Path("/tmp")  # noqa: S108 -- that is the place in question
 
 
 @only_root

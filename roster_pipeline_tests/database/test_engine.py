@@ -159,9 +159,11 @@ def test_dagsters_database_is_made_beside_and_reachable_by_its_own_driver(databa
 
 def test_dagsters_database_elsewhere_is_left_to_its_owner(database: Database) -> None:
     url = database.url.render_as_string(hide_password=False)
-    with open_database(settings_for(url, "postgres://someone:s3cret@elsewhere.invalid/events")) as opened:
-        assert opened.dagster_url.render_as_string() == "postgresql+psycopg2://someone:***@elsewhere.invalid/events"
+    with open_database(settings_for(url, "postgres://someone:s3cret@elsewhere.invalid/roster_test_events")) as opened:
+        assert opened.dagster_url.render_as_string() == "postgresql+psycopg2://someone:***@elsewhere.invalid/roster_test_events"
         ensure_dagster_database(opened)
+        with opened.engine.connect() as connection:
+            assert connection.execute(text("select count(*) from pg_database where datname = 'roster_test_events'")).scalar() == 0
 
 
 STATEMENTS: list[tuple[str, type[RosterError], str]] = [

@@ -1,5 +1,6 @@
 """One sync per district at a time, across sessions and processes, also when the holder is killed."""
 
+import os
 import subprocess
 import sys
 import threading
@@ -130,7 +131,7 @@ def test_a_killed_holder_frees_its_district_in_the_middle_of_a_statement(connect
     holder = subprocess.Popen(
         [sys.executable, "-c", HOLDER, "7"],
         cwd=REPOSITORY,
-        env={"ROSTER_DATABASE_URL": database.url.render_as_string(hide_password=False)},
+        env=os.environ | {"ROSTER_DATABASE_URL": database.url.render_as_string(hide_password=False)},
         stdout=subprocess.PIPE,
         text=True,
     )

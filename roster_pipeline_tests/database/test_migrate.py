@@ -1,5 +1,6 @@
 """The schema's version: reached once, whoever asks and however often, and anything else refused."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -44,7 +45,7 @@ def test_a_second_migration_does_nothing(empty_database: Database) -> None:
 
 
 def test_two_commands_migrating_an_empty_database_at_once_both_succeed(empty_database: Database) -> None:
-    environment = {"ROSTER_DATABASE_URL": empty_database.url.render_as_string(hide_password=False)}
+    environment = os.environ | {"ROSTER_DATABASE_URL": empty_database.url.render_as_string(hide_password=False)}
     commands = [
         subprocess.Popen(
             [sys.executable, "-c", COMMAND], cwd=REPOSITORY, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True

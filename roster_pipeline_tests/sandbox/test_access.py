@@ -99,13 +99,15 @@ def limited(time: _Time) -> Iterator[Client]:
 
 def test_rate_limit_is_a_fixed_window_per_token(limited: Client, time: _Time) -> None:
     """R3.3: headers on every answer, an empty 429, free again at the announced reset; other tokens are not concerned."""
-    remaining = []
+    remaining, statuses = [], []
     for path in ("/v3.0/schools", "/v3.0/users/x", "/v3.0/nothing"):
         answer = limited.get(path)
+        statuses.append(answer.status_code)
         remaining.append(
             (answer.headers["X-RateLimit-Limit"], answer.headers["X-RateLimit-Remaining"], answer.headers["X-RateLimit-Bucket"])
         )
     assert remaining == [("3", "2", "bearer"), ("3", "1", "bearer"), ("3", "0", "bearer")]
+    assert statuses == [200, 404, 404]
     refused = limited.get("/v3.0/schools")
     assert (refused.status_code, refused.content, refused.headers["X-RateLimit-Remaining"]) == (429, b"", "0")
     reset = int(refused.headers["X-RateLimit-Reset"])

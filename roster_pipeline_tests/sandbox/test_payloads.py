@@ -11,7 +11,8 @@ from roster_pipeline.sandbox import Sandbox, SandboxServer, load_payloads
 
 from .client import Client
 
-USER = {"id": "b" * 24, "district": "d" * 24, "name": {"last": "L"}, "roles": {"student": {"school": "5" * 24, "schools": ["5" * 24]}}}
+STUDENT = {"school": "5" * 24, "schools": ["5" * 24]}
+USER = {"id": "b" * 24, "district": "d" * 24, "name": {"last": "L"}, "roles": {"student": STUDENT}}
 SECTION = {"id": "c" * 24, "district": "d" * 24, "school": "6" * 24, "students": [], "teachers": [], "term_id": "7" * 24}
 DISTRICT = {"id": "d" * 24, "name": "D", "portal_url": "https://clever.com/in/d"}
 TOKEN = {"id": "e" * 24, "owner": {"type": "district", "id": "f" * 24}, "access_token": "0" * 40, "scopes": []}
@@ -33,7 +34,7 @@ def recordings(tmp_path: Path) -> Path:
 
 
 def test_clevers_own_recording_is_served_unchanged(clever_spec: Path) -> None:
-    """1,004 students, 89 teachers, 3 district admins, 1,002 contacts, 378 sections, each as recorded; every id they refer to can be read."""
+    """1,004 students, 89 teachers, 3 district admins, 1,002 contacts, 378 sections, each as recorded; what they refer to can be read."""
     with SandboxServer(Sandbox(load_payloads(clever_spec / "fixtures"))) as server:
         district = server.sandbox.district()
         client = Client(server, district)
