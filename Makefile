@@ -1,0 +1,61 @@
+# Everything a checkout needs. The first target makes .venv and installs the pinned packages; afterwards nothing is fetched or built.
+
+PYTHON ?= python3
+RUN := .venv/bin/python -P -m
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export PIP_NO_INPUT := 1
+export PIP_ROOT_USER_ACTION := ignore
+INSTALL := .venv/bin/python -m pip install --quiet --quiet --no-deps --require-hashes
+
+LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header pyproject.toml
+
+.PHONY: help demo dev test lint bench lock
+
+help:
+	@echo "make demo    a made-up district, synced three times: see what the pipeline does"
+	@echo "make dev     the Dagster UI on http://127.0.0.1:3000"
+	@echo "make test    every test"
+	@echo "make lint    ruff and mypy"
+	@echo "make bench   the benchmarks"
+	@echo "make lock    pin the packages that pyproject.toml names anew (needs uv)"
+	@echo "Other Python than python3: make PYTHON=python3.12 ..."
+
+demo: .venv/installed
+	@.venv/bin/roster demo
+
+dev: .venv/installed
+	@.venv/bin/roster dev
+
+test: .venv/installed-dev
+	$(RUN) pytest
+
+lint: .venv/installed-dev
+	$(RUN) ruff check
+	$(RUN) ruff format --check
+	$(RUN) mypy
+
+bench: .venv/installed-dev
+	.venv/bin/python -m benchmarks
+
+lock:
+	$(LOCK) --output-file requirements.lock
+	$(LOCK) --output-file requirements-dev.lock --extra dev --constraint requirements.lock
+
+# The project is linked by hand rather than with `pip install --editable`, which would first have to fetch setuptools.
+.venv/installed: requirements.lock
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 15))' || \
+		{ echo "Python 3.11 to 3.14 is needed; name one: make PYTHON=python3.12 ..." >&2; exit 1; }
+	@echo "Installing the pinned packages into .venv (once; a minute or two) ..."
+	@$(PYTHON) -m venv .venv
+	@$(INSTALL) --requirement requirements.lock
+	@.venv/bin/python -c 'import os, pathlib, sysconfig; \
+		pathlib.Path(sysconfig.get_path("purelib"), "roster_pipeline.pth").write_text(os.getcwd() + "\n")'
+	@printf '#!/bin/sh\nexec "%s" -P -m roster_pipeline.cli "$$@"\n' "$$PWD/.venv/bin/python" > .venv/bin/roster
+	@chmod +x .venv/bin/roster
+	@touch $@
+
+.venv/installed-dev: requirements-dev.lock .venv/installed
+	@echo "Installing what tests and linters need ..."
+	@$(INSTALL) --requirement requirements-dev.lock
+	@touch $@

@@ -1,0 +1,218 @@
+"""`roster district`: a district's agreement, settings and state."""
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any, get_origin
+
+import click
+import sqlalchemy as sa
+from sqlalchemy import Connection
+
+from roster_pipeline.commands.environment import current_database
+from roster_pipeline.commands.output import json_option, print_json, print_table
+from roster_pipeline.database.engine import Database, translate_database_errors
+from roster_pipeline.database.tables import districts
+from roster_pipeline.errors import PermanentError, UsageError
+from roster_pipeline.profiles import PROFILES, Profile
+from roster_pipeline.sync.districts import Agreement, District, all_districts, find_district, record_agreement, schools_agreed
+
+
+@click.group()
+def district() -> None:
+    """Record, list, show, pause and resume districts."""
+
+
+@district.command()
+@click.argument("clever_id")
+@click.option("--name", required=True, help="The district's name.")
+@click.option("--profile", required=True, type=click.Choice(list(PROFILES)), help="Whose rules it is rostered by.")
+@click.option("--domain", required=True, help="What follows @ in its users' logins.")
+@click.option("--start-date", type=click.DateTime(["%Y-%m-%d"]), help="No nightly sync before this day.")
+@click.option("--licenses", type=click.IntRange(0, 999_999_999), help="Students it has bought seats for.")
+@click.option("--over-license-policy", type=click.Choice(["warn", "wait", "hold"]), help="What happens to students beyond the licenses.")
+@click.option("--grades", metavar="GRADE,...", help="Grades the agreement covers, like Kindergarten,1,2; empty for all.")
+@click.option(
+    "--school",
+    "schools",
+    multiple=True,
+    metavar="NAME[=LICENSES]",
+    help="A school the agreement covers; repeat for each, or once empty for all.",
+)
+@click.option("--auto-initial", is_flag=True, help="The first sync may soft-delete what was there before, without approval.")
+@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Any setting, like brakes.role_floor=20; repeat for each.")
+@json_option
+def add(
+    clever_id: str,
+    name: str,
+    profile: str,
+    domain: str,
+    start_date: datetime | None,
+    licenses: int | None,
+    over_license_policy: str | None,
+    grades: str | None,
+    schools: Sequence[str],
+    settings: Sequence[str],
+    *,
+    auto_initial: bool,
+    as_json: bool,
+) -> None:
+    """Record a district's agreement and make it active.
+
+    Repeated, it updates: what is not named stays as recorded, the schools become those named.
+    """
+    agreement = Agreement(
+        clever_id=clever_id,
+        name=name,
+        profile=profile,
+        domain=domain,
+        start_date=start_date.date() if start_date else None,
+        licenses=licenses,
+        over_license_policy=over_license_policy,
+        grades=[grade.strip() for grade in grades.split(",") if grade.strip()] if grades is not None else None,
+        schools=[_school(text) for text in schools if text] if schools else None,
+        settings=_settings(settings) | ({"auto_initial": True} if auto_initial else {}),
+    )
+    with current_database() as database, translate_database_errors(), database.engine.begin() as connection:
+        recorded = record_agreement(connection, agreement)
+        document = _document(connection, recorded)
+    if as_json:
+        print_json(document)
+    else:
+        click.echo(f"District {clever_id} is recorded and active (district id {recorded.district_id}, profile {profile}).")
+        click.echo(f"Next: `roster sync {clever_id}`; `roster district show {clever_id}` prints its settings.")
+
+
+@district.command("list")
+@json_option
+def list_(*, as_json: bool) -> None:
+    """List every district."""
+    with current_database() as database, translate_database_errors(), database.engine.connect() as connection:
+        known = all_districts(connection)
+    if as_json:
+        print_json({"districts": [dict(each.row) for each in known]})
+    elif known:
+        rows = [(each.district_id, each.clever_id, each.profile, each.status, each.name) for each in known]
+        print_table(("Id", "Clever id", "Profile", "Status", "Name"), rows)
+    else:
+        click.echo("No district yet. `roster district add` records one; `roster demo` makes one up.")
+
+
+@district.command()
+@click.argument("reference", metavar="DISTRICT")
+@json_option
+def show(reference: str, *, as_json: bool) -> None:
+    """Show a DISTRICT's agreement and its settings, each with where it comes from: the profile, or the district itself."""
+    with current_database() as database, translate_database_errors(), database.engine.connect() as connection:
+        document = _document(connection, find_district(connection, reference))
+    if as_json:
+        print_json(document)
+        return
+    grades = document["agreed_grades"]
+    lines = {key: value for key, value in document.items() if key not in ("schools", "settings")} | {
+        "agreed_grades": ", ".join(grades or [])
+    }
+    print_table(("District", ""), [(key, str(value) if value not in (None, "") else None) for key, value in lines.items()])
+    if document["schools"]:
+        schools = [(each["licenses"], each["clever_id"], each["name"]) for each in document["schools"]]
+        print_table(("Licenses", "Clever id", "Agreed school"), schools)
+    if document["settings"]:
+        settings = [(key, each["from"], json.dumps(each["value"])) for key, each in document["settings"].items()]
+        print_table(("Setting", "From", "Value"), settings)
+
+
+@district.command()
+@click.argument("reference", metavar="DISTRICT")
+@json_option
+def pause(reference: str, *, as_json: bool) -> None:
+    """Stop syncing an active DISTRICT; nobody is deleted."""
+    _change_status(reference, "active", "paused", as_json=as_json)
+
+
+@district.command()
+@click.argument("reference", metavar="DISTRICT")
+@json_option
+def resume(reference: str, *, as_json: bool) -> None:
+    """Sync a paused DISTRICT again."""
+    _change_status(reference, "paused", "active", as_json=as_json)
+
+
+def _change_status(reference: str, before: str, after: str, *, as_json: bool) -> None:
+    with current_database() as database:
+        changed = set_status(database, reference, before, after)
+    if as_json:
+        print_json({"district_id": changed.district_id, "district": changed.clever_id, "status": changed.status})
+    else:
+        click.echo(f"District {changed.clever_id} is {changed.status}.")
+
+
+def set_status(database: Database, reference: str, before: str, after: str) -> District:
+    """Move a district from one status to another; one that is there already stays.
+
+    Raises:
+        PermanentError: there is no such district, or it has neither status.
+    """
+    with translate_database_errors(), database.engine.begin() as connection:
+        found = find_district(connection, reference)
+        connection.execute(
+            sa.update(districts)
+            .where(districts.c.district_id == found.district_id, districts.c.status == before)
+            .values(status=after, updated_at=sa.func.now())
+        )
+        changed = find_district(connection, reference)
+        if changed.status != after:
+            raise PermanentError(
+                f"The district is {changed.status}; only one that is {before} can be {after}.",
+                hint="`roster district add` records its agreement and makes it active.",
+                district=changed.clever_id,
+            )
+    return changed
+
+
+def _document(connection: Connection, recorded: District) -> dict[str, Any]:
+    row = {key: value for key, value in recorded.row.items() if key != "settings"}
+    schools = [{key: each[key] for key in ("name", "clever_id", "licenses")} for each in schools_agreed(connection, recorded.district_id)]
+    effective = _flat(recorded.rules.model_dump(mode="json")) if recorded.rules else {}
+    own = _flat(recorded.row["settings"])
+    settings = {key: {"value": value, "from": "district" if key in own else "profile"} for key, value in effective.items()}
+    return {**row, "schools": schools, "settings": settings}
+
+
+def _flat(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings by the names `--set` takes: `brakes.role_floor`."""
+    brakes = settings.get("brakes", {})
+    return {key: value for key, value in settings.items() if key != "brakes"} | {f"brakes.{key}": value for key, value in brakes.items()}
+
+
+def _school(text: str) -> tuple[str, int | None]:
+    name, separator, licenses = text.rpartition("=")
+    if not separator:
+        return text, None
+    if not (licenses.isdecimal() and len(licenses) <= 9):
+        raise UsageError(f"--school {text}: what follows = is the number of licenses.")
+    return name, int(licenses)
+
+
+def _settings(assignments: Sequence[str]) -> dict[str, Any]:
+    """`KEY=VALUE` texts as the jsonb that `app.districts.settings` holds; values are checked when they are recorded."""
+    settings: dict[str, Any] = {}
+    for text in assignments:
+        key, separator, value = text.partition("=")
+        if not separator:
+            raise UsageError(f"--set {text}: write KEY=VALUE.")
+        if key == "brakes":
+            raise UsageError("--set brakes: name the limit, like brakes.role_floor=20.")
+        if key.startswith("brakes."):
+            settings.setdefault("brakes", {})[key.removeprefix("brakes.")] = _value(key, value)
+        else:
+            settings[key] = _value(key, value)
+    return settings
+
+
+def _value(key: str, text: str) -> Any:
+    """JSON where it is JSON, else the text itself; `a,b` for a setting that is a list."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        field = Profile.model_fields.get(key)
+        return [part.strip() for part in text.split(",")] if field and get_origin(field.annotation) is tuple else text

@@ -1,0 +1,39 @@
+"""What most commands start from: the settings of this process and the application's database.
+
+Does not belong here: what the settings mean (`settings.py`) and how a database is opened (`database/engine.py`).
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from pydantic import ValidationError
+
+from roster_pipeline.database.engine import Database, open_database
+from roster_pipeline.database.migrate import require_current_schema
+from roster_pipeline.errors import PermanentError
+from roster_pipeline.settings import Settings
+
+
+def read_settings() -> Settings:
+    """The settings, from the environment and `.env`.
+
+    Raises:
+        PermanentError: a variable has a value that cannot be used; the message names the variable, never its value.
+    """
+    try:
+        return Settings()
+    except ValidationError as error:
+        wrong = "; ".join(f"{'.'.join(map(str, each['loc'])).upper()}: {each['msg']}" for each in error.errors(include_input=False))
+        raise PermanentError(f"The environment is not valid. {wrong}.", hint="`.env.example` lists every variable.") from None
+
+
+@contextmanager
+def current_database() -> Iterator[Database]:
+    """The application's database, with exactly the tables this release works on.
+
+    Raises:
+        RosterError: as `open_database` and `require_current_schema`.
+    """
+    with open_database(read_settings()) as database:
+        require_current_schema(database)
+        yield database

@@ -1,0 +1,82 @@
+"""`roster sync`: one district, here and now, and a summary of what came of it."""
+
+from collections.abc import Mapping
+from contextlib import nullcontext
+from typing import Any
+
+import click
+
+from roster_pipeline import contracts
+from roster_pipeline.commands.environment import read_settings
+from roster_pipeline.commands.output import json_option, print_json, print_table
+from roster_pipeline.commands.progress import show_progress
+from roster_pipeline.database.engine import open_database
+from roster_pipeline.sync.run import SyncReport, SyncRequest, project_models, run_sync
+
+HELD = 3
+
+
+@click.command()
+@click.argument("district")
+@click.option("--requested-by", metavar="WHO", help="Who asked for it; kept with the sync.")
+@click.option("--reason", metavar="TEXT", help="Why; kept with the sync.")
+@click.option("--profile", is_flag=True, help="Print rows and seconds of every step.")
+@json_option
+@click.pass_context
+def sync(context: click.Context, district: str, requested_by: str | None, reason: str | None, *, profile: bool, as_json: bool) -> None:
+    """Sync one DISTRICT now: pull it from Clever, work out what changed, and write that in one transaction."""
+    settings = read_settings()
+    request = SyncRequest(district, requested_by=requested_by, reason=reason)
+    with open_database(settings) as database, nullcontext(lambda _: None) if as_json else show_progress() as on_step:
+        report = run_sync(database, settings, request, on_step=on_step)
+    if as_json:
+        print_json(_document(report, profile=profile))
+    else:
+        _print_report(report, profile=profile)
+    if report.status == "held":
+        context.exit(HELD)
+
+
+def _document(report: SyncReport, *, profile: bool) -> dict[str, Any]:
+    document = {
+        "sync_id": report.sync_id,
+        "district": report.district.clever_id,
+        "district_id": report.district.district_id,
+        "status": report.status,
+        "message": report.message,
+        "counts": report.counts,
+    }
+    return document | ({"steps": [step._asdict() for step in report.steps]} if profile else {})
+
+
+def _print_report(report: SyncReport, *, profile: bool) -> None:
+    if profile:
+        print_table(("Step", "Rows", "Seconds"), report.steps, title="Steps")
+    click.echo(f"Sync {report.sync_id} of district {report.district.clever_id}: {report.status}.")
+    print_outcome(report.status, report.message, report.counts["changes"])
+    if found := _found(report):
+        print_table(("Found", "Records", "What it means"), found, title="Worth a look")
+    if report.counts["moved_during_pull"]:
+        click.echo("Clever loaded new data of this district while it was pulled; sync it again for the rest.")
+    click.echo(f"Look: `roster status {report.district.clever_id}`, the Dagster UI (`roster dev`), or in SQL:")
+    click.echo(f"  select * from ops.changes where sync_id = {report.sync_id};")  # noqa: S608  (shown, not run)
+
+
+def print_outcome(status: str, message: str, changes: Mapping[str, Mapping[str, int]]) -> None:
+    """The rows written, by table of `app`, and the message, unless it only says the same."""
+    if status != "successful" or not changes:
+        click.echo(message)
+    written = [
+        (f"app.{table}", ", ".join(f"{rows:,} {action.replace('_', ' ')}" for action, rows in actions.items()))
+        for table, actions in changes.items()
+    ]
+    if written:
+        print_table(("Table", "Rows written"), written)
+
+
+def _found(report: SyncReport) -> list[tuple[str, int, str]]:
+    """Findings in single records, then audits, each with its meaning; only those that found something."""
+    rules = {f"{rule.resource}.{rule.name}": rule.description for rule in contracts.rules()}
+    audits = project_models().by_name
+    found = [(name, rows, rules.get(name, "")) for name, rows in report.counts["findings"].items() if rows]
+    return found + [(name, rows, audits[f"audits.{name}"].description) for name, rows in report.counts["audits"].items() if rows]

@@ -1,0 +1,47 @@
+"""How a failed sync looks in Dagster: a sentence and what to do, never a traceback with row data (SPEC 12).
+
+Does not belong here: what failed and whether it can be retried (`errors.py`).
+"""
+
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import dagster as dg
+
+from roster_pipeline.errors import RosterError, SyncRunningError
+
+
+@contextmanager
+def as_dagster_failures() -> Iterator[None]:
+    """Turns what the block raises into `Failure`, which Dagster retries only where trying again can help.
+
+    Dagster stores an exception's text in its event log and shows it to everybody. A RosterError's is ours. That of any other error, a
+    defect, may quote a value it choked on: only its class and the lines of code it passed through are told.
+    """
+    try:
+        yield
+    except RosterError as error:
+        raise _failure(error) from None
+    except dg.Failure:
+        raise
+    except Exception as error:  # noqa: BLE001 - every text but our own has to be kept out of the event log
+        lines = [
+            f"{frame.name} ({frame.filename.rpartition('/')[2]}:{frame.lineno})" for frame in traceback.extract_tb(error.__traceback__)
+        ]
+        raise dg.Failure(
+            f"Internal error: {type(error).__name__}. Nothing was written; ops.syncs has the sync.",
+            metadata={"passed through": dg.MetadataValue.text(" > ".join(lines))},
+            allow_retries=False,
+        ) from None
+
+
+def _failure(error: RosterError) -> dg.Failure:
+    running = error.running_sync_id if isinstance(error, SyncRunningError) else None
+    metadata = {"reason": error.reason, "hint": error.hint, "district": error.district, "path": error.path, "running_sync_id": running}
+    return dg.Failure(
+        f"{error} The running sync is {running}." if running else str(error),
+        metadata={name: value for name, value in metadata.items() if value},
+        # Another sync of the district is as good as this one: not worth a place in the queue.
+        allow_retries=error.retryable and not isinstance(error, SyncRunningError),
+    )

@@ -1,0 +1,175 @@
+"""The launcher behind `roster dev`: the application's database, Dagster's own, and `dagster dev` on top, for as long as it runs.
+
+Belongs here: preparing what `dagster dev` needs, starting it and seeing it out. Does not belong here: Dagster's configuration
+(`dagster.yaml`, `workspace.yaml`) and what it shows (`defs/`).
+"""
+
+import http.client
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from pydantic import SecretStr
+
+from roster_pipeline.database.engine import Database, ensure_dagster_database, open_database
+from roster_pipeline.database.migrate import migrate
+from roster_pipeline.errors import PermanentError
+from roster_pipeline.settings import Settings
+
+HOST = "127.0.0.1"
+PROJECT = Path(__file__).resolve().parent.parent
+# `dagster dev` gives its web server and daemon up to a minute each to end.
+_END_SECONDS = 150
+_POLL_SECONDS = 0.2
+
+
+def run_dev(settings: Settings, *, port: int, say: Callable[[str], None]) -> int:
+    """Run Dagster's UI and daemon until Ctrl-C or SIGTERM. Call in the main thread.
+
+    Args:
+        port: of the UI, on loopback.
+        say: told the UI's URL once it answers.
+
+    Returns:
+        0 after Ctrl-C or SIGTERM, once every process it started is gone.
+
+    Raises:
+        PermanentError: the port is in use, this is no checkout, or Dagster ended by itself.
+        RosterError: the database cannot be opened or migrated.
+    """
+    _require_free(port)
+    with open_database(settings) as database:
+        migrate(database)
+        ensure_dagster_database(database)
+        environment = _environment(settings, database)
+        home = _prepare_home(Path(environment["DAGSTER_HOME"]))
+        _add_partitions(database, environment)
+        command = [sys.executable, "-m", "dagster", "dev", "-w", str(PROJECT / "workspace.yaml"), "-h", HOST, "-p", str(port)]
+        with _interrupted() as stop:
+            # In a process group of its own: a Ctrl-C in the terminal reaches it once, through us, and none of its processes is overlooked.
+            # Started with SIGINT handled: a child inherits an ignored one (a shell's `&`), and Dagster then ignores SIGTERM as well.
+            child = subprocess.Popen(command, cwd=home, env=environment, start_new_session=True)
+            try:
+                _watch(child, stop, port, say)
+            finally:
+                _see_out(child)
+    if not stop.is_set():
+        raise PermanentError(f"Dagster ended by itself, with status {child.returncode}.", hint="Its own messages are above.")
+    return 0
+
+
+def _require_free(port: int) -> None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except OSError as error:
+            raise PermanentError(f"Port {port} cannot be used: {error.strerror}.", hint="Choose another --port.") from None
+
+
+def _environment(settings: Settings, database: Database) -> dict[str, str]:
+    """Ours, with every setting written out: the children run in another folder, where `.env` and relative paths lead elsewhere."""
+    home = settings.roster_home.resolve()
+    given = {name.upper(): getattr(settings, name) for name in settings.model_fields_set}
+    texts = {
+        name: value.get_secret_value() if isinstance(value, SecretStr) else str(value) for name, value in given.items() if value is not None
+    }
+    return {
+        **os.environ,
+        **texts,
+        "ROSTER_HOME": str(home),
+        "DAGSTER_HOME": str(home / "dagster"),
+        "ROSTER_DAGSTER_URL": database.dagster_url.render_as_string(hide_password=False),
+    }
+
+
+def _prepare_home(home: Path) -> Path:
+    configuration = PROJECT / "dagster.yaml"
+    if not configuration.exists():
+        raise PermanentError(f"There is no {configuration}.", hint="Run it from a checkout of the project.")
+    home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    shutil.copyfile(configuration, home / "dagster.yaml")
+    return home
+
+
+def _add_partitions(database: Database, environment: Mapping[str, str]) -> None:
+    """Every district is there from the first look at the UI, instead of after the sensor's first tick."""
+    from roster_pipeline.defs.districts import add_missing_partitions
+
+    with _environ(environment):
+        add_missing_partitions(database)
+
+
+@contextmanager
+def _environ(environment: Mapping[str, str]) -> Iterator[None]:
+    """This process's environment, for the block: Dagster finds its instance through it."""
+    before = dict(os.environ)
+    os.environ.update(environment)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+@contextmanager
+def _interrupted() -> Iterator[threading.Event]:
+    """Set by SIGINT or SIGTERM while the block runs."""
+    stop = threading.Event()
+    previous = {number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def _watch(child: "subprocess.Popen[bytes]", stop: threading.Event, port: int, say: Callable[[str], None]) -> None:
+    """Returns when somebody wants to stop, or the child has."""
+    announced = False
+    while child.poll() is None and not stop.wait(_POLL_SECONDS):
+        if not announced and _answers(port):
+            say(f"Dagster's UI: http://{HOST}:{port}  (Ctrl-C stops it)")
+            announced = True
+
+
+def _answers(port: int) -> bool:
+    connection = http.client.HTTPConnection(HOST, port, timeout=5)
+    try:
+        connection.request("GET", "/server_info")
+        return connection.getresponse().status == http.client.OK
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
+def _see_out(child: "subprocess.Popen[bytes]") -> None:
+    """Returns when no process of the child's group is left: its code server outlives it for some seconds, and needs the database."""
+    child.send_signal(signal.SIGINT)
+    for number in (None, signal.SIGTERM, signal.SIGKILL):
+        if number is not None:
+            _signal_group(child.pid, number)
+        deadline = time.monotonic() + (_END_SECONDS if number is None else 10)
+        while time.monotonic() < deadline:
+            child.poll()
+            if not _signal_group(child.pid, 0):
+                return
+            time.sleep(_POLL_SECONDS)
+
+
+def _signal_group(group: int, number: int) -> bool:
+    """Whether there was anybody to signal."""
+    try:
+        os.killpg(group, number)
+    except ProcessLookupError:
+        return False
+    return True

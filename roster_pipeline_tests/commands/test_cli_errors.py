@@ -1,0 +1,146 @@
+"""What can be wrong from outside: one clear message each, exit status 1, the truth in `ops.syncs`, nothing half written, no traceback."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from roster_pipeline.database.engine import Database
+from roster_pipeline.sandbox import District, Sandbox
+
+from .conftest import Roster
+
+NOWHERE = "http://127.0.0.1:9"  # the discard port: nobody listens
+
+
+def _no_credentials(patch: pytest.MonkeyPatch, _: Sandbox) -> None:
+    patch.delenv("CLEVER_CLIENT_ID")
+
+
+def _wrong_credentials(patch: pytest.MonkeyPatch, _: Sandbox) -> None:
+    patch.setenv("CLEVER_CLIENT_SECRET", "wrong-secret")
+
+
+def _not_connected(_: pytest.MonkeyPatch, clever: Sandbox) -> None:
+    clever.district().connected = False
+
+
+def _tokens_unreachable(patch: pytest.MonkeyPatch, _: Sandbox) -> None:
+    patch.setenv("CLEVER_AUTH_URL", NOWHERE)
+
+
+def _data_unreachable(patch: pytest.MonkeyPatch, _: Sandbox) -> None:
+    patch.setenv("CLEVER_API_URL", NOWHERE)
+
+
+def _body_not_json(_: pytest.MonkeyPatch, clever: Sandbox) -> None:
+    clever.misbehave("html", r"/v3\.0/users")
+
+
+Break = Callable[[pytest.MonkeyPatch, Sandbox], None]
+CASES = [
+    pytest.param(_no_credentials, "credentials at Clever are not set", False, id="no credentials"),
+    pytest.param(_wrong_credentials, "refused the client id/secret", False, id="wrong credentials"),
+    pytest.param(_not_connected, "token", False, id="no token"),
+    pytest.param(_tokens_unreachable, "Clever", True, id="token list unreachable"),
+    pytest.param(_data_unreachable, "Clever", True, id="data API unreachable"),
+    pytest.param(_body_not_json, "JSON", True, id="body not JSON"),
+]
+
+
+def _nothing_written(query: Callable[..., list[Any]]) -> None:
+    for table in ("app.users", "app.schools", "staging.users", "staging.districts", "ops.changes"):
+        assert query(f"select count(*) from {table}") == [(0,)], table  # noqa: S608
+
+
+@pytest.mark.parametrize(("broken", "says", "retryable"), CASES)
+def test_clever_cannot_be_read(
+    broken: Break,
+    says: str,
+    retryable: bool,
+    roster: Roster,
+    clever: Sandbox,
+    district: District,
+    query: Callable[..., list[Any]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """R3.2: anything less than a complete pull changes nothing; `ops.syncs` has the reason, and the reader one message."""
+    broken(monkeypatch, clever)
+    ended = roster("sync", district.id)
+    assert (ended.status, ended.out) == (1, "")
+    message = [line for line in ended.err.splitlines() if line.startswith("Error: ")]
+    assert len(message) == 1
+    assert says in message[0]
+    assert "Traceback" not in ended.err
+    assert "wrong-secret" not in ended.err
+
+    document = roster("sync", district.id, "--json").document
+    assert document["retryable"] is retryable
+    assert document["exit_status"] == 1
+    assert says in document["error"]
+    for status, reason in query("select status, message from ops.syncs"):
+        assert status == "failed"
+        assert document["error"] in reason
+    _nothing_written(query)
+
+
+def test_unknown_district(roster: Roster, query: Callable[..., list[Any]]) -> None:
+    """One message; the attempt is on the page of recent syncs."""
+    ended = roster("sync", "nosuchdistrict", "--requested-by", "ops-7")
+    assert (ended.status, ended.out) == (1, "")
+    assert ended.err.startswith("Error: There is no district nosuchdistrict.\n")
+    assert query("select status, message, requested_by, district_id from ops.syncs") == [
+        ("failed", "There is no district nosuchdistrict.", "ops-7", None)
+    ]
+    for command in (("district", "show"), ("district", "pause"), ("status",)):
+        assert roster(*command, "nosuchdistrict").status == 1, command
+
+
+def test_paused_district(roster: Roster, district: District, query: Callable[..., list[Any]]) -> None:
+    """SPEC 2: only active districts sync; the row ends `skipped` with the reason."""
+    assert roster("district", "pause", district.id).status == 0
+    ended = roster("sync", district.id, "--json")
+    assert ended.status == 1
+    assert "paused" in ended.document["error"]
+    assert "resume" in ended.document["hint"]
+    assert ended.document["district"] == district.id
+    assert query("select status, message from ops.syncs") == [("skipped", ended.document["error"])]
+    _nothing_written(query)
+
+
+def test_database_that_does_not_answer(roster: Roster, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Worth retrying, and the password is not in the message."""
+    monkeypatch.setenv("ROSTER_DATABASE_URL", "postgresql://someone:hidden-word@127.0.0.1:9/roster")
+    ended = roster("status")
+    assert ended.status == 1
+    assert ended.err.startswith("Error: PostgreSQL at 127.0.0.1:9 does not answer.\n")
+    assert "hidden-word" not in ended.err
+    assert roster("status", "--json").document["retryable"] is True
+
+
+def test_database_of_a_newer_release(roster: Roster, query: Callable[..., list[Any]]) -> None:
+    query("update ops.alembic_version set version_num = '9999'")
+    for command in (("sync", "1"), ("status",), ("district", "list"), ("migrate",)):
+        ended = roster(*command)
+        assert (ended.status, ended.out) == (1, ""), command
+        assert "newer release" in ended.err, command
+
+
+def test_database_without_tables(roster: Roster, empty_database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every command says what to do; doing that is enough, and doing it again changes nothing."""
+    monkeypatch.setenv("ROSTER_DATABASE_URL", empty_database.url.render_as_string(hide_password=False))
+    for command in (("sync", "1"), ("status",), ("district", "list")):
+        ended = roster(*command)
+        assert ended.status == 1, command
+        assert "Run `roster migrate`." in ended.err, command
+    first, second = roster("migrate", "--json").document, roster("migrate", "--json").document
+    assert first["from_revision"] is None
+    assert second["from_revision"] == second["to_revision"] == first["to_revision"]
+    assert roster("status").status == 0
+
+
+def test_debug_shows_where(roster: Roster) -> None:
+    ended = roster("--debug", "sync", "nosuchdistrict")
+    assert ended.status == 1
+    assert "Traceback" in ended.err
+    assert "find_district" in ended.err

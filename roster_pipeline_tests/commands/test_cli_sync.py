@@ -1,0 +1,123 @@
+"""`roster sync`: what it reports, and that the report holds counts and ids only."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from roster_pipeline.commands import sync as command
+from roster_pipeline.database.engine import Database
+from roster_pipeline.database.lock import district_lock
+from roster_pipeline.sandbox import District, Sandbox
+from roster_pipeline.sync.run import SyncReport, run_sync
+
+from .conftest import Roster
+
+
+def test_report_agrees_with_the_database(roster: Roster, district: District, query: Callable[..., list[Any]]) -> None:
+    """The document's counts are those of `ops.syncs` and of the history; who asked is kept."""
+    ended = roster("sync", district.id, "--requested-by", "ops-7", "--reason", "new school", "--json")
+    assert (ended.status, ended.err) == (0, "")
+    document = ended.document
+    assert document["status"] == "successful"
+    assert "steps" not in document
+    ((counts, requested_by, reason),) = query(
+        "select counts, requested_by, reason from ops.syncs where sync_id = :id", id=document["sync_id"]
+    )
+    assert (counts, requested_by, reason) == (document["counts"], "ops-7", "new school")
+    written = {(entity, action): rows for entity, action, rows in query("select entity, action, count(*) from ops.changes group by 1, 2")}
+    assert written == {(table, action): rows for table, actions in counts["changes"].items() for action, rows in actions.items()}
+    assert written["users", "create"] >= 30
+
+
+def test_second_sync_says_that_nothing_changed(roster: Roster, district: District, query: Callable[..., list[Any]]) -> None:
+    """R7.2."""
+    roster("sync", district.id)
+    before = query("select count(*) from ops.changes")
+    ended = roster("sync", district.id)
+    assert ended.status == 0
+    assert "Nothing had changed." in ended.out
+    assert query("select count(*) from ops.changes") == before
+
+
+def test_report_for_people(roster: Roster, clever: Sandbox, district: District, query: Callable[..., list[Any]]) -> None:
+    """Progress on standard error, the result on standard output: rows written, what was found with its meaning, where to look."""
+    for section in district.shared("sections")[:3]:
+        clever.change().set_members(section, students=["5f" + "0" * 22], teachers=[])
+    ended = roster("sync", district.id, "--profile")
+    assert ended.status == 0
+    assert "clever.students" in ended.err
+    assert "app.users" in ended.err
+    assert "\x1b" not in ended.out + ended.err
+    shown = " ".join(ended.out.split())
+    ((unknown,),) = query("select counts -> 'audits' -> 'enrollment_unknown_person' from ops.syncs")
+    assert unknown > 0
+    assert f"enrollment_unknown_person {unknown} Members of rostered sections whom Clever does not share." in shown
+    assert "grade_unknown" not in shown.partition("Worth a look")[2]  # it found nothing
+    assert "reconcile.user_matches" in shown  # --profile
+    assert f"roster status {district.id}" in shown
+
+
+def test_steps_with_profile(roster: Roster, district: District) -> None:
+    steps = roster("sync", district.id, "--profile", "--json").document["steps"]
+    students = next(step for step in steps if step["name"] == "clever.students")
+    assert students["rows"] == 30
+    assert students["seconds"] >= 0
+
+
+def test_nothing_personal_is_printed(roster: Roster, clever: Sandbox, district: District, query: Callable[..., list[Any]]) -> None:
+    """SPEC 12: not in the report, not with --profile, not when the sync fails after everything is read."""
+    person = district.shared("users", "student")[0]
+    clever.change().rename(person, first="Zyzzyva", last="Qwghlm")
+    shown = [
+        roster("sync", district.id, "--profile"),
+        roster("sync", district.id, "--profile", "--json"),
+        roster("status"),
+        roster("district", "list"),
+    ]
+    assert query("select count(*) from app.users where last_name = 'Qwghlm'") == [(1,)]
+    query("alter table app.users add check (last_name <> 'Changed')")
+    clever.change().rename(person, first="Zyzzyva", last="Changed")
+    failed = roster("sync", district.id)
+    assert failed.status == 1
+    shown += [failed, roster("status", "--json")]
+    usernames = [name for (name,) in query("select username from app.users where username <> clever_id")]
+    assert len(usernames) > 10
+    text = "".join(ended.out + ended.err for ended in shown)
+    assert not [word for word in ("Zyzzyva", "Qwghlm", "Changed", clever.district().access_token, *usernames) if word in text]
+
+
+def test_another_sync_is_running(roster: Roster, database: Database, district: District, query: Callable[..., list[Any]]) -> None:
+    """R11.2: exit status 4, the running sync's id, and no row."""
+    query("insert into ops.syncs (district_id, status, started_at) values (1, 'processing', now())")
+    with database.engine.connect() as opened:
+        connection = opened.execution_options(isolation_level="AUTOCOMMIT")
+        with district_lock(connection, 1, district.id):
+            human, machine = roster("sync", district.id), roster("sync", district.id, "--json")
+    assert human.status == machine.status == 4
+    assert "It is sync 1." in human.err
+    assert machine.document == {
+        "error": "Another sync of this district is running.",
+        "hint": machine.document["hint"],
+        "retryable": True,
+        "exit_status": 4,
+        "district": district.id,
+        "running_sync_id": 1,
+    }
+    assert query("select count(*) from ops.syncs") == [(1,)]
+
+
+def test_held(roster: Roster, district: District, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SPEC 2: a sync that ends `held` exits with 3, and its message is shown."""
+    run = run_sync
+
+    def held(*arguments: Any, **more: Any) -> SyncReport:
+        return dataclasses.replace(run(*arguments, **more), status="held", message="Waits for approval.")
+
+    monkeypatch.setattr(command, "run_sync", held)
+    ended = roster("sync", district.id)
+    assert ended.status == 3
+    assert "Waits for approval." in ended.out
+    ended = roster("sync", district.id, "--json")
+    assert (ended.status, ended.document["status"]) == (3, "held")

@@ -1,0 +1,222 @@
+"""A district that is synced without HTTP: records go in as JSON pages, rows of `app` come out, as the model knows them and as they are.
+
+Belongs here: the stand-in for a pull, and reading and comparing rows. Does not belong here: what is right (`model.py`) and what is tried (`world.py`).
+Everything from the decoder to the commit is the pipeline's own.
+"""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields
+from datetime import UTC, datetime, timedelta
+from itertools import count
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import msgspec
+import pytest
+import sqlalchemy as sa
+from sqlalchemy import Connection
+
+from roster_pipeline.clever.decode import CollectionDecoder
+from roster_pipeline.clever.http import PullStats
+from roster_pipeline.clever.pull import Page
+from roster_pipeline.clever.records import Collection, District
+from roster_pipeline.database.engine import Database
+from roster_pipeline.settings import Settings
+from roster_pipeline.sync import run
+from roster_pipeline.sync.districts import Agreement, find_district, record_agreement
+from roster_pipeline.sync.run import SyncReport, SyncRequest, run_sync
+from roster_pipeline_tests.reference import model
+
+ENTITY_ID = {
+    "schools": ("school_id",),
+    "classrooms": ("classroom_id",),
+    "users": ("user_id",),
+    "user_roles": ("user_id", "role", "school_id"),
+    "enrollments": ("classroom_id", "user_id", "role"),
+}
+# High enough that no small district trips one (R7.3); R7.6 is switched off as well.
+NO_BRAKES = {"role_floor": 10**6, "school_floor": 10**6, "relink_floor": 10**6, "admin_floor": 10**6}
+SETTINGS = Settings(roster_home=Path("/nonexistent"))
+
+Row = Mapping[str, Any]
+Rows = dict[str, dict[str, Row]]
+"""Every row of a district: table -> entity id as in `ops.changes` -> columns, xmin and ctid among them."""
+
+
+class RecordedPull:
+    """Has the interface of `clever.pull.DistrictPull`, and reads the snapshot it was given instead of Clever."""
+
+    def __init__(self, snapshot: model.Snapshot, page_size: int, district: str, *, keep_student_email: bool) -> None:
+        self.stats = PullStats()
+        self.tokens: Mapping[str, object] = {}
+        self.seconds = 0.0
+        self.district_clever_id = district
+        self._keep_student_email = keep_student_email
+        self._snapshot = snapshot
+        self._page_size = page_size
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        pass
+
+    def district(self) -> District:
+        return District(id=self.district_clever_id, name="District", last_sync="2026-01-01T00:00:00.000Z")
+
+    def pages(self, collection: Collection) -> Iterator[Page]:
+        records: Sequence[model.Record] = {
+            Collection.SCHOOLS: self._snapshot.schools,
+            Collection.SECTIONS: self._snapshot.sections,
+            Collection.TERMS: (),
+            Collection.COURSES: (),
+        }.get(collection) or [each for each in self._snapshot.users if collection.role in each["roles"]]
+        decoder = CollectionDecoder(collection, self.district_clever_id, keep_student_email=self._keep_student_email)
+        for number, start in enumerate(range(0, len(records), self._page_size), 1):
+            body = json.dumps([{"data": each} for each in records[start : start + self._page_size]])
+            yield Page(collection, number, *decoder.decode(msgspec.Raw(body.encode())))
+        decoder.check_shape()
+
+
+_numbers = count(1)
+_minutes = count(1)
+
+
+@dataclass
+class LiveDistrict:
+    """One district in a real database. Its Clever id is new; everything inside it may have ids that other districts use too."""
+
+    database: Database
+    clever_id: str
+
+    @classmethod
+    def sign_up(cls, database: Database, profile: str = "typing_agent", **agreement: Any) -> Self:
+        """A new district with an agreement; `agreement` as in `sync.districts.Agreement`."""
+        district = cls(database, f"district{next(_numbers)}")
+        district.agree(profile=profile, **agreement)
+        return district
+
+    def agree(self, *, profile: str | None = None, **agreement: Any) -> None:
+        """Record the agreement; what is not named stays."""
+        settings = {"auto_initial": True, "brakes": NO_BRAKES} | agreement.pop("settings", {})
+        with self.database.engine.begin() as connection:
+            profile = profile or find_district(connection, self.clever_id).profile or ""
+            record_agreement(connection, Agreement(self.clever_id, "District", profile, "d.example", settings=settings, **agreement))
+
+    @property
+    def district_id(self) -> int:
+        with self.database.engine.connect() as connection:
+            return find_district(connection, self.clever_id).district_id
+
+    def sync(self, snapshot: model.Snapshot, *, page_size: int = 100) -> SyncReport:
+        """Sync the snapshot. Time passes: every sync is a minute after the one before it."""
+        now = datetime(2026, 1, 1, tzinfo=UTC) + timedelta(minutes=next(_minutes))
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(run, "DistrictPull", lambda _settings, district, **kept: RecordedPull(snapshot, page_size, district, **_only(kept)))
+            return run_sync(self.database, SETTINGS, SyncRequest(self.clever_id), clock=lambda: now)
+
+    def rules(self) -> model.Rules:
+        """The agreement as the model takes it."""
+        with self.database.engine.connect() as connection:
+            district = find_district(connection, self.clever_id)
+            assert district.rules is not None
+            schools = connection.execute(
+                sa.text("select name, clever_id from app.agreed_schools where district_id = :d"), {"d": district.district_id}
+            )
+            return model.Rules(
+                self.clever_id,
+                student_email=district.rules.student_email,
+                student_multi_school=district.rules.student_multi_school,
+                login_methods=district.rules.login_methods,
+                agreed_schools=[(row.name, row.clever_id) for row in schools],
+                agreed_grades=district.row["agreed_grades"] or (),
+            )
+
+    def rows(self) -> Rows:
+        """Every row of the district in `app`."""
+        with self.database.engine.connect() as connection:
+            district_id = find_district(connection, self.clever_id).district_id
+            return {table: _rows(connection, table, district_id) for table in ENTITY_ID}
+
+    def state(self) -> model.State:
+        """The district as the model knows it."""
+        return state_of(self.rows())
+
+    def execute(self, statement: str, **values: Any) -> Sequence[Row]:
+        """One statement somebody else runs; `:district` is this district's id. Returns its rows, if any."""
+        with self.database.engine.begin() as connection:
+            district_id = find_district(connection, self.clever_id).district_id
+            result = connection.execute(sa.text(statement), {"district": district_id, **values})
+            return [dict(row) for row in result.mappings()] if result.returns_rows else []
+
+    def changes(self, sync_id: int) -> Sequence[Row]:
+        """`ops.changes` of one sync."""
+        return self.execute("select entity, entity_id, action, before, after from ops.changes where sync_id = :sync", sync=sync_id)
+
+
+def _only(kept: Mapping[str, Any]) -> dict[str, Any]:
+    return {"keep_student_email": kept["keep_student_email"]}
+
+
+def _rows(connection: Connection, table: str, district_id: int) -> dict[str, Row]:
+    statement = f"select *, xmin::text as xmin, ctid::text as ctid from app.{table} where district_id = :d"  # noqa: S608
+    found = connection.execute(sa.text(statement), {"d": district_id}).mappings()
+    return {":".join("" if row[part] is None else str(row[part]) for part in ENTITY_ID[table]): dict(row) for row in found}
+
+
+def state_of(rows: Rows, before: Rows | None = None) -> model.State:
+    """Rows as the model knows them. A row that was not there `before` goes by its Clever id instead of its number, as in the model."""
+    new: dict[Any, model.Id] = {}
+
+    def identity(table: str, row: Row) -> tuple[Any, ...]:
+        return tuple(new.get((part, row[part]), row[part]) for part in ENTITY_ID[table])
+
+    def values(table: str, kind: type[Any]) -> dict[Any, Any]:
+        found = {}
+        for row in rows[table].values():
+            columns = {each.name: row[each.name] for each in fields(kind)}
+            if "login_methods" in columns:
+                columns["login_methods"] = tuple(columns["login_methods"])
+            if columns.get("school_id") is not None:
+                columns["school_id"] = new.get(("school_id", columns["school_id"]), columns["school_id"])
+            key = identity(table, row)
+            found[key if len(key) > 1 else key[0]] = kind(**columns)
+        return found
+
+    if before is not None:
+        for table in ("schools", "classrooms", "users"):
+            (part,) = ENTITY_ID[table]
+            new |= {(part, row[part]): f"new:{row['clever_id']}" for entity_id, row in rows[table].items() if entity_id not in before[table]}
+    return model.State(
+        values("schools", model.School),
+        values("classrooms", model.Classroom),
+        values("users", model.User),
+        values("user_roles", model.Role),
+        values("enrollments", model.Enrollment),
+    )
+
+
+def differences(expected: model.State, actual: model.State) -> list[str]:
+    """What differs between two states, one line each: for people who read a failed test."""
+    lines = []
+    for table, rows in vars(expected).items():
+        others = getattr(actual, table)
+        for key in sorted({*rows, *others}, key=str):
+            ours, theirs = rows.get(key), others.get(key)
+            if ours is None or theirs is None:
+                lines.append(f"{table} {key}: {'not expected' if ours is None else 'missing'}: {ours or theirs}")
+            elif ours != theirs:
+                unequal = {name: (value, asdict(theirs)[name]) for name, value in asdict(ours).items() if value != asdict(theirs)[name]}
+                lines.append(f"{table} {key}: " + ", ".join(f"{name} should be {a!r}, is {b!r}" for name, (a, b) in unequal.items()))
+    return lines
+
+
+@contextmanager
+def untouched(*districts: LiveDistrict) -> Iterator[None]:
+    """Asserts that nothing of these districts is written inside, not even with the values it has."""
+    before = [district.rows() for district in districts]
+    yield
+    assert [district.rows() for district in districts] == before

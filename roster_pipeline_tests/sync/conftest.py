@@ -1,0 +1,24 @@
+"""Districts for the tests of the sync's rules."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+
+from roster_pipeline.database.engine import Database
+from roster_pipeline_tests.reference.driver import LiveDistrict, Row
+from roster_pipeline_tests.reference.model import State, User
+
+NewDistrict = Callable[..., LiveDistrict]
+
+
+@pytest.fixture
+def district(database: Database) -> LiveDistrict:
+    """A district of the profile `typing_agent` that has never been synced."""
+    return LiveDistrict.sign_up(database, "typing_agent")
+
+
+@pytest.fixture
+def twig(database: Database) -> LiveDistrict:
+    """A district of the profile `twig_science` that has never been synced."""
+    return LiveDistrict.sign_up(database, "twig_science")

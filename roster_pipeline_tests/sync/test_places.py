@@ -1,0 +1,165 @@
+"""Schools, classrooms, enrollments and the sharing agreement: R6.1-R6.4."""
+
+from roster_pipeline_tests.reference.driver import LiveDistrict
+from roster_pipeline_tests.sync.clever import clever, district_admin, school, section, staff, student, teacher
+from roster_pipeline_tests.sync.rows import active, enrolled, roles, user
+
+
+def test_places_are_keyed_on_the_clever_id(district: LiveDistrict) -> None:
+    """R6.1: renamed, moved and restored in place."""
+    people = [student("p1", "ann"), teacher("p2")]
+    district.sync(clever(school("s2"), section("c1", ["p1"]), *people))
+    before = district.state()
+    district.sync(clever(school("s2"), *people, section("c2")))
+    assert active(district, "classrooms") == {"c2"}
+    district.sync(clever(school("s1", "New Name"), school("s2"), section("c1", at="s2", name="Moved"), section("c2"), *people))
+    after = district.state()
+    assert before.schools.keys() == after.schools.keys()
+    (c1,) = before.classrooms
+    (s2,) = (each for each, row in after.schools.items() if row.clever_id == "s2")
+    assert (after.classrooms[c1].name, after.classrooms[c1].school_id, after.classrooms[c1].deleted_at) == ("Moved", s2, None)
+    assert "New Name" in {row.name for row in after.schools.values()}
+
+
+def test_a_section_of_an_unknown_school_is_not_rostered(district: LiveDistrict) -> None:
+    """R6.1: neither made nor kept."""
+    people = [student("p1", "ann"), teacher("p2")]
+    district.sync(clever(school("s2"), section("c1", at="s2"), section("c2"), *people))
+    district.sync(clever(section("c1", at="s2"), section("c2"), section("c3", at="elsewhere"), *people))
+    assert active(district, "schools") == {"s1"}
+    assert active(district, "classrooms") == {"c2"}
+
+
+def test_an_unshared_school_goes_with_everything_in_it(district: LiveDistrict) -> None:
+    """R6.1, R5.8, R7.1; and comes back under the same ids."""
+    there = [school("s2"), section("c2", ["p3"], ["p4"], at="s2"), student("p3", "ben", at="s2"), teacher("p4", at="s2")]
+    here = [section("c1", ["p1"], ["p2"]), student("p1", "ann"), teacher("p2")]
+    district.sync(clever(*here, *there))
+    before = district.state()
+    district.sync(clever(*here))
+    assert [active(district, each) for each in ("schools", "classrooms", "users")] == [{"s1"}, {"c1"}, {"p1", "p2"}]
+    assert enrolled(district, "c2") == set()
+    district.sync(clever(*here, *there))
+    assert district.state() == before
+
+
+def test_members_are_enrolled_as_clever_lists_them(district: LiveDistrict) -> None:
+    """R6.2: unknown ids and people without the role are left out."""
+    people = [student("p1", "ann"), student("p2", "ben"), teacher("p3"), staff("p4")]
+    district.sync(clever(section("c1", ["p1", "ghost", "p3", "p1"], ["p3", "p4", "p2"]), *people))
+    assert enrolled(district, "c1") == {("p1", "student", False), ("p3", "teacher", True)}
+
+
+def test_only_the_first_teacher_is_primary_and_only_when_rostered(district: LiveDistrict) -> None:
+    """R6.2: the order of co-teachers counts; nobody moves up."""
+    people = [student("p1", "ann"), *(teacher(each) for each in ("p2", "p3", "p4"))]
+    sections = [section("c1", teachers=["p3", "p2", "p4"]), section("c2", teachers=["ghost", "p2"])]
+    district.sync(clever(*sections, *people))
+    assert enrolled(district, "c1") == {("p3", "teacher", True), ("p2", "teacher", False), ("p4", "teacher", False)}
+    assert enrolled(district, "c2") == {("p2", "teacher", False)}
+    district.sync(clever(section("c1", teachers=["p2", "p3"]), section("c2", teachers=["p2"]), *people))
+    assert enrolled(district, "c1") == {("p2", "teacher", True), ("p3", "teacher", False)}
+    assert enrolled(district, "c2") == {("p2", "teacher", True)}
+
+
+def test_without_a_list_of_teachers_the_one_teacher_counts(district: LiveDistrict) -> None:
+    """R6.2."""
+    district.sync(clever(section("c1", teacher="p2"), student("p1", "ann"), teacher("p2")))
+    assert enrolled(district, "c1") == {("p2", "teacher", True)}
+
+
+def test_sections_are_replaced(district: LiveDistrict) -> None:
+    """R6.1, R6.2: a new school year; history stays."""
+    people = [student("p1", "ann"), teacher("p2")]
+    district.sync(clever(section("c1", ["p1"], ["p2"]), *people))
+    district.sync(clever(section("c2", ["p1"], ["p2"]), *people))
+    assert active(district, "classrooms") == {"c2"}
+    assert enrolled(district, "c1") == set()
+    assert len(district.state().enrollments) == 4
+
+
+def test_a_multi_school_student_is_rostered_at_the_primary_school(district: LiveDistrict) -> None:
+    """R6.3: `typing_agent`; in several classrooms of it, and in none of another school."""
+    sections = [section("c1", ["p1"]), section("c2", ["p1"]), section("c3", ["p1"], at="s2")]
+    district.sync(clever(school("s2"), *sections, student("p1", "ann", schools=["s2"]), teacher("p2")))
+    assert [len(enrolled(district, each)) for each in ("c1", "c2", "c3")] == [1, 1, 0]
+
+
+def test_a_multi_school_student_is_rostered_everywhere(twig: LiveDistrict) -> None:
+    """R6.3: `twig_science`."""
+    sections = [section("c1", ["p1"]), section("c3", ["p1"], at="s2")]
+    twig.sync(clever(school("s2"), *sections, student("p1", "ann", schools=["s2"]), teacher("p2")))
+    assert [len(enrolled(twig, each)) for each in ("c1", "c3")] == [1, 1]
+
+
+def test_a_student_whose_primary_school_moves_moves_along(district: LiveDistrict) -> None:
+    """R6.3: role, primary school and enrollments."""
+    sections = [section("c1", ["p1"]), section("c2", ["p1"], at="s2")]
+    rest = [school("s2"), *sections, teacher("p2")]
+    district.sync(clever(*rest, student("p1", "ann", schools=["s2"])))
+    district.sync(clever(*rest, student("p1", "ann", at="s2", schools=["s1"])))
+    assert roles(district, "p1") == {("student", "s2")}
+    assert [len(enrolled(district, each)) for each in ("c1", "c2")] == [0, 1]
+
+
+def test_teachers_may_teach_anywhere(district: LiveDistrict) -> None:
+    """R6.3 is about students."""
+    district.sync(clever(school("s2"), section("c2", [], ["p2"], at="s2"), teacher("p2"), student("p1", "ann")))
+    assert enrolled(district, "c2") == {("p2", "teacher", True)}
+
+
+def test_the_agreement_bounds_the_schools(district: LiveDistrict) -> None:
+    """R6.4: names compare like usernames, two of one name are both inside; what is outside is not rostered."""
+    district.agree(schools=[("north", None)])
+    schools = [school("s1", " NORTH "), school("s2", "North"), school("s3", "South")]
+    people = [student("p1", "ann", at="s1"), student("p2", "ben", at="s2"), student("p3", "cy", at="s3"), teacher("p4", at="s3", schools=["s2"])]
+    district.sync(clever(*schools, section("c3", at="s3"), *people, staff("p5", ["s3"]), district_admin("p6")))
+    assert active(district, "schools") == {"s1", "s2"}
+    assert active(district, "users") == {"p1", "p2", "p4", "p6"}
+    assert roles(district, "p4") == {("teacher", "s2")}
+    assert active(district, "classrooms") == set()
+
+
+def test_a_recorded_clever_id_goes_before_the_name(district: LiveDistrict) -> None:
+    """R6.4: the agreed school was renamed at Clever, and another one now has its name."""
+    district.agree(schools=[("North", None)])
+    district.execute("update app.agreed_schools set clever_id = 's1' where district_id = :district")
+    district.sync(clever(school("s1", "Renamed"), school("s2", "North"), student("p1", "ann")))
+    assert active(district, "schools") == {"s1"}
+
+
+def test_a_student_shared_in_several_schools_is_inside_if_any_is(twig: LiveDistrict) -> None:
+    """R6.4: at the agreed ones only."""
+    twig.agree(schools=[("S2", None)])
+    twig.sync(clever(school("s2"), student("p1", "ann", schools=["s2"]), student("p2", "ben")))
+    assert active(twig, "users") == {"p1"}
+    assert roles(twig, "p1") == {("student", "s2")}
+
+
+def test_the_agreement_bounds_the_grades(district: LiveDistrict) -> None:
+    """R6.4: without a known grade a student is inside; staff have none."""
+    district.agree(grades=["3", "Kindergarten"])
+    grades = {"p1": "3", "p2": "4", "p3": None, "p4": "Kindergarten", "p5": "fourth"}
+    district.sync(clever(*(student(each, each * 2, grade=grade) for each, grade in grades.items()), teacher("p6")))
+    assert active(district, "users") == {"p1", "p3", "p4", "p5", "p6"}
+
+
+def test_who_leaves_the_agreement_is_soft_deleted_and_comes_back(district: LiveDistrict) -> None:
+    """R6.4, R5.4."""
+    snapshot = clever(section("c1", ["p1", "p2"]), student("p1", "ann", grade="3"), student("p2", "ben", grade="4"), teacher("p3"))
+    district.sync(snapshot)
+    before = district.state()
+    district.agree(grades=["4"])
+    district.sync(snapshot)
+    assert active(district, "users") == {"p2", "p3"}
+    assert enrolled(district, "c1") == {("p2", "student", False)}
+    district.agree(grades=[])
+    district.sync(snapshot)
+    assert district.state() == before
+
+
+def test_the_primary_school_is_a_column_of_the_user(district: LiveDistrict) -> None:
+    """SPEC 2: null where that school is not rostered."""
+    district.sync(clever(student("p1", "ann"), teacher("p2", at="elsewhere", schools=["s1"])))
+    (place,) = (each for each, row in district.state().schools.items() if row.clever_id == "s1")
+    assert [user(district, each)["school_id"] for each in ("p1", "p2")] == [place, None]
