@@ -260,7 +260,7 @@ schools_over as (
     select
         count(*) as schools,
         string_agg(
-            name || ' (' || students || ' students, ' || licenses || ' licenses)', ', ' order by name collate "C", clever_id collate "C"
+            name || ' (students: ' || students || ', licenses: ' || licenses || ')', ', ' order by name collate "C", clever_id collate "C"
         ) as names
     from school_licenses
     where students > licenses
@@ -364,7 +364,7 @@ items as (
         'licenses' as topic,
         'school ' || clever_id as item,
         students as count,
-        name || ': ' || licenses || ' licenses' as detail
+        name || ' (licenses: ' || licenses || ')' as detail
     from school_licenses
     union all
     select

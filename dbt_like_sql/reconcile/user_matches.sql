@@ -5,7 +5,11 @@
 select
     cast(:district_id as bigint) as district_id,
     decisions.clever_id,
-    decisions.user_id,
+    -- While the whole first sync waits for approval, nobody has been created.
+    case
+        when decisions.decision <> 'create' or not exists (select 1 from reconcile.holds as holds where holds.kind = 'initial')
+            then decisions.user_id
+    end as user_id,
     decisions.decision,
     decisions.rule,
     usernames.rule as username_rule,
