@@ -9,7 +9,7 @@ with wanted as (
         wanted.name,
         'clever' as source,
         cast(null as timestamptz) as deleted_at
-    from reconcile.classrooms as wanted
+    from reconcile.classroom_standings as wanted
     where wanted.standing = 'rostered'
     union all
     select
@@ -21,7 +21,7 @@ with wanted as (
         cast(:synced_at as timestamptz) as deleted_at
     from reconcile.soft_deletes as soft_deletes
     inner join app.classrooms as gone on gone.district_id = :district_id and soft_deletes.entity_id = gone.classroom_id
-    where soft_deletes.entity = 'classrooms'
+    where soft_deletes.entity = 'classrooms' and soft_deletes.held_by is null
 ),
 
 differing as (

@@ -1,6 +1,6 @@
 -- The difference between the enrollments we have and the enrollments we want.
 -- grain: one row per row of app.enrollments to write
--- rules: R4.6, R6.2, R6.3, R7.1, R7.2, R8.1
+-- rules: R4.6, R6.2, R6.3, R7.1, R7.2, R7.4, R8.1
 with wanted as (
     select classroom_id, user_id, role, is_primary
     from reconcile.memberships
@@ -19,13 +19,15 @@ existing as (
     from app.enrollments as enrollments
     inner join app.classrooms as classrooms
         on enrollments.district_id = classrooms.district_id and enrollments.classroom_id = classrooms.classroom_id
-    left join reconcile.classrooms as judged on classrooms.classroom_id = judged.classroom_id
-    left join reconcile.identities as identities on enrollments.user_id = identities.user_id
+    left join reconcile.classroom_standings as judged on classrooms.classroom_id = judged.classroom_id
+    left join reconcile.decisions as decisions on enrollments.user_id = decisions.user_id
+    left join reconcile.held_users as held_users on enrollments.user_id = held_users.user_id
     where
         classrooms.district_id = :district_id
         and not classrooms.protected
         and coalesce(judged.standing, 'outside') <> 'frozen'
-        and coalesce(identities.decision, 'none') <> 'frozen'
+        and coalesce(decisions.decision, 'none') not in ('frozen', 'held')
+        and held_users.user_id is null
 ),
 
 compared as (
@@ -47,7 +49,11 @@ compared as (
     full join existing using (classroom_id, user_id, role)
     where
         case
-            when wanted.is_primary is null then existing.deleted_at is null
+            when wanted.is_primary is null
+                then
+                    existing.deleted_at is null
+                    -- An empty collection holds every soft delete in the district (R7.4).
+                    and not exists (select 1 from reconcile.holds as holds where holds.kind = 'empty_collection')
             else
                 existing.is_primary is null
                 or existing.deleted_at is not null

@@ -1,7 +1,7 @@
 -- Every member that a rostered section lists, and what becomes of it.
 -- grain: one row per section, listed person and role
--- rules: R4.6, R6.2, R6.3
--- standing: enrolled | unknown_person | not_rostered | without_role | other_school | frozen (the person is quarantined)
+-- rules: R4.6, R6.2, R6.3, R7.4
+-- standing: enrolled | unknown_person | not_rostered | without_role | other_school | frozen (the person is quarantined or held)
 with listed as (
     select
         sections.clever_id as section,
@@ -34,13 +34,13 @@ select
     listed.person,
     listed.role,
     classrooms.classroom_id,
-    identities.user_id,
+    decisions.user_id,
     -- Only the first teacher is primary, and only when rostered (R6.2).
     listed.is_first as is_primary,
     case
-        when identities.clever_id is null then 'unknown_person'
-        when identities.decision = 'frozen' then 'frozen'
-        when identities.decision in ('none', 'deactivated', 'relink_deactivated') then 'not_rostered'
+        when decisions.clever_id is null then 'unknown_person'
+        when decisions.decision in ('frozen', 'held') then 'frozen'
+        when decisions.decision in ('none', 'deactivated', 'relink_deactivated') then 'not_rostered'
         when roles.user_id is null then 'without_role'
         -- Where a student has one school only, sections of other schools are left out (R6.3).
         when listed.role = 'student' and not :student_multi_school and not classrooms.school_id = any(roles.school_ids)
@@ -48,6 +48,7 @@ select
         else 'enrolled'
     end as standing
 from listed
-inner join reconcile.classrooms as classrooms on listed.section = classrooms.clever_id and classrooms.standing = 'rostered'
-left join reconcile.identities as identities on listed.person = identities.clever_id
+inner join reconcile.classroom_standings as classrooms
+    on listed.section = classrooms.clever_id and classrooms.standing in ('rostered', 'kept')
+left join reconcile.decisions as decisions on listed.person = decisions.clever_id
 left join roles on listed.person = roles.clever_id and listed.role = roles.role

@@ -33,6 +33,8 @@ snapshot as (
             when users.is_district_admin or users.staff_schools is not null then users.clever_id
             else coalesce(users.username, users.clever_id)
         end as wanted_username,
+        -- The same, as long as the role of a district admin is held (R7.4).
+        case when users.staff_schools is not null then users.clever_id else coalesce(users.username, users.clever_id) end as plain_username,
         coalesce(roles.has_role, false) or kept_roles.clever_id is not null as has_role,
         coalesce(cardinality(districts.agreed_grades), 0) = 0
         or users.grade is null
@@ -62,6 +64,7 @@ select
     snapshot.clever_id,
     case when snapshot.is_staff then 'staff' else 'student' end as family,
     snapshot.wanted_username,
+    snapshot.plain_username,
     app.normalize_username(snapshot.wanted_username) as wanted_key,
     app.normalize_username(snapshot.clever_id) as own_key,
     case
@@ -83,6 +86,7 @@ select
     clever_id,
     null as family,
     null as wanted_username,
+    null as plain_username,
     null as wanted_key,
     app.normalize_username(clever_id) as own_key,
     'quarantined' as standing

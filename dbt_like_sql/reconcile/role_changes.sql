@@ -1,6 +1,6 @@
 -- The difference between the roles people have and the roles they are to have.
 -- grain: one row per row of app.user_roles to write
--- rules: R4.6, R5.8, R7.2, R8.1
+-- rules: R4.6, R5.8, R7.2, R7.4, R8.1
 with listed as (
     select user_id, role, school_id from reconcile.roles where is_listed
 ),
@@ -10,15 +10,19 @@ endable as (
     select held.user_id, held.role, held.school_id
     from app.user_roles as held
     inner join app.users as users on held.district_id = users.district_id and held.user_id = users.user_id
-    left join reconcile.identities as identities on users.user_id = identities.user_id
-    left join reconcile.schools as schools on held.school_id = schools.school_id
+    left join reconcile.decisions as decisions on users.user_id = decisions.user_id
+    left join reconcile.held_users as held_users on users.user_id = held_users.user_id
+    left join reconcile.school_standings as schools on held.school_id = schools.school_id
     where
         held.district_id = :district_id
         and held.source = 'clever'
         and held.deleted_at is null
         and not users.protected
-        and coalesce(identities.decision, 'none') not in ('frozen', 'deactivated', 'relink_deactivated')
+        and coalesce(decisions.decision, 'none') not in ('frozen', 'held', 'deactivated', 'relink_deactivated')
+        and held_users.user_id is null
         and coalesce(schools.standing, 'outside') <> 'frozen'
+        -- An empty collection holds every soft delete in the district (R7.4).
+        and not exists (select 1 from reconcile.holds as holds where holds.kind = 'empty_collection')
 )
 select
     'role_gain' as action,

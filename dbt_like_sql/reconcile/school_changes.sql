@@ -8,7 +8,7 @@ with wanted as (
         wanted.name,
         'clever' as source,
         cast(null as timestamptz) as deleted_at
-    from reconcile.schools as wanted
+    from reconcile.school_standings as wanted
     where wanted.standing = 'rostered'
     union all
     select
@@ -19,7 +19,7 @@ with wanted as (
         cast(:synced_at as timestamptz) as deleted_at
     from reconcile.soft_deletes as soft_deletes
     inner join app.schools as gone on gone.district_id = :district_id and soft_deletes.entity_id = gone.school_id
-    where soft_deletes.entity = 'schools'
+    where soft_deletes.entity = 'schools' and soft_deletes.held_by is null
 ),
 
 differing as (

@@ -1,47 +1,33 @@
--- What is gone: active rows that Clever no longer shares, or shares outside the agreement.
--- grain: one row per school, classroom or user to soft-delete
+-- What is gone, and what of it a brake holds.
+-- grain: one row per school, classroom or user that is gone; held_by is null where it is soft-deleted now
 -- key: district_id, entity, entity_id
--- rules: R4.6, R5.8, R6.1, R7.1, R7.2, R8.1
+-- rules: R7.1, R7.2, R7.4, R7.6
+with holds_of_everything as (
+    select min(kind) as held_by from reconcile.holds where kind in ('empty_collection', 'initial')
+),
+
+held_schools as (
+    select distinct school_id, kind as held_by from reconcile.holds where kind = 'school_role'
+)
 select
-    users.district_id,
-    'users' as entity,
-    users.user_id as entity_id,
-    users.clever_id,
-    coalesce(by_clever_id.rule, 'absent') as reason
-from app.users as users
-left join reconcile.identities as identities
-    on users.user_id = identities.user_id and identities.decision <> 'none'
-left join reconcile.identities as by_clever_id on users.clever_id = by_clever_id.clever_id
-where
-    users.district_id = :district_id
-    and users.deleted_at is null
-    and not users.protected
-    and identities.user_id is null
-union all
-select
-    schools.district_id,
-    'schools' as entity,
-    schools.school_id as entity_id,
-    schools.clever_id,
-    coalesce(wanted.standing, 'absent') as reason
-from app.schools as schools
-left join reconcile.schools as wanted on schools.school_id = wanted.school_id
-where
-    schools.district_id = :district_id
-    and schools.deleted_at is null
-    and not schools.protected
-    and coalesce(wanted.standing, 'outside') = 'outside'
-union all
-select
-    classrooms.district_id,
-    'classrooms' as entity,
-    classrooms.classroom_id as entity_id,
-    classrooms.clever_id,
-    coalesce(wanted.standing, 'absent') as reason
-from app.classrooms as classrooms
-left join reconcile.classrooms as wanted on classrooms.classroom_id = wanted.classroom_id
-where
-    classrooms.district_id = :district_id
-    and classrooms.deleted_at is null
-    and not classrooms.protected
-    and coalesce(wanted.standing, 'outside') in ('outside', 'unknown_school')
+    cast(:district_id as bigint) as district_id,
+    candidates.entity,
+    candidates.entity_id,
+    candidates.clever_id,
+    candidates.reason,
+    coalesce(
+        holds_of_everything.held_by,
+        held_users.held_by,
+        held_schools.held_by,
+        kept_classrooms.held_by,
+        classroom_schools.held_by
+    ) as held_by
+from reconcile.deletion_candidates as candidates
+cross join holds_of_everything
+left join reconcile.held_users as held_users on candidates.entity = 'users' and candidates.entity_id = held_users.user_id
+left join held_schools on candidates.entity = 'schools' and candidates.entity_id = held_schools.school_id
+left join reconcile.kept_classrooms as kept_classrooms
+    on candidates.entity = 'classrooms' and candidates.entity_id = kept_classrooms.classroom_id
+left join app.classrooms as classrooms
+    on candidates.entity = 'classrooms' and classrooms.district_id = :district_id and candidates.entity_id = classrooms.classroom_id
+left join held_schools as classroom_schools on classrooms.school_id = classroom_schools.school_id

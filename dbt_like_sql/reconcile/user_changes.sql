@@ -24,9 +24,9 @@ with wanted as (
     union all
     -- Deactivated by support on purpose, under a new Clever id: takes the id and nothing else (R8.3).
     select
-        identities.decision,
+        decisions.decision,
         users.user_id,
-        identities.clever_id,
+        decisions.clever_id,
         users.username,
         users.first_name,
         users.middle_name,
@@ -41,9 +41,9 @@ with wanted as (
         users.license_status,
         users.login_methods,
         users.deleted_at
-    from reconcile.identities as identities
-    inner join app.users as users on users.district_id = :district_id and identities.user_id = users.user_id
-    where identities.decision = 'relink_deactivated'
+    from reconcile.decisions as decisions
+    inner join app.users as users on users.district_id = :district_id and decisions.user_id = users.user_id
+    where decisions.decision = 'relink_deactivated'
     union all
     select
         'soft_delete' as decision,
@@ -65,7 +65,7 @@ with wanted as (
         cast(:synced_at as timestamptz) as deleted_at
     from reconcile.soft_deletes as soft_deletes
     inner join app.users as users on users.district_id = :district_id and soft_deletes.entity_id = users.user_id
-    where soft_deletes.entity = 'users'
+    where soft_deletes.entity = 'users' and soft_deletes.held_by is null
 ),
 
 differing as (

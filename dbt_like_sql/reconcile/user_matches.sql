@@ -1,13 +1,19 @@
--- Which user each person of the snapshot is, by which rule, and by which rule they got their username.
+-- Which user each person of the snapshot is, what is done about them, and by which rules.
 -- grain: one row per person of the snapshot
 -- key: district_id, clever_id
--- rules: R5.1, R5.2, R5.3, R5.4, R5.5
+-- rules: R5.1, R5.2, R5.3, R5.4, R5.5, R7.4, R9.2
 select
     cast(:district_id as bigint) as district_id,
-    identities.clever_id,
-    identities.user_id,
-    identities.decision,
-    identities.rule,
-    usernames.rule as username_rule
-from reconcile.identities as identities
-left join reconcile.usernames as usernames on identities.clever_id = usernames.clever_id
+    decisions.clever_id,
+    -- While the whole first sync waits for approval, nobody has been created.
+    case
+        when decisions.decision <> 'create' or not exists (select 1 from reconcile.holds as holds where holds.kind = 'initial')
+            then decisions.user_id
+    end as user_id,
+    decisions.decision,
+    decisions.rule,
+    usernames.rule as username_rule,
+    decisions.is_admin_held,
+    decisions.is_waiting
+from reconcile.decisions as decisions
+left join reconcile.usernames as usernames on decisions.clever_id = usernames.clever_id

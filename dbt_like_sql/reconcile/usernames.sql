@@ -1,31 +1,41 @@
 -- The username each rostered person gets.
 -- grain: one row per person to be rostered
--- rules: R5.5, R5.6, R5.9
+-- rules: R5.5, R5.6, R5.9, R7.4
 -- rule: own_id (admin, or none given) | kept (already has it) | given (the only claimant) | taken (belongs to somebody who stays)
 --       | contested (several claimants, nobody has it). Whoever does not get the name gets the Clever id.
 with rostered as (
     select
         people.clever_id,
-        people.wanted_username,
-        people.wanted_key,
+        wanted.username as wanted_username,
+        app.normalize_username(wanted.username) as wanted_key,
         people.own_key,
-        identities.user_id,
-        users.deleted_at is null and users.username_key = people.wanted_key as is_incumbent
-    from reconcile.identities as identities
-    inner join reconcile.people as people on identities.clever_id = people.clever_id
-    left join app.users as users on users.district_id = :district_id and identities.user_id = users.user_id
-    where identities.decision in ('link', 'adopt', 'relink', 'create')
+        decisions.user_id,
+        users.deleted_at is null and users.username_key = app.normalize_username(wanted.username) as is_incumbent
+    from reconcile.decisions as decisions
+    inner join reconcile.people as people on decisions.clever_id = people.clever_id
+    left join app.users as users on users.district_id = :district_id and decisions.user_id = users.user_id
+    cross join lateral (
+        select
+            case
+                -- Whose role of a district admin is held keeps the username until then (R7.4).
+                when decisions.keeps_username then coalesce(users.username, people.plain_username)
+                when decisions.is_admin_held then people.plain_username
+                else people.wanted_username
+            end as username
+    ) as wanted
+    where decisions.decision in ('link', 'adopt', 'relink', 'create')
 ),
 
 -- Active users whom this sync leaves exactly as they are keep their names.
 untouched_names as (
     select users.username_key
     from app.users as users
-    left join reconcile.identities as identities on users.user_id = identities.user_id
+    left join reconcile.decisions as decisions on users.user_id = decisions.user_id
+    left join reconcile.soft_deletes as gone on gone.entity = 'users' and users.user_id = gone.entity_id
     where
         users.district_id = :district_id
         and users.deleted_at is null
-        and (users.protected or identities.decision = 'frozen')
+        and (users.protected or decisions.decision in ('frozen', 'held') or gone.held_by is not null)
 ),
 
 claims as (

@@ -1,18 +1,19 @@
 -- What each rostered user is to look like.
 -- grain: one row per person to be rostered
--- rules: R3.4, R5.8, R5.9, R6.3
+-- rules: R3.4, R5.8, R5.9, R6.3, R9.2
 with people as (
     select
-        identities.clever_id,
-        identities.user_id,
-        identities.decision,
+        decisions.clever_id,
+        decisions.user_id,
+        decisions.decision,
+        decisions.is_waiting,
         usernames.username,
         bool_or(roles.role = 'student') as is_student
-    from reconcile.identities as identities
-    inner join reconcile.usernames as usernames on identities.clever_id = usernames.clever_id
-    left join reconcile.listed_roles as roles on identities.clever_id = roles.clever_id
-    where identities.decision in ('link', 'adopt', 'relink', 'create')
-    group by identities.clever_id, identities.user_id, identities.decision, usernames.username
+    from reconcile.decisions as decisions
+    inner join reconcile.usernames as usernames on decisions.clever_id = usernames.clever_id
+    left join reconcile.listed_roles as roles on decisions.clever_id = roles.clever_id
+    where decisions.decision in ('link', 'adopt', 'relink', 'create')
+    group by decisions.clever_id, decisions.user_id, decisions.decision, decisions.is_waiting, usernames.username
 ),
 
 described as (
@@ -31,10 +32,11 @@ described as (
         users.grade,
         -- The primary school that Clever names, where it is rostered.
         schools.school_id,
-        case when people.is_student then 'licensed' end as license_status
+        case when people.is_student then case when people.is_waiting then 'waiting' else 'licensed' end end as license_status
     from people
     inner join staging.users as users on users.district_id = :district_id and people.clever_id = users.clever_id
-    left join reconcile.schools as schools on users.school = schools.clever_id and schools.standing in ('rostered', 'frozen')
+    left join reconcile.school_standings as schools
+        on users.school = schools.clever_id and schools.standing in ('rostered', 'frozen')
 )
 select
     described.*,

@@ -66,9 +66,14 @@ class Model:
 
 @dataclass(frozen=True)
 class Models:
-    """Every model, in an order in which each runs after what it reads."""
+    """Every model, in an order in which each runs after what it reads.
+
+    Attributes:
+        decided: tables that Python makes during the run -> the models it decides them from.
+    """
 
     ordered: tuple[Model, ...]
+    decided: Mapping[str, tuple[str, ...]]
 
     def __iter__(self) -> Iterator[Model]:
         return iter(self.ordered)
@@ -84,7 +89,8 @@ class Models:
 
     def upstream(self, model: Model) -> frozenset[str]:
         """What the data of `model` flows from: what it reads, except tables of a later layer, which it reads as they were before this sync."""
-        return frozenset(read for read in model.reads if read != model.name and _layer_index(read) <= LAYERS.index(model.layer))
+        reads = frozenset(source for read in model.reads for source in self.decided.get(read, (read,)))
+        return frozenset(read for read in reads if read != model.name and _layer_index(read) <= LAYERS.index(model.layer))
 
 
 def _layer_index(name: str) -> int:
@@ -96,6 +102,7 @@ def load_models(
     tables: Mapping[str, Iterable[str]],
     foreign_keys: Mapping[str, frozenset[str]],
     resources: Iterable[str],
+    decided: Mapping[str, tuple[str, ...]],
     root: Path = SQL,
 ) -> Models:
     """Read, parse and order every file of `dbt_like_sql/`.
@@ -104,6 +111,7 @@ def load_models(
         tables: the tables that the migrations make, `schema.table` -> columns.
         foreign_keys: `schema.table` -> the tables its rows refer to; a table is written after those.
         resources: the tables of the `clever` layer, which the pull fills.
+        decided: tables that Python makes between models -> the models it decides them from.
         root: the folder, by default the project's own.
 
     Raises:
@@ -117,14 +125,14 @@ def load_models(
         if path.name.endswith(".sql")
     ]
     by_name = {model.name: model for model in models}
-    known = {*tables, *by_name, *(f"clever.{resource}" for resource in resources)}
+    known = {*tables, *by_name, *decided, *(f"clever.{resource}" for resource in resources)}
     for model in models:
         if missing := sorted((model.reads | model.writes) - known):
             raise PermanentError(
                 f"dbt_like_sql/{model.layer}/{model.table}.sql names {', '.join(missing)}, which no model and no migration makes.",
                 hint="Correct the name, or add the model or the migration that makes the table.",
             )
-    unordered = Models(tuple(models))
+    unordered = Models(tuple(models), decided)
     graph = {model.name: {each for each in unordered.upstream(model) if each in by_name} for model in models}
     for model in models:
         if model.layer == "app":
@@ -133,7 +141,7 @@ def load_models(
         order = tuple(TopologicalSorter({name: sorted(graph[name]) for name in sorted(graph)}).static_order())
     except CycleError as error:
         raise PermanentError(f"The SQL models read each other in a circle: {' -> '.join(error.args[1])}.") from None
-    return Models(tuple(sorted((by_name[name] for name in order), key=lambda each: LAYERS.index(each.layer))))
+    return Models(tuple(sorted((by_name[name] for name in order), key=lambda each: LAYERS.index(each.layer))), decided)
 
 
 def _parse(layer: Layer, table: str, sql: str) -> Model:

@@ -57,3 +57,34 @@ syncs = sa.Table(
     sa.Column("dagster_run_id", sa.Text),
     schema="ops",
 )
+
+holds = sa.Table(
+    "holds",
+    _metadata,
+    sa.Column("hold_id", sa.BigInteger, primary_key=True),
+    sa.Column("sync_id", sa.BigInteger),
+    sa.Column("district_id", sa.BigInteger),
+    sa.Column("kind", sa.Text),
+    sa.Column("school_id", sa.BigInteger),
+    sa.Column("role", sa.Text),
+    sa.Column("counts", pg.JSONB),
+    sa.Column("plan_hash", sa.Text),
+    sa.Column("status", sa.Text),
+    sa.Column("decided_by", sa.Text),
+    sa.Column("decided_at", _time),
+    sa.Column("expires_at", _time),
+    sa.Column("created_at", _time),
+    schema="ops",
+)
+
+staged_districts = sa.Table(
+    "districts",
+    _metadata,
+    sa.Column("district_id", sa.BigInteger, primary_key=True),
+    sa.Column("clever_id", sa.Text),
+    sa.Column("name", sa.Text),
+    sa.Column("state", sa.Text),
+    sa.Column("last_sync", _time),
+    sa.Column("pulled_at", _time),
+    schema="staging",
+)

@@ -10,14 +10,20 @@ from roster_pipeline.database.models import Models
 from roster_pipeline.database.runner import ModelRunner, Step
 
 
-def apply_plan(runner: ModelRunner, models: Models, on_step: Callable[[Step], None]) -> None:
-    """Write what the plan says and nothing else.
-
-    The lasting tables come first and `app` last, so that rows the application uses are locked for as short as possible.
-    """
+def record_plan(runner: ModelRunner, models: Models, on_step: Callable[[Step], None]) -> None:
+    """Keep the decisions and the quarantine, also of a plan that is held as a whole."""
     for model in models.of("ops"):
         on_step(runner.act(model))
-    for model in models.of("staging", "reconcile"):
+    for model in models.of("reconcile"):
+        runner.persist(model)
+
+
+def apply_plan(runner: ModelRunner, models: Models, on_step: Callable[[Step], None]) -> None:
+    """Accept the snapshot and write what the plan says, and nothing else.
+
+    `app` comes last, so that rows the application uses are locked for as short as possible.
+    """
+    for model in models.of("staging"):
         runner.persist(model)
     # Usernames swap and rotate within one statement (R5.6), which is why uniqueness is checked after it and not row by row.
     runner.connection.exec_driver_sql("set constraints all deferred")

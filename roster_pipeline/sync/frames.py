@@ -41,13 +41,18 @@ def frame_of(collection: Collection, records: Sequence[Record], findings: Sequen
         records: the decoded records of one page.
         findings: what the decoder already found; its errors name records that are not in `records`.
     """
-    table = _clean(_FLATTEN[collection.resource](records))
+    table = _clean(flatten(collection, records))
     frame, broken = _validate(collection.resource, table)
     undecodable = sorted({finding.clever_id for finding in findings if finding.severity == "error" and finding.rule != "foreign_district"})
     if undecodable:
         rows = pyarrow.table({"clever_id": pyarrow.array(undecodable, STRING), "rejected": pyarrow.array([True] * len(undecodable))})
         frame = pyarrow.concat_tables([frame, rows], promote_options="default")
     return Frame(frame, [*findings, *broken])
+
+
+def flatten(collection: Collection, records: Sequence[Record]) -> dict[str, pyarrow.Array]:
+    """The columns of the resource's contract, as Clever sent them: not cleaned, not validated."""
+    return _FLATTEN[collection.resource](records)
 
 
 def _column(values: Sequence[str | None]) -> pyarrow.Array:

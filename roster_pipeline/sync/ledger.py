@@ -11,7 +11,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from roster_pipeline.database.tables import syncs
+from roster_pipeline.database.tables import staged_districts, syncs
 
 CRASHED = "The process that ran this sync ended before the sync did. Nothing of it was applied; the next sync starts afresh."
 
@@ -20,9 +20,7 @@ def begin(
     connection: Connection, district_id: int, *, now: datetime, requested_by: str | None, reason: str | None, dagster_run_id: str | None
 ) -> int:
     """A new `processing` row; the first sync of a district is an `initial` one. Returns its sync_id."""
-    first = not connection.execute(
-        sa.select(sa.exists().where(syncs.c.district_id == district_id, syncs.c.status.in_(["successful", "held"])))
-    ).scalar_one()
+    first = not has_accepted_snapshot(connection, district_id)
     return _insert(
         connection,
         district_id=district_id,
@@ -68,10 +66,14 @@ def pull_began(connection: Connection, sync_id: int, snapshot_at: datetime) -> N
     connection.execute(sa.update(syncs).where(syncs.c.sync_id == sync_id).values(snapshot_at=snapshot_at))
 
 
+def has_accepted_snapshot(connection: Connection, district_id: int) -> bool:
+    """Whether any sync of the district has been applied; until then it is the first one (R7.6)."""
+    return bool(connection.execute(sa.select(sa.exists().where(staged_districts.c.district_id == district_id))).scalar_one())
+
+
 def newest_applied(connection: Connection, district_id: int) -> datetime | None:
-    """When the pull of the newest applied snapshot began."""
-    applied = sa.and_(syncs.c.district_id == district_id, syncs.c.status.in_(["successful", "held"]))
-    return connection.execute(sa.select(sa.func.max(syncs.c.snapshot_at)).where(applied)).scalar_one()
+    """When the pull of the last accepted snapshot began."""
+    return connection.execute(sa.select(staged_districts.c.pulled_at).where(staged_districts.c.district_id == district_id)).scalar()
 
 
 def end(connection: Connection, sync_id: int, *, now: datetime, status: str, counts: Mapping[str, Any], message: str) -> None:

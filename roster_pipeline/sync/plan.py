@@ -1,17 +1,20 @@
 """Landing -> plan: every decision of a sync, as tables, before the first write to `app`.
 
-Belongs here: running the staging and reconcile models and counting what they decided. Does not belong here: the decisions (`dbt_like_sql/`) and the
-writing (`apply.py`). The plan is computed in the transaction that writes it, so nothing can come between.
+Belongs here: running the staging and reconcile models, asking the brakes in between, and counting what was decided. Does not belong here: the decisions
+(`dbt_like_sql/` and `brakes.py`) and the writing (`apply.py`). The plan is computed in the transaction that writes it, so nothing can come between.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
 
 from roster_pipeline.database.models import Models
 from roster_pipeline.database.runner import ModelRunner, Step, local_name
+from roster_pipeline.profiles import Brakes
+from roster_pipeline.sync.brakes import LICENSES, Brake, Decision, decide, limit_of
 
 # What is planned for each table of `app`: the model that holds the rows to write.
 PLANS = {
@@ -22,6 +25,9 @@ PLANS = {
     "enrollments": "reconcile.enrollment_changes",
 }
 
+# Tables that Python decides between models, and what it decides them from.
+DECIDED = {"reconcile.holds": ("reconcile.brakes",), "reconcile.license_hold": ("reconcile.license_acts",)}
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -29,34 +35,70 @@ class Plan:
 
     Attributes:
         changes: rows to write, by table of `app` and action; a table with nothing to write is left out.
-        decisions: people of the snapshot, by decision and rule (`link: clever_id`).
+        people: people of the snapshot, by decision and rule (`link: clever_id`).
         audits: offending records, by audit; every audit is named, also at zero.
         members_missing: distinct people that rostered sections list and Clever does not share (R3.7).
+        brakes: every brake that anything falls under, tripped or not.
+        decisions: what became of the tripped ones.
     """
 
     changes: Mapping[str, Mapping[str, int]]
-    decisions: Mapping[str, int]
+    people: Mapping[str, int]
     audits: Mapping[str, int]
     members_missing: int
+    brakes: Sequence[Brake]
+    decisions: Sequence[Decision]
 
     @property
     def rows(self) -> int:
         """Rows to write in `app`."""
         return sum(sum(actions.values()) for actions in self.changes.values())
 
+    @property
+    def holding(self) -> list[Decision]:
+        """The tripped brakes that hold something."""
+        return [decision for decision in self.decisions if decision.is_holding]
+
+    @property
+    def writes_nothing(self) -> bool:
+        """The first sync of a district waits as a whole for approval (R7.6)."""
+        return any(decision.brake.kind == "initial" for decision in self.holding)
+
     def as_counts(self) -> dict[str, Any]:
         """For `ops.syncs.counts`."""
         return {
-            "changes": {table: dict(actions) for table, actions in self.changes.items()},
-            "people": dict(self.decisions),
+            "changes": {} if self.writes_nothing else {table: dict(actions) for table, actions in self.changes.items()},
+            "people": dict(self.people),
             "audits": dict(self.audits),
             "members_missing": self.members_missing,
+            "held": [
+                {"kind": each.brake.kind, "school_id": each.brake.school_id, "role": each.brake.role, **each.brake.as_counts()}
+                for each in self.holding
+            ],
         }
 
 
-def make_plan(runner: ModelRunner, models: Models, on_step: Callable[[Step], None]) -> Plan:
-    """Run staging, reconcile and the audits; nothing outside this session's temporary tables is written."""
+def make_plan(
+    runner: ModelRunner,
+    models: Models,
+    *,
+    limits: Brakes,
+    auto_initial: bool,
+    sync_id: int | None,
+    now: datetime,
+    on_step: Callable[[Step], None],
+) -> Plan:
+    """Run staging, reconcile and the audits; outside this session's temporary tables only `ops.holds` is written.
+
+    Args:
+        limits: the district's brakes.
+        auto_initial: the first sync needs no approval.
+        sync_id: None for a dry run, which writes nothing at all.
+    """
+    gate = _Gate(runner, limits, auto_initial, sync_id, now)
     for model in models.of("staging", "reconcile"):
+        for name in model.reads & DECIDED.keys() - gate.made:
+            gate.make(name)
         on_step(runner.build(model))
     audits = {}
     for model in models.of("audits"):
@@ -65,10 +107,77 @@ def make_plan(runner: ModelRunner, models: Models, on_step: Callable[[Step], Non
         on_step(step)
     return Plan(
         changes={table: counts for table, plan in PLANS.items() if (counts := _counts(runner, plan, "action"))},
-        decisions=_counts(runner, "reconcile.user_matches", "decision || ': ' || rule"),
+        people=_counts(runner, "reconcile.user_matches", "decision || ': ' || rule"),
         audits=audits,
         members_missing=_members_missing(runner),
+        brakes=gate.brakes,
+        decisions=gate.decisions,
     )
+
+
+class _Gate:
+    """Makes the tables of DECIDED, each from the models before it."""
+
+    def __init__(self, runner: ModelRunner, limits: Brakes, auto_initial: bool, sync_id: int | None, now: datetime) -> None:
+        self.made: set[str] = set()
+        self.brakes: list[Brake] = []
+        self.decisions: list[Decision] = []
+        self._runner = runner
+        self._limits = limits
+        self._auto_initial = auto_initial
+        self._sync_id = sync_id
+        self._now = now
+
+    def make(self, name: str) -> None:
+        self.made.add(name)
+        if name == "reconcile.holds":
+            self._holds()
+        else:
+            self._license_hold()
+
+    def _holds(self) -> None:
+        for row in self._runner.connection.exec_driver_sql(f"select * from {local_name('reconcile.brakes')}").mappings():  # noqa: S608
+            limit = limit_of(row["kind"], row["active"], self._limits)
+            self.brakes.append(Brake(limit=limit, **row))
+        tripped = [brake for brake in self.brakes if brake.is_tripped and not (brake.kind == "initial" and self._auto_initial)]
+        decisions = self._decide(tripped, kinds=None)
+        held = [dict(zip(("kind", "school_id", "role", "collection"), each.brake.identity, strict=True)) for each in decisions if each.is_holding]
+        connection = self._runner.connection
+        connection.exec_driver_sql(
+            'create temporary table "reconcile.holds" (kind text, school_id bigint, role text, collection text) on commit drop'
+        )
+        if held:
+            insert = f"insert into {local_name('reconcile.holds')} values (:kind, :school_id, :role, :collection)"  # noqa: S608
+            connection.execute(sa.text(insert), held)
+
+    def _license_hold(self) -> None:
+        """Students beyond the licenses are one act each; the policy `hold` lets none of them through without approval (R9.2)."""
+        acts = local_name("reconcile.license_acts")
+        query = f"""
+            select count(*), encode(sha256(convert_to(coalesce(string_agg(act, chr(10) order by act collate "C"), ''), 'UTF8')), 'hex')
+            from {acts}
+        """  # noqa: S608
+        beyond, plan_hash = self._runner.connection.exec_driver_sql(query).one()
+        brake = Brake(LICENSES, None, None, None, beyond, 0, None, plan_hash)
+        decisions = self._decide([brake] if beyond else [], kinds=[LICENSES])
+        if beyond:
+            self.brakes.append(brake)
+        released = not any(each.is_holding for each in decisions)
+        self._runner.connection.exec_driver_sql('create temporary table "reconcile.license_hold" (is_released boolean not null) on commit drop')
+        insert = f"insert into {local_name('reconcile.license_hold')} values (:released)"  # noqa: S608
+        self._runner.connection.execute(sa.text(insert), {"released": released})
+
+    def _decide(self, tripped: Sequence[Brake], *, kinds: Sequence[str] | None) -> list[Decision]:
+        decisions = decide(
+            self._runner.connection,
+            tripped,
+            kinds=kinds,
+            district_id=self._runner.parameters["district_id"],
+            sync_id=self._sync_id,
+            now=self._now,
+        )
+        self.decisions += decisions
+        return decisions
 
 
 def _counts(runner: ModelRunner, name: str, what: str) -> dict[str, int]:

@@ -8,8 +8,7 @@ Everything happens on one session. If it dies, the lock, the pages and the trans
 """
 
 import logging
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cache
@@ -29,11 +28,13 @@ from roster_pipeline.errors import PermanentError, RosterError, TransientError
 from roster_pipeline.profiles import Profile
 from roster_pipeline.settings import Settings
 from roster_pipeline.sync import ledger
-from roster_pipeline.sync.apply import apply_plan
+from roster_pipeline.sync.apply import apply_plan, record_plan
 from roster_pipeline.sync.districts import District, UnknownDistrictError, find_district
 from roster_pipeline.sync.landing import Landing
-from roster_pipeline.sync.plan import Plan, make_plan
+from roster_pipeline.sync.plan import DECIDED, Plan, make_plan
 from roster_pipeline.sync.pull import PullResult, pull_district
+from roster_pipeline.sync.preview import PlanReport, describe_plan
+from roster_pipeline.sync.session import one_state, sync_session
 
 log = logging.getLogger(__name__)
 
@@ -79,7 +80,7 @@ class SkippedError(PermanentError):
 @cache
 def project_models() -> Models:
     """The models of `dbt_like_sql/`, checked against the tables that the migrations make. Needs no database."""
-    return load_models(known_tables(), foreign_keys(), [*contracts.RESOURCES, "districts", "findings"])
+    return load_models(known_tables(), foreign_keys(), [*contracts.RESOURCES, "districts", "findings"], DECIDED)
 
 
 def run_sync(
@@ -100,7 +101,7 @@ def run_sync(
         RosterError: it did not succeed; `ops.syncs` says so, unless the database itself is the trouble or another sync is running (R11.2).
     """
     require_current_schema(database)
-    with _session(database, settings) as connection:
+    with sync_session(database, settings) as connection:
         district = _admit(connection, request, clock)
         with district_lock(connection, district.district_id, district.clever_id):
             if crashed := ledger.mark_crashed(connection, district.district_id, now=clock()):
@@ -122,8 +123,6 @@ def _sync(
     on_step: Callable[[Step], None],
     clock: Callable[[], datetime],
 ) -> SyncReport:
-    if district.rules is None:
-        raise PermanentError("The district has no profile.", hint="Record its agreement with `roster district add`.", district=district.clever_id)
     steps: list[Step] = []
 
     def note(step: Step) -> None:
@@ -133,8 +132,7 @@ def _sync(
     snapshot_at = clock()
     ledger.pull_began(connection, sync_id, snapshot_at)
     landing = Landing(psycopg_connection(connection))
-    with DistrictPull(settings, district.clever_id, keep_student_email=district.rules.student_email) as pull:
-        pulled = pull_district(pull, landing, started_at=snapshot_at, on_step=note)
+    pulled = pull_into(landing, settings, district, snapshot_at, note)
     for attempt in range(1, CONFLICT_ATTEMPTS + 1):
         before = len(steps)
         try:
@@ -151,6 +149,37 @@ def _sync(
     return report
 
 
+def plan_sync(
+    database: Database,
+    settings: Settings,
+    reference: str,
+    *,
+    on_step: Callable[[Step], None] = lambda _step: None,
+    clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+) -> PlanReport:
+    """Exactly what a sync would do now, written nowhere: the same pull and the same models, in a transaction that is rolled back.
+
+    Raises:
+        RosterError: Clever or the database could not be read, or the district is unknown or has no agreement yet.
+    """
+    require_current_schema(database)
+    with sync_session(database, settings) as connection:
+        district = find_district(connection, reference)
+        snapshot_at = clock()
+        landing = Landing(psycopg_connection(connection))
+        pull_into(landing, settings, district, snapshot_at, on_step)
+        with one_state(connection, rollback=True):
+            runner = ModelRunner(connection, _parameters(connection, district, None, snapshot_at), known_tables())
+            plan = _plan(runner, project_models(), district, None, snapshot_at, on_step)
+            return describe_plan(runner, district, plan)
+
+
+def pull_into(landing: Landing, settings: Settings, district: District, snapshot_at: datetime, on_step: Callable[[Step], None]) -> PullResult:
+    """Pull one district into a landing, or raise."""
+    with DistrictPull(settings, district.clever_id, keep_student_email=_rules(district).student_email) as pull:
+        return pull_district(pull, landing, started_at=snapshot_at, on_step=on_step)
+
+
 def _plan_and_apply(
     connection: Connection,
     settings: Settings,
@@ -163,11 +192,14 @@ def _plan_and_apply(
     clock: Callable[[], datetime],
 ) -> tuple[Plan, SyncReport]:
     models = project_models()
-    with _driver_errors(), _transaction(connection):
+    with one_state(connection):
         _refuse_older(connection, district, snapshot_at)
-        runner = ModelRunner(connection, _parameters(district, sync_id, clock()), known_tables())
-        plan = make_plan(runner, models, on_step)
-        apply_plan(runner, models, on_step)
+        now = clock()
+        runner = ModelRunner(connection, _parameters(connection, district, sync_id, now), known_tables())
+        plan = _plan(runner, models, district, sync_id, now, on_step)
+        record_plan(runner, models, on_step)
+        if not plan.writes_nothing:
+            apply_plan(runner, models, on_step)
         counts = {
             **plan.as_counts(),
             "moved_during_pull": pulled.moved,
@@ -175,13 +207,26 @@ def _plan_and_apply(
             "findings": {f"{resource}.{rule}": rows for (resource, rule, _), rows in sorted(landing.findings.items())},
         }
         message = _message(plan)
-        ledger.end(connection, sync_id, now=clock(), status="successful", counts=counts, message=message)
-    return plan, SyncReport(sync_id, district, "successful", message, counts)
+        status = "held" if plan.holding else "successful"
+        ledger.end(connection, sync_id, now=clock(), status=status, counts=counts, message=message)
+    return plan, SyncReport(sync_id, district, status, message, counts)
 
 
-def _parameters(district: District, sync_id: int, now: datetime) -> dict[str, Any]:
-    rules: Profile | None = district.rules
-    assert rules is not None  # noqa: S101  (checked when the sync began)
+def _plan(
+    runner: ModelRunner, models: Models, district: District, sync_id: int | None, now: datetime, on_step: Callable[[Step], None]
+) -> Plan:
+    rules = _rules(district)
+    return make_plan(runner, models, limits=rules.brakes, auto_initial=rules.auto_initial, sync_id=sync_id, now=now, on_step=on_step)
+
+
+def _rules(district: District) -> Profile:
+    if district.rules is None:
+        raise PermanentError("The district has no profile.", hint="Record its agreement with `roster district add`.", district=district.clever_id)
+    return district.rules
+
+
+def _parameters(connection: Connection, district: District, sync_id: int | None, now: datetime) -> dict[str, Any]:
+    rules = _rules(district)
     return {
         "district_id": district.district_id,
         "sync_id": sync_id,
@@ -189,10 +234,19 @@ def _parameters(district: District, sync_id: int, now: datetime) -> dict[str, An
         "student_multi_school": rules.student_multi_school,
         "student_email": rules.student_email,
         "login_methods": list(rules.login_methods),
+        "is_first": not ledger.has_accepted_snapshot(connection, district.district_id),
     }
 
 
 def _message(plan: Plan) -> str:
+    held = ", ".join(sorted({each.brake.kind for each in plan.holding}))
+    if plan.writes_nothing:
+        return "Nothing was written: the first sync would soft-delete existing data and waits for approval (initial)."
+    done = _changes(plan)
+    return f"Held for approval: {held}. Applied: {done}" if held else done
+
+
+def _changes(plan: Plan) -> str:
     if not plan.rows:
         return "Nothing had changed."
     parts = [
@@ -241,43 +295,6 @@ def _record_failure(database: Database, sync_id: int, error: BaseException, cloc
             ledger.end(connection, sync_id, now=clock(), status="failed", counts={}, message=message)
     except RosterError:
         log.warning("sync %s failed, and that could not be written to ops.syncs", sync_id)
-
-
-@contextmanager
-def _session(database: Database, settings: Settings) -> Iterator[Connection]:
-    """The sync's one session, in autocommit outside its transaction; closed for good afterwards, which drops the lock and the landing."""
-    with translate_database_errors(), database.engine.connect() as opened:
-        connection = opened.execution_options(isolation_level="AUTOCOMMIT")
-        connection.exec_driver_sql(f"set work_mem = '{settings.roster_work_mem}'")
-        connection.exec_driver_sql("set temp_buffers = '64MB'")
-        connection.exec_driver_sql("set jit = off")
-        connection.exec_driver_sql("set lock_timeout = '60s'")
-        try:
-            yield connection
-        finally:
-            connection.invalidate()
-
-
-@contextmanager
-def _transaction(connection: Connection) -> Iterator[None]:
-    """One transaction that sees one state of the database: what the plan was made from is what is written, or the commit fails."""
-    driver = psycopg_connection(connection)
-    driver.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
-    with driver.transaction():
-        yield
-
-
-@contextmanager
-def _driver_errors() -> Iterator[None]:
-    """SQLAlchemy's wrapping undone, so that a conflict is one class wherever it was noticed, in a statement or at commit."""
-    from sqlalchemy.exc import DBAPIError
-
-    try:
-        yield
-    except DBAPIError as error:
-        if isinstance(error.orig, psycopg.Error):
-            raise error.orig from None
-        raise
 
 
 def _analyze(connection: Connection, plan: Plan) -> None:

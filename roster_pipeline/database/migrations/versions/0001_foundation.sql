@@ -258,6 +258,8 @@ create table reconcile.user_matches (
     decision text not null,
     rule text not null,
     username_rule text,
+    is_admin_held boolean not null,
+    is_waiting boolean not null,
     primary key (district_id, clever_id)
 );
 
@@ -267,7 +269,29 @@ create table reconcile.soft_deletes (
     entity_id bigint not null,
     clever_id text,
     reason text not null,
+    held_by text, -- the kind of brake; null: soft-deleted by that sync
     primary key (district_id, entity, entity_id)
+);
+
+create table reconcile.license_reconciliation (
+    district_id bigint not null,
+    scope text not null, -- `district`, or the Clever id of a school with licenses of its own
+    school_id bigint,
+    licenses integer, -- null: no cap
+    used bigint not null, -- active students in scope after the sync
+    without_seat bigint not null, -- of those, waiting for a seat
+    held bigint not null, -- beyond the licenses and neither created nor restored
+    is_over boolean not null,
+    primary key (district_id, scope)
+);
+
+create table reconcile.readiness (
+    district_id bigint not null,
+    topic text not null,
+    item text not null,
+    count bigint not null,
+    detail text, -- names of schools; never of people
+    primary key (district_id, topic, item)
 );
 
 -- ops: the story of every sync. -------------------------------------------------------------------------------------------------------------------

@@ -1,0 +1,89 @@
+-- Every act that a brake could hold.
+-- grain: one row per brake it falls under and act
+-- rules: R7.3, R7.4, R7.5, R7.6
+-- An act is named by its kind and the Clever id it concerns, because the hash over the acts is what an approval releases (R7.5).
+with gone as (
+    select
+        entity,
+        entity_id,
+        'delete ' || entity || ' ' || coalesce(clever_id, cast(entity_id as text)) as act
+    from reconcile.deletion_candidates
+),
+
+deactivated as (
+    select gone.entity_id as user_id, gone.act, held.role, held.school_id
+    from gone
+    inner join app.user_roles as held on held.district_id = :district_id and gone.entity_id = held.user_id
+    where gone.entity = 'users' and held.deleted_at is null
+),
+
+-- What comes back empty though some of it is active.
+empty_collections as (
+    select 'schools' as collection
+    where
+        not exists (select 1 from staging.schools where district_id = :district_id)
+        and not exists (select 1 from staging.quarantined where district_id = :district_id and resource = 'schools')
+        and exists (
+            select 1 from app.schools
+            where district_id = :district_id and clever_id is not null and deleted_at is null and not protected
+        )
+    union all
+    select 'sections' as collection
+    where
+        not exists (select 1 from staging.sections where district_id = :district_id)
+        and not exists (select 1 from staging.quarantined where district_id = :district_id and resource = 'sections')
+        and exists (
+            select 1 from app.classrooms
+            where district_id = :district_id and clever_id is not null and deleted_at is null and not protected
+        )
+    union all
+    select walked.collection
+    from (
+        values ('students', 'student'), ('teachers', 'teacher'), ('staff', 'school_admin'), ('district_admins', 'district_admin')
+    ) as walked (collection, role)
+    where
+        not exists (select 1 from clever.users as arrived where arrived.collection = walked.collection)
+        and exists (
+            select 1
+            from app.user_roles as held
+            inner join app.users as users on held.district_id = users.district_id and held.user_id = users.user_id
+            where
+                held.district_id = :district_id
+                and held.role = walked.role
+                and held.source = 'clever'
+                and held.deleted_at is null
+                and users.clever_id is not null
+                and users.deleted_at is null
+                and not users.protected
+        )
+)
+select distinct
+    'district_role' as kind,
+    cast(null as bigint) as school_id,
+    deactivated.role,
+    null as collection,
+    deactivated.act
+from deactivated
+where not :is_first
+union all
+select distinct 'school_role' as kind, deactivated.school_id, deactivated.role, null as collection, deactivated.act
+from deactivated
+where deactivated.school_id is not null and not :is_first
+union all
+select 'empty_collection' as kind, null as school_id, null as role, empty_collections.collection, gone.act
+from empty_collections
+-- An empty collection with nothing to delete is held all the same, over no acts.
+left join gone on true
+where not :is_first
+union all
+select 'relinks' as kind, null as school_id, null as role, null as collection, 'relink users ' || clever_id as act
+from reconcile.identities
+where decision in ('relink', 'relink_deactivated') and not :is_first
+union all
+select 'new_admins' as kind, null as school_id, 'district_admin' as role, null as collection, 'admit admin ' || clever_id as act
+from reconcile.new_admins
+where not :is_first
+union all
+select 'initial' as kind, null as school_id, null as role, null as collection, act
+from gone
+where :is_first

@@ -1,0 +1,48 @@
+-- How much each brake would have to let through, and out of how much.
+-- grain: one row per brake that any act falls under
+-- rules: R7.3, R7.5
+-- acts: how many; active: n of R7.3, people of that role (or linked people) active before this sync
+with active as (
+    select users.user_id, held.role, held.school_id
+    from app.users as users
+    left join app.user_roles as held
+        on users.district_id = held.district_id and users.user_id = held.user_id and held.deleted_at is null
+    where users.district_id = :district_id and users.clever_id is not null and users.deleted_at is null
+),
+
+counted as (
+    select
+        kind,
+        school_id,
+        role,
+        collection,
+        count(act) as acts,
+        -- Over the sorted acts, so that the order they were found in makes no difference and arrivals do not change it.
+        encode(sha256(convert_to(coalesce(string_agg(act, chr(10) order by act collate "C"), ''), 'UTF8')), 'hex') as plan_hash
+    from reconcile.brake_acts
+    group by kind, school_id, role, collection
+),
+
+by_role as (
+    select role, count(distinct user_id) as people from active group by role
+),
+
+by_school as (
+    select role, school_id, count(distinct user_id) as people from active where school_id is not null group by role, school_id
+)
+select
+    counted.kind,
+    counted.school_id,
+    counted.role,
+    counted.collection,
+    counted.acts,
+    case counted.kind
+        when 'school_role' then coalesce(by_school.people, 0)
+        when 'relinks' then (select count(distinct user_id) from active)
+        when 'initial' then (select count(*) from app.users where district_id = :district_id and deleted_at is null)
+        else coalesce(by_role.people, 0)
+    end as active,
+    counted.plan_hash
+from counted
+left join by_role on counted.role = by_role.role
+left join by_school on counted.role = by_school.role and counted.school_id = by_school.school_id

@@ -1,0 +1,43 @@
+-- What is gone: active rows that Clever no longer shares, or shares outside the agreement. Before any brake.
+-- grain: one row per school, classroom or user
+-- rules: R4.6, R5.8, R6.1, R7.1, R7.2, R8.1
+select
+    'users' as entity,
+    users.user_id as entity_id,
+    users.clever_id,
+    coalesce(by_clever_id.rule, 'absent') as reason
+from app.users as users
+left join reconcile.identities as identities
+    on users.user_id = identities.user_id and identities.decision <> 'none'
+left join reconcile.identities as by_clever_id on users.clever_id = by_clever_id.clever_id
+where
+    users.district_id = :district_id
+    and users.deleted_at is null
+    and not users.protected
+    and identities.user_id is null
+union all
+select
+    'schools' as entity,
+    schools.school_id as entity_id,
+    schools.clever_id,
+    coalesce(wanted.standing, 'absent') as reason
+from app.schools as schools
+left join reconcile.schools as wanted on schools.school_id = wanted.school_id
+where
+    schools.district_id = :district_id
+    and schools.deleted_at is null
+    and not schools.protected
+    and coalesce(wanted.standing, 'outside') = 'outside'
+union all
+select
+    'classrooms' as entity,
+    classrooms.classroom_id as entity_id,
+    classrooms.clever_id,
+    coalesce(wanted.standing, 'absent') as reason
+from app.classrooms as classrooms
+left join reconcile.classrooms as wanted on classrooms.classroom_id = wanted.classroom_id
+where
+    classrooms.district_id = :district_id
+    and classrooms.deleted_at is null
+    and not classrooms.protected
+    and coalesce(wanted.standing, 'outside') in ('outside', 'unknown_school')

@@ -1,0 +1,22 @@
+-- Users who would be soft-deleted and are held by a brake.
+-- grain: one row per user
+-- rules: R7.4, R7.6
+with held as (
+    -- An empty collection holds every soft delete in the district, and so does a first sync.
+    select candidates.entity_id as user_id, holds.kind
+    from reconcile.deletion_candidates as candidates
+    inner join reconcile.holds as holds on holds.kind in ('empty_collection', 'initial')
+    where candidates.entity = 'users'
+    union all
+    select candidates.entity_id as user_id, holds.kind
+    from reconcile.deletion_candidates as candidates
+    inner join app.user_roles as roles on roles.district_id = :district_id and candidates.entity_id = roles.user_id
+    inner join reconcile.holds as holds
+        on
+            roles.role = holds.role
+            and (holds.kind = 'district_role' or (holds.kind = 'school_role' and roles.school_id = holds.school_id))
+    where candidates.entity = 'users' and roles.deleted_at is null
+)
+select user_id, min(kind) as held_by
+from held
+group by user_id

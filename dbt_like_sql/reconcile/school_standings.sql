@@ -1,0 +1,29 @@
+-- Which schools this sync may change, now that the brakes have spoken.
+-- grain: one row per school of the snapshot, per quarantined school that exists and per school with a held brake
+-- rules: R4.6, R7.4
+-- standing: as in reconcile.schools; frozen also where a brake holds the school
+with held as (
+    select school_id from reconcile.holds where kind = 'school_role'
+)
+select
+    schools.clever_id,
+    schools.name,
+    schools.school_id,
+    schools.is_new,
+    schools.licenses,
+    case when held.school_id is not null then 'frozen' else schools.standing end as standing
+from reconcile.schools as schools
+left join held on schools.school_id = held.school_id
+union all
+select
+    schools.clever_id,
+    schools.name,
+    schools.school_id,
+    false as is_new,
+    cast(null as integer) as licenses,
+    'frozen' as standing
+from app.schools as schools
+inner join held on schools.school_id = held.school_id
+where
+    schools.district_id = :district_id
+    and not exists (select 1 from reconcile.schools as known where known.school_id = schools.school_id)

@@ -1,0 +1,84 @@
+"""`roster holds`, `roster approve`, `roster reject`: what waits for a person's decision, and the decision."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import click
+
+from roster_pipeline.commands.environment import current_database
+from roster_pipeline.commands.output import json_option, print_json, print_table
+from roster_pipeline.database.engine import translate_database_errors
+from roster_pipeline.sync import holds as library
+from roster_pipeline.sync.districts import find_district
+
+_FIELDS = ("hold_id", "district", "kind", "school_id", "role", "counts", "status", "decided_by", "decided_at", "expires_at", "created_at", "sync_id")
+
+MEANING = {
+    "district_role": "{acts:,} of {active:,} active {role} users would be soft-deleted",
+    "school_role": "{acts:,} of {active:,} active {role} users of one school would be soft-deleted",
+    "empty_collection": "Clever shares no {collection} any more",
+    "relinks": "{acts:,} users would move to new Clever ids",
+    "new_admins": "{acts:,} people would become district admins, beside {active:,}",
+    "licenses": "{acts:,} students are beyond the licenses",
+    "initial": "the first sync would soft-delete {acts:,} existing rows",
+}
+
+
+def meaning(kind: str, role: str | None, counts: Mapping[str, Any]) -> str:
+    """One hold in words; the limit where it has one."""
+    text = MEANING[kind].format(role=role, **{"acts": 0, "active": 0, "collection": "", **counts})
+    return f"{text} (limit {counts['limit']:,g})" if "limit" in counts else text
+
+
+@click.command()
+@click.argument("district", required=False)
+@click.option("--all", "every", is_flag=True, help="Also those that are used, superseded or expired.")
+@json_option
+def holds(district: str | None, *, every: bool, as_json: bool) -> None:
+    """Show what is held, of one DISTRICT or of all, and waits for a decision."""
+    with current_database() as database, translate_database_errors(), database.engine.connect() as connection:
+        only = find_district(connection, district).district_id if district is not None else None
+        rows = library.list_holds(connection, district_id=only, every=every)
+    if as_json:
+        print_json({"holds": [{field: row[field] for field in _FIELDS} for row in rows]})
+        return
+    if not rows:
+        click.echo("Nothing is held.")
+        return
+    print_table(
+        ("Hold", "District", "Status", "School", "What is held"),
+        [(row["hold_id"], row["district"], row["status"], row["school_id"], meaning(row["kind"], row["role"], row["counts"])) for row in rows],
+    )
+    click.echo("`roster plan DISTRICT` shows what a sync would do. `roster approve HOLD --by WHO` lets the next sync do it; `roster reject HOLD --by WHO` does not.")
+
+
+@click.command()
+@click.argument("hold", type=int)
+@click.option("--by", required=True, metavar="WHO", help="Who decided; kept with the hold.")
+@json_option
+def approve(hold: int, *, by: str, as_json: bool) -> None:
+    """Let the next sync do exactly what HOLD holds, until the approval expires."""
+    with current_database() as database, translate_database_errors(), database.engine.begin() as connection:
+        row = library.approve(connection, hold, by=by, now=datetime.now(UTC))
+    _print_decision(row, as_json=as_json)
+
+
+@click.command()
+@click.argument("hold", type=int)
+@click.option("--by", required=True, metavar="WHO", help="Who decided; kept with the hold.")
+@json_option
+def reject(hold: int, *, by: str, as_json: bool) -> None:
+    """Keep HOLD held, until its plan changes or somebody approves it after all."""
+    with current_database() as database, translate_database_errors(), database.engine.begin() as connection:
+        row = library.reject(connection, hold, by=by, now=datetime.now(UTC))
+    _print_decision(row, as_json=as_json)
+
+
+def _print_decision(row: Mapping[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        print_json({name: row[name] for name in ("hold_id", "status", "decided_by", "decided_at", "expires_at")})
+    elif row["status"] == "approved":
+        click.echo(f"Hold {row['hold_id']} is approved until {row['expires_at']:%Y-%m-%d %H:%M} UTC, for exactly what it holds now. The next sync does it.")
+    else:
+        click.echo(f"Hold {row['hold_id']} is rejected. It stays held until its plan changes.")

@@ -1,0 +1,106 @@
+"""`roster admins import` and `roster users import`: people from a CSV file, and what became of every row.
+
+Does not belong here: what is imported (`people/`). A preview prints names and usernames, to its caller's own terminal; nothing else here
+does (SPEC 12).
+"""
+
+from collections.abc import Sequence
+from typing import IO, Any
+
+import click
+
+from roster_pipeline.commands.environment import read_settings
+from roster_pipeline.commands.output import json_option, print_json, print_table
+from roster_pipeline.database.engine import open_database
+from roster_pipeline.people.imports import ROLES, ImportReport, Kind, import_people
+from roster_pipeline.people.reader import COLUMNS
+
+REFUSED = 1
+
+
+@click.group()
+def admins() -> None:
+    """Import school and district admins from CSV; every sync leaves them as they are."""
+
+
+@click.group()
+def users() -> None:
+    """Import students, teachers and admins from CSV, where the profile has them; every sync leaves them as they are."""
+
+
+def _import_command(kind: Kind) -> click.Command:
+    @click.command("import", help=_HELP.format(kind=kind, columns=", ".join(COLUMNS), roles=", ".join(ROLES[kind])))
+    @click.argument("file", type=click.File("rb"))
+    @click.option("--district", required=True, help="Clever id or district id.")
+    @click.option("--strict", is_flag=True, help="Import all rows or, if one is refused, none.")
+    @click.option("--preview", is_flag=True, help="Write nothing; print what would happen, names included.")
+    @json_option
+    @click.pass_context
+    def command(context: click.Context, file: IO[bytes], district: str, *, strict: bool, preview: bool, as_json: bool) -> None:
+        settings = read_settings()
+        with open_database(settings) as database:
+            report = import_people(database, settings, district, file, kind, strict=strict, preview=preview)
+        if as_json:
+            print_json(_document(report, preview=preview))
+        else:
+            _print_report(report, preview=preview)
+        if report.errors:
+            context.exit(REFUSED)
+
+    return command
+
+
+_HELP = """Import the {kind} of a CSV FILE (- for standard input).
+
+Its first line names the columns {columns}, in any order. Role is one of {roles}. School is a name or a Clever id, empty for
+district_admin. Several rows of one username are several roles of one person.
+
+Good rows are imported and every refused row is reported with its line (the header is line 1); exit status 1 if there is one. Who is not
+in the file is left alone, and importing a file again changes nothing.
+"""
+
+admins.add_command(_import_command("admins"))
+users.add_command(_import_command("users"))
+
+
+def _document(report: ImportReport, *, preview: bool) -> dict[str, Any]:
+    document = {
+        "district": report.district.clever_id,
+        "district_id": report.district.district_id,
+        "preview": preview,
+        "written": report.is_written,
+        **dict(_counts(report)),
+        "errors": [error._asdict() for error in report.errors],
+    }
+    return document | ({"people": [person._asdict() for person in report.people]} if preview else {})
+
+
+def _print_report(report: ImportReport, *, preview: bool) -> None:
+    if report.people:
+        people = [
+            (
+                each.line,
+                each.action,
+                each.username,
+                f"{each.first_name} {each.last_name}",
+                "; ".join(each.roles),
+                ", ".join(each.changed) or None,
+            )
+            for each in report.people
+        ]
+        print_table(("Line", "Would", "Username", "Name", "Roles then", "Columns that change"), people, title="Preview")
+        if more := report.created + report.restored + report.updated - len(people):
+            click.echo(f"... and {more:,} more.")
+    if report.errors:
+        print_table(
+            ("Line", "Column", "Reason"), [(each.line, each.column or "(row)", each.reason) for each in report.errors], title="Refused rows"
+        )
+    *people_counts, (_, refused) = _counts(report)
+    counted = ", ".join(f"{number:,} {name}" for name, number in people_counts)
+    click.echo(f"District {report.district.clever_id}: people {'would be ' if preview else ''}{counted}; {refused:,} rows refused.")
+    if not report.is_written:
+        click.echo("Nothing was written: this is a preview." if preview else "Nothing was written: --strict imports all rows or none.")
+
+
+def _counts(report: ImportReport) -> Sequence[tuple[str, int]]:
+    return [(name, getattr(report, name)) for name in ("created", "restored", "updated", "unchanged", "refused")]

@@ -1,0 +1,70 @@
+"""`roster readiness`: what a district's next sync would meet, question by question. Names of schools are shown, never of people."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import asdict
+from typing import Any
+
+import click
+
+from roster_pipeline.commands.environment import read_settings
+from roster_pipeline.commands.output import json_option, print_json
+from roster_pipeline.commands.progress import show_progress
+from roster_pipeline.database.engine import open_database
+from roster_pipeline.sync.preview import PlanReport
+from roster_pipeline.sync.readiness import Answer, Item, Verdict, answers, worst
+from roster_pipeline.sync.run import plan_sync
+
+WOULD_BE_HELD = 3
+
+
+@click.command()
+@click.argument("district")
+@json_option
+@click.pass_context
+def readiness(context: click.Context, district: str, *, as_json: bool) -> None:
+    """Report whether a DISTRICT is ready to sync: pulls it from Clever, compares, and writes nothing.
+
+    Each question is answered with a verdict: ok; look, know this before you sync; stop, settle this before you sync. Exit status 3
+    when a sync would be held.
+    """
+    settings = read_settings()
+    with open_database(settings) as database, nullcontext(lambda _: None) if as_json else show_progress() as on_step:
+        report = plan_sync(database, settings, district, on_step=on_step)
+    answered = answers(report)
+    if as_json:
+        print_json(_document(report, answered))
+    else:
+        click.echo("\n".join(_text(report, answered)))
+    if report.plan.holding:
+        context.exit(WOULD_BE_HELD)
+
+
+def _document(report: PlanReport, answered: Sequence[Answer]) -> dict[str, Any]:
+    return {
+        "district": report.district.clever_id,
+        "district_id": report.district.district_id,
+        "verdict": worst(each.verdict for each in answered),
+        "would_be_held": [each.brake.kind for each in report.plan.holding],
+        "questions": [asdict(each) | {"verdict": each.verdict} for each in answered],
+    }
+
+
+def _text(report: PlanReport, answered: Sequence[Answer]) -> Iterator[str]:
+    yield f"Readiness of district {report.district.clever_id} ({report.district.name}):"
+    for answer in answered:
+        yield f"\n[{answer.verdict}] {answer.question}"
+        yield from (_line(_told(each), each.verdict) for each in answer.items if each.count or each.is_context)
+        yield from (_line(note.text, note.verdict) for note in answer.notes)
+    yield f"\nIn all: {worst(each.verdict for each in answered)}. `roster plan {report.district.clever_id}` shows what a sync would write."
+
+
+def _told(item: Item) -> str:
+    if item.detail is None:
+        return f"{item.label}: {item.count:,}"
+    return f"{item.label}: {item.count:,} ({item.detail})" if item.count else f"{item.label}: {item.detail}"
+
+
+def _line(text: str, verdict: Verdict) -> str:
+    """Indented; marked when it is what gives its question the verdict."""
+    return f"  {'  ' if verdict == 'ok' else '! '}{text}"

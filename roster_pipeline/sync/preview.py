@@ -1,0 +1,71 @@
+"""A plan in numbers and ids, for people who decide about it.
+
+Belongs here: reading a plan's temporary tables while they exist. Does not belong here: making the plan (`plan.py`) and showing it (`commands/`).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+
+from roster_pipeline.database.runner import ModelRunner, local_name
+from roster_pipeline.sync.districts import District
+from roster_pipeline.sync.plan import Plan
+
+
+@dataclass(frozen=True)
+class PlanReport:
+    """What a sync would do.
+
+    Attributes:
+        plan: counts by action, brakes, audits.
+        users_by_school: users to write, by school (id and Clever id; null: no primary school) and action.
+        licenses: reconcile.license_reconciliation of this plan.
+        conflicts: Clever ids of people who would not get the username they ask for, and why (`taken`, `contested`).
+        readiness: reconcile.readiness of this plan, in the order of SPEC 10.
+    """
+
+    district: District
+    plan: Plan
+    users_by_school: Sequence[Mapping[str, Any]]
+    licenses: Sequence[Mapping[str, Any]]
+    conflicts: Sequence[Mapping[str, Any]]
+    readiness: Sequence[Mapping[str, Any]]
+
+
+def describe_plan(runner: ModelRunner, district: District, plan: Plan) -> PlanReport:
+    """Read the plan's tables, inside its transaction."""
+    return PlanReport(
+        district,
+        plan,
+        users_by_school=_rows(
+            runner,
+            f"""
+            select changes.school_id, schools.clever_id as school, changes.action, count(*) as users
+            from {local_name("reconcile.user_changes")} as changes
+            left join {local_name("reconcile.school_standings")} as schools on changes.school_id = schools.school_id
+            group by 1, 2, 3
+            order by 1 nulls last, 3
+            """,  # noqa: S608  (names of our own files)
+        ),
+        licenses=_rows(
+            runner,
+            f"""
+            select scope, school_id, licenses, used, without_seat, held, is_over
+            from {local_name("reconcile.license_reconciliation")}
+            order by scope <> 'district', scope
+            """,  # noqa: S608
+        ),
+        conflicts=_rows(
+            runner,
+            f"""
+            select clever_id, rule from {local_name("reconcile.usernames")} where rule in ('taken', 'contested') order by clever_id
+            """,  # noqa: S608
+        ),
+        readiness=_rows(runner, f"select topic, item, count, detail from {local_name('reconcile.readiness')}"),  # noqa: S608
+    )
+
+
+def _rows(runner: ModelRunner, query: str) -> list[dict[str, Any]]:
+    return [dict(row) for row in runner.connection.execute(sa.text(query)).mappings()]

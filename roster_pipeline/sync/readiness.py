@@ -1,0 +1,259 @@
+"""The readiness report: the numbers of `reconcile.readiness` as answers to the questions of SPEC 10, each with a verdict.
+
+Belongs here: the order of the questions, what each number means, and what makes a person look or stop. Does not belong here: counting
+(`dbt_like_sql/reconcile/readiness.sql`) and printing (`commands/readiness.py`).
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+from roster_pipeline.sync.preview import PlanReport
+
+Verdict = Literal["ok", "look", "stop"]
+_WORST_LAST: tuple[Verdict, ...] = ("ok", "look", "stop")
+
+
+class Line(NamedTuple):
+    """One item's words, and what it means that there is any."""
+
+    label: str
+    verdict: Verdict = "ok"
+
+
+class Question(NamedTuple):
+    """One topic of `reconcile.readiness`."""
+
+    text: str
+    items: Mapping[str, Line]
+
+
+# In the order of SPEC 10. Every topic and item of the SQL model stands here, and nothing else; a test compares the two.
+QUESTIONS: Mapping[str, Question] = {
+    "schools": Question(
+        "Do the shared schools match the agreement?",
+        {
+            "agreed": Line("Agreed schools"),
+            "shared": Line("Shared schools"),
+            "agreed_and_shared": Line("Agreed and shared"),
+            "agreed_not_shared": Line("Agreed, but not shared", "look"),
+            "outside": Line("Shared, but outside the agreement and so not rostered", "look"),
+            "same_name": Line("Agreed names that several shared schools have, all of them rostered", "look"),
+            "protected": Line("Shared, but deactivated here and protected, so that nothing is rostered there", "look"),
+            "quarantined": Line("School records that are broken and so quarantined", "look"),
+        },
+    ),
+    "classrooms": Question(
+        "Do the classrooms match it?",
+        {
+            "shared": Line("Shared sections"),
+            "rostered": Line("Of these rostered as classrooms"),
+            "unknown_school": Line("Sections of a school that is not shared, not rostered", "look"),
+            "outside": Line("Sections of schools outside the agreement, not rostered", "look"),
+            "untouched": Line("Sections of quarantined schools and protected classrooms, left as they are", "look"),
+            "quarantined": Line("Section records that are broken and so quarantined", "look"),
+            "schools_without": Line("Schools without any section", "look"),
+        },
+    ),
+    "people": Question(
+        "Who would be rostered?",
+        {
+            "shared": Line("Shared people"),
+            "rostered": Line("Of these rostered"),
+            "outside_school": Line("At schools outside the agreement only, not rostered", "look"),
+            "outside_grade": Line("In grades outside the agreement, not rostered", "look"),
+            "no_role": Line("Without a role at a shared school, not rostered", "look"),
+            "username_taken": Line("Whose Clever id a protected user has as username, and so quarantined", "look"),
+            "quarantined": Line("User records that are broken and so quarantined", "look"),
+            "protected": Line("Protected here, so that a sync never changes them"),
+            "deactivated": Line("Deactivated here by support, and staying so"),
+        },
+    ),
+    "existing_users": Question(
+        "Does the account have existing users?",
+        {
+            "active": Line("Active users"),
+            "deleted": Line("Deactivated users"),
+            "clever": Line("Active users from Clever"),
+            "csv": Line("Active users imported from CSV"),
+            "app": Line("Active users made in the application"),
+            "protected": Line("Active users that are protected from syncs"),
+            "unlinked": Line("Active users neither linked to Clever nor protected, to be recognised by username or soft-deleted", "look"),
+        },
+    ),
+    "licenses": Question(
+        "Are the licenses enough?",
+        {
+            "bought": Line("Licenses bought"),
+            "students": Line("Students who would count"),
+            "free": Line("Licenses left"),
+            "over": Line("Students beyond the licenses", "look"),
+            "held": Line("Students gone from Clever, counted until their soft delete goes through", "look"),
+            "schools_over": Line("Schools with more students than licenses of their own", "look"),
+        },
+    ),
+    "usernames": Question(
+        "Do the usernames match existing users?",
+        {
+            "linked": Line("People linked to a user by Clever id already"),
+            "match": Line("Match an existing user, who is adopted"),
+            "relink": Line("Match an existing user under an old Clever id, who is relinked", "look"),
+            "new": Line("Differ from every existing user and get a new one"),
+            "differs": Line("Linked users who would get another username than they have", "look"),
+            "not_recognised": Line("New users whose username an existing user has who is not recognised as the same person", "look"),
+            "taken": Line("Collide with somebody who keeps the name, and get their Clever id as username", "look"),
+            "contested": Line("Collide with each other, and get their Clever id as username", "look"),
+        },
+    ),
+    "existing_data": Question(
+        "What would happen to the existing data?",
+        {
+            "users_adopted": Line("Existing users recognised by username, kept with their history"),
+            "users_restored": Line("Deactivated users restored"),
+            "users_soft_deleted": Line("Users soft-deleted", "look"),
+            "schools_soft_deleted": Line("Schools soft-deleted", "look"),
+            "classrooms_soft_deleted": Line("Classrooms soft-deleted", "look"),
+            "enrollments_soft_deleted": Line("Enrollments ended", "look"),
+        },
+    ),
+    "without_username": Question(
+        "Who has no district username?",
+        {"non_admins": Line("Students and teachers who could only sign in through Clever", "look")},
+    ),
+    "admins": Question(
+        "Who are the admins?",
+        {
+            "people": Line("Admins, who get their Clever id as username"),
+            "district_admins": Line("District admins"),
+            "school_admins": Line("School admins"),
+        },
+    ),
+    "several_schools": Question("Are students in several schools?", {"students": Line("Students shared in several schools", "look")}),
+    "several_classrooms": Question(
+        "Are students in several classrooms?", {"students": Line("Students in several classrooms, whose reports repeat", "look")}
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Item:
+    """One number. Of a school with licenses of its own the item is `school <Clever id>`.
+
+    Attributes:
+        detail: names of schools, or a number; what to show instead of a count of zero.
+        is_context: worth showing also at zero; the others only say what there is to look at beside them.
+    """
+
+    item: str
+    label: str
+    count: int
+    detail: str | None
+    verdict: Verdict
+    is_context: bool
+
+
+@dataclass(frozen=True)
+class Note:
+    """One sentence about several numbers, or about this district's rules."""
+
+    text: str
+    verdict: Verdict
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One question answered. Its verdict is the worst of its items and notes."""
+
+    topic: str
+    question: str
+    items: Sequence[Item]
+    notes: Sequence[Note]
+
+    @property
+    def verdict(self) -> Verdict:
+        """ok: go on; look: a person should know before the first sync; stop: do not sync before this is settled."""
+        return worst(each.verdict for each in (*self.items, *self.notes))
+
+
+def worst(verdicts: Iterator[Verdict]) -> Verdict:
+    """The worst of some verdicts; ok when there are none."""
+    return max(verdicts, key=_WORST_LAST.index, default="ok")
+
+
+def answers(report: PlanReport) -> list[Answer]:
+    """Every question of SPEC 10, in its order."""
+    found: dict[str, dict[str, Mapping[str, Any]]] = {topic: {} for topic in QUESTIONS}
+    for row in report.readiness:
+        found[row["topic"]][row["item"]] = row
+    counts = {topic: {item: int(row["count"]) for item, row in items.items()} for topic, items in found.items()}
+    notes = {
+        "schools": _schools(counts["schools"]),
+        "classrooms": [] if counts["classrooms"]["rostered"] else [Note("No classroom would be rostered.", "stop")],
+        "people": [] if counts["people"]["rostered"] else [Note("Nobody would be rostered.", "stop")],
+        "licenses": _licenses(counts["licenses"], report),
+        "usernames": _usernames(counts["usernames"], counts["existing_users"]),
+        "existing_data": _existing_data(report),
+        "several_schools": _several_schools(counts["several_schools"], report),
+    }
+    return [
+        Answer(topic, question.text, [*_items(question, found[topic]), *_schools_with_licenses(found[topic])], notes.get(topic, []))
+        for topic, question in QUESTIONS.items()
+    ]
+
+
+def _items(question: Question, rows: Mapping[str, Mapping[str, Any]]) -> Iterator[Item]:
+    for item, line in question.items.items():
+        count = int(rows[item]["count"])
+        verdict = line.verdict if count else "ok"
+        yield Item(item, line.label, count, rows[item]["detail"], verdict, is_context=line.verdict == "ok" or len(question.items) == 1)
+
+
+def _schools_with_licenses(rows: Mapping[str, Mapping[str, Any]]) -> list[Item]:
+    schools = sorted((row["detail"], item, int(row["count"])) for item, row in rows.items() if " " in item)
+    return [Item(item, "Students at a school with licenses", count, detail, "ok", is_context=True) for detail, item, count in schools]
+
+
+def _schools(counts: Mapping[str, int]) -> list[Note]:
+    if not counts["shared"] + counts["quarantined"]:
+        return [Note("Clever shares no school.", "stop")]
+    if not counts["agreed"]:
+        return [Note("The agreement names no schools: every shared school is inside.", "ok")]
+    return [] if counts["agreed_and_shared"] else [Note("None of the agreed schools is shared: nothing would be rostered.", "stop")]
+
+
+_BEYOND = {
+    "warn": Note("All of them would be rostered (policy warn).", "look"),
+    "wait": Note("Who is beyond the licenses would be rostered without a seat (policy wait).", "look"),
+    "hold": Note("Who is beyond the licenses would not be rostered before a hold is approved or licenses are added (policy hold).", "stop"),
+}
+
+
+def _licenses(counts: Mapping[str, int], report: PlanReport) -> list[Note]:
+    return [_BEYOND[report.district.row["over_license_policy"]]] if counts["over"] or counts["schools_over"] else []
+
+
+def _usernames(counts: Mapping[str, int], existing: Mapping[str, int]) -> list[Note]:
+    if existing["unlinked"] and not counts["match"]:
+        # Usually Clever's usernames are written otherwise than the application's (with a domain, say), and every account would be lost.
+        return [Note("No existing user would be recognised: compare how usernames are written here and in Clever.", "stop")]
+    return []
+
+
+def _existing_data(report: PlanReport) -> list[Note]:
+    notes = []
+    for brake in (each.brake for each in report.plan.holding):
+        if brake.kind == "initial":
+            notes.append(Note("The first sync would write nothing until its hold (initial) is approved.", "stop"))
+        elif brake.kind != "licenses":
+            where = f", {brake.role}" if brake.role else ""
+            where += f", school {brake.school_id}" if brake.school_id else ""
+            notes.append(Note(f"A sync would hold this for approval: {brake.kind}{where} ({brake.acts:,}).", "stop"))
+    return notes
+
+
+def _several_schools(counts: Mapping[str, int], report: PlanReport) -> list[Note]:
+    if not counts["students"]:
+        return []
+    everywhere = report.district.rules is not None and report.district.rules.student_multi_school
+    where = "at every shared school" if everywhere else "at the primary school only; what Clever lists elsewhere is left out"
+    return [Note(f"They would be rostered {where}.", "look")]

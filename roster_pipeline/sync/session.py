@@ -1,0 +1,51 @@
+"""The one session that a sync or a dry run works on.
+
+Belongs here: its settings, its transaction, and what a conflict inside looks like. Does not belong here: what is done on it.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import psycopg
+from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
+
+from roster_pipeline.database.engine import Database, psycopg_connection, translate_database_errors
+from roster_pipeline.settings import Settings
+
+
+@contextmanager
+def sync_session(database: Database, settings: Settings) -> Iterator[Connection]:
+    """A session in autocommit outside its transaction; closed for good afterwards, which drops the lock and everything temporary."""
+    with translate_database_errors(), database.engine.connect() as opened:
+        connection = opened.execution_options(isolation_level="AUTOCOMMIT")
+        connection.exec_driver_sql(f"set work_mem = '{settings.roster_work_mem}'")
+        connection.exec_driver_sql("set temp_buffers = '64MB'")
+        connection.exec_driver_sql("set jit = off")
+        connection.exec_driver_sql("set lock_timeout = '60s'")
+        try:
+            yield connection
+        finally:
+            connection.invalidate()
+
+
+@contextmanager
+def one_state(connection: Connection, *, rollback: bool = False) -> Iterator[None]:
+    """One transaction that sees one state of the database: what the plan was made from is what is written, or the commit fails.
+
+    Args:
+        rollback: undo everything at the end (a dry run).
+
+    Raises:
+        psycopg.errors.SerializationFailure, psycopg.errors.DeadlockDetected: somebody else changed a row in the meantime, noticed in a statement or at
+            commit; trying again on the new state can succeed.
+    """
+    driver = psycopg_connection(connection)
+    driver.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+    try:
+        with driver.transaction(force_rollback=rollback):
+            yield
+    except DBAPIError as error:
+        if isinstance(error.orig, psycopg.Error):
+            raise error.orig from None
+        raise

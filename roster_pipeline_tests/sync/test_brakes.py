@@ -1,0 +1,306 @@
+"""R7.3-R7.6: each brake at and above its limit, what a hold covers, and the life of an approval."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from roster_pipeline.database.engine import Database
+from roster_pipeline.errors import PermanentError
+from roster_pipeline.sync import holds
+from roster_pipeline_tests.sync.scenario import Scenario, scenario
+
+
+@pytest.fixture
+def world(database: Database) -> Iterator[Scenario]:
+    with scenario(database) as opened:
+        yield opened
+
+
+def _district_of(world: Scenario, sizes: dict[str, int]) -> dict[str, list[str]]:
+    """Schools with so many students each, synced once. Returns school name -> student ids; a section per school with everybody in it."""
+    students = {}
+    for name, size in sizes.items():
+        school = world.school(name)
+        teacher = world.change.add_user("teacher", "T", name, schools=[school], username=f"t-{name}")
+        students[name] = world.students(school, size, prefix=name)
+        world.change.add_section(school, name=f"class {name}", students=students[name], teachers=[teacher])
+    assert world.sync().status == "successful"
+    return students
+
+
+@pytest.mark.parametrize(("leavers", "held"), [(10, False), (11, True)])
+def test_district_role_brake_at_and_above_its_floor(world: Scenario, leavers: int, held: bool) -> None:
+    """R7.3: deactivations of one role above max(10, 5 % of n) trip; ten of 120 students do not, eleven do."""
+    students = _district_of(world, {"a": 60, "b": 60})
+    gone = students["a"][: leavers // 2] + students["b"][: leavers - leavers // 2]
+    world.agree(settings={"brakes": {"school_floor": 100}})
+    world.change.remove_users(gone)
+    assert world.sync().status == ("held" if held else "successful")
+    assert (set(gone) <= world.active()) is held
+    assert [row[:4] for row in world.holds()] == ([("district_role", "student", None, leavers)] if held else [])
+
+
+@pytest.mark.parametrize(("leavers", "held"), [(15, False), (16, True)])
+def test_district_role_brake_at_and_above_its_share(world: Scenario, leavers: int, held: bool) -> None:
+    """R7.3: of 300 students 5 % is exactly 15, which passes."""
+    students = _district_of(world, {"a": 300})
+    world.agree(settings={"brakes": {"school_floor": 100}})
+    world.change.remove_users(students["a"][:leavers])
+    assert world.sync().status == ("held" if held else "successful")
+
+
+def test_a_school_of_twelve_may_lose_two(world: Scenario) -> None:
+    """R7.3: below the floor of five, a small school is not held."""
+    students = _district_of(world, {"small": 12, "big": 40})
+    world.change.remove_users(students["small"][:2])
+    assert world.sync().status == "successful"
+    assert not world.active() & set(students["small"][:2])
+
+
+@pytest.mark.parametrize(("leavers", "held"), [(5, False), (6, True)])
+def test_school_role_brake_at_and_above_its_floor(world: Scenario, leavers: int, held: bool) -> None:
+    """R7.3, R7.4: six of one school are held, though the district's limit of ten is not reached; the other school's leavers go."""
+    students = _district_of(world, {"small": 20, "big": 200})
+    world.change.remove_users(students["small"][:leavers] + students["big"][:3])
+    assert world.sync().status == ("held" if held else "successful")
+    assert [row[:4] for row in world.holds()] == ([("school_role", "student", "small", leavers)] if held else [])
+    assert not world.active() & set(students["big"][:3])
+    assert (set(students["small"][:leavers]) <= world.active()) is held
+
+
+def test_a_school_that_vanishes_below_the_districts_limit_is_held_with_its_classes(world: Scenario) -> None:
+    """R7.3, R7.4: held people keep roles and enrollments, and their school and classrooms stay, while arrivals elsewhere land."""
+    students = _district_of(world, {"small": 8, "big": 200})
+    world.change.unshare([world.value("select clever_id from app.schools where name = 'small'")])
+    newcomer = world.students(world.value("select clever_id from app.schools where name = 'big'"), 1, prefix="new")
+    # The teacher is gone and not held: one is below every limit.
+    enrolled = "select e.* from app.enrollments e join app.classrooms c using (classroom_id) where c.name = 'class small' and e.role = 'student'"
+    before = sorted(world.rows(enrolled))
+    assert world.sync().status == "held"
+    assert set(students["small"]) | set(newcomer) <= world.active()
+    assert world.value("select deleted_at is null from app.schools where name = 'small'")
+    assert world.value("select deleted_at is null from app.classrooms where name = 'class small'")
+    assert before == sorted(world.rows(enrolled))
+    world.approve()
+    assert world.sync().status == "successful"
+    assert not world.active() & set(students["small"])
+    assert world.value("select deleted_at is not null from app.schools where name = 'small'")
+    assert world.value("select deleted_at is not null from app.classrooms where name = 'class small'")
+    assert not [row for row in world.rows(enrolled + " and e.deleted_at is null")]
+
+
+def test_an_approval_releases_exactly_the_plan_it_was_given_for(world: Scenario) -> None:
+    """R7.5: approved, then one more leaves: the approval is superseded; arrivals do not change the plan."""
+    students = _district_of(world, {"a": 100})
+    world.change.remove_users(students["a"][:30])
+    world.sync()
+    world.approve()
+    world.change.remove_users(students["a"][30:31])
+    assert world.sync().status == "held"
+    assert {row[0] for row in world.holds("superseded")} == {"district_role", "school_role"}
+    assert set(students["a"][:31]) <= world.active()
+    world.approve()
+    arrivals = world.students(world.value("select clever_id from app.schools"), 3, prefix="late")
+    assert world.sync().status == "successful"
+    assert set(arrivals) <= world.active()
+    assert not world.active() & set(students["a"][:31])
+    assert len(world.holds("used")) == 2
+
+
+def test_every_role_at_a_held_school_stays_as_it_is(world: Scenario) -> None:
+    """R7.4: who arrives at a held school waits with it; who leaves it for another school arrives there."""
+    students = _district_of(world, {"a": 100, "b": 100})
+    world.agree(settings={"brakes": {"role_floor": 1000}})
+    a, b = (world.value("select clever_id from app.schools where name = :name", name=name) for name in "ab")
+    world.change.remove_users(students["a"][:30])
+    world.change.move_students({students["a"][50]: b})
+    arrivals = world.students(a, 3, prefix="late")
+    assert world.sync().status == "held"
+    assert not set(arrivals) & world.active()
+    roles = """
+        select s.name, r.deleted_at is null from app.user_roles r join app.users u using (user_id) join app.schools s on s.school_id = r.school_id
+        where u.clever_id = :person order by s.name
+    """
+    assert world.rows(roles, person=students["a"][50]) == [("a", True), ("b", True)]
+    world.approve()
+    assert world.sync().status == "successful"
+    assert set(arrivals) <= world.active()
+    assert world.rows(roles, person=students["a"][50]) == [("a", False), ("b", True)]
+
+
+def test_arrivals_do_not_change_the_hash(world: Scenario) -> None:
+    """R7.5: the hash is over the held acts; three nights of arrivals keep one hold, and the approval still releases it."""
+    students = _district_of(world, {"a": 100, "b": 20})
+    world.agree(settings={"brakes": {"school_floor": 1000}})
+    world.change.remove_users(students["a"][:30])
+    b = world.value("select clever_id from app.schools where name = 'b'")
+    for night in range(3):
+        arrivals = world.students(b, 2, prefix=f"night{night}-")
+        assert world.sync().status == "held"
+        assert set(arrivals) <= world.active()
+        assert len(world.holds()) == 1
+    world.approve()
+    assert world.sync().status == "successful"
+    assert not world.active() & set(students["a"][:30])
+    assert [row[0] for row in world.holds("used")] == ["district_role"]
+
+
+def test_a_rejected_hold_stays_rejected_until_its_plan_changes(world: Scenario) -> None:
+    """R7.5."""
+    students = _district_of(world, {"a": 100})
+    world.agree(settings={"brakes": {"school_floor": 1000}})
+    world.change.remove_users(students["a"][:30])
+    world.sync()
+    [hold] = world.holds()
+    with world.database.engine.begin() as connection:
+        holds.reject(connection, hold[-1], by="tester", now=world.clock())
+    assert world.sync().status == "held"
+    assert world.holds("rejected") == [hold]
+    assert not world.holds()
+    world.change.restore_users(students["a"][:1])
+    assert world.sync().status == "held"
+    assert world.holds("superseded") == [hold]
+    assert [row[3] for row in world.holds()] == [29]
+
+
+def test_an_expired_approval_releases_nothing(world: Scenario) -> None:
+    """R7.5: after approval_hours the hold is expired and a new one opens."""
+    students = _district_of(world, {"a": 100})
+    world.agree(settings={"brakes": {"school_floor": 1000}, "approval_hours": 2})
+    world.change.remove_users(students["a"][:30])
+    world.sync()
+    world.approve()
+    later = datetime.now(UTC) + timedelta(hours=2)
+    world.clock = lambda: later
+    assert world.sync().status == "held"
+    assert len(world.holds("expired")) == len(world.holds()) == 1
+    assert set(students["a"]) <= world.active()
+
+
+def test_a_hold_is_decided_once(world: Scenario) -> None:
+    """R7.5: approving twice, or approving what is used, is refused with a reason."""
+    students = _district_of(world, {"a": 100})
+    world.agree(settings={"brakes": {"school_floor": 1000}})
+    world.change.remove_users(students["a"][:30])
+    world.sync()
+    [hold] = world.holds()
+    world.approve()
+    with pytest.raises(PermanentError, match="is approved"):
+        world.approve(hold[-1])
+    world.sync()
+    with pytest.raises(PermanentError, match="is used"):
+        world.approve(hold[-1])
+    with pytest.raises(PermanentError, match="no hold 999"):
+        world.approve(999)
+
+
+def test_when_the_reason_is_gone_the_hold_is_superseded(world: Scenario) -> None:
+    """R7.5: everybody is back, so nothing trips and nothing waits for a decision."""
+    students = _district_of(world, {"a": 100})
+    world.change.remove_users(students["a"][:30])
+    world.sync()
+    world.change.restore_users(students["a"][:30])
+    assert world.sync().status == "successful"
+    assert not world.holds("open", "approved", "rejected")
+
+
+def test_an_empty_collection_holds_every_soft_delete(world: Scenario) -> None:
+    """R7.3, R7.4: no sections at all is held, enrollments included, whatever the number; a new student still lands."""
+    _district_of(world, {"a": 5})
+    sections = [row[0] for row in world.rows("select clever_id from app.classrooms")]
+    world.change.remove_sections(sections)
+    newcomer = world.students(world.value("select clever_id from app.schools"), 1, prefix="new")
+    report = world.sync()
+    assert report.status == "held"
+    assert world.rows("select kind, counts ->> 'collection' from ops.holds") == [("empty_collection", "sections")]
+    assert world.value("select count(*) from app.enrollments where deleted_at is null") == 6
+    assert set(newcomer) <= world.active()
+    world.approve()
+    assert world.sync().status == "successful"
+    assert world.value("select count(*) from app.enrollments where deleted_at is null") == 0
+
+
+@pytest.mark.parametrize(("moved", "held"), [(25, False), (26, True)])
+def test_relinks_brake_at_and_above_its_floor(world: Scenario, moved: int, held: bool) -> None:
+    """R7.3, R7.4: held relinks create nobody and leave the old users exactly as they are."""
+    students = _district_of(world, {"a": 100})
+    before = world.rows("select * from app.users order by user_id")
+    enrolled = world.rows("select * from app.enrollments order by 2, 3")
+    new = world.change.re_id(students["a"][:moved])
+    assert world.sync().status == ("held" if held else "successful")
+    assert (before == world.rows("select * from app.users order by user_id")) is held
+    assert world.value("select count(*) from app.users") == len(before)
+    if held:
+        assert enrolled == world.rows("select * from app.enrollments order by 2, 3")
+        world.approve()
+        assert world.sync().status == "successful"
+    assert set(new.values()) <= world.active()
+    assert world.value("select count(*) from app.users where deleted_at is not null") == 0
+
+
+@pytest.mark.parametrize(("admins", "held"), [(3, False), (4, True)])
+def test_new_admins_brake_at_and_above_its_floor(world: Scenario, admins: int, held: bool) -> None:
+    """R7.3, R7.4: would-be admins keep username and roles; who would be nothing else is not created."""
+    _district_of(world, {"a": 5})
+    teachers = [f"t{each}" for each in range(admins - 1)]
+    school = world.value("select clever_id from app.schools")
+    ids = [world.change.add_user("teacher", "T", each, schools=[school], username=each) for each in teachers]
+    assert world.sync().status == "successful"
+    for each in ids:
+        roles = {"teacher": {"school": school, "schools": [school], "sis_id": each, "credentials": {"district_username": "x" + each}}}
+        world.change.set_roles(each, {**roles, "district_admin": {"title": "boss"}})
+    only_admin = world.change.add_user("district_admin", "Only", "Admin")
+    usernames = dict(world.rows("select clever_id, username from app.users where clever_id = any(:ids)", ids=ids))
+    assert world.sync().status == ("held" if held else "successful")
+    after = dict(world.rows("select clever_id, username from app.users where clever_id = any(:ids)", ids=ids))
+    assert after == (usernames if held else {each: each for each in ids})
+    assert (only_admin in world.active("district_admin")) is not held
+    if held:
+        world.approve()
+        assert world.sync().status == "successful"
+        assert {*ids, only_admin} <= world.active("district_admin")
+
+
+def test_the_first_sync_waits_when_it_would_delete(world: Scenario) -> None:
+    """R7.6: existing data that is not recognised: nothing is written, one hold over the whole plan; approved, it runs."""
+    school = world.school("a")
+    students = world.students(school, 3)
+    world.execute("insert into app.users (district_id, username, first_name, last_name) select district_id, 'old', 'O', 'Ld' from app.districts")
+    report = world.sync()
+    assert report.status == "held"
+    assert world.rows("select kind, status from ops.holds") == [("initial", "open")]
+    assert world.value("select count(*) from app.users") == 1
+    assert world.value("select count(*) from staging.users") == 0
+    assert world.value("select count(*) from reconcile.soft_deletes where held_by = 'initial'") == 1
+    assert world.value("select count(*) from ops.changes") == 0
+    world.approve()
+    assert world.sync().status == "successful"
+    assert world.active() == set(students)
+    assert world.value("select deleted_at is not null from app.users where username = 'old'")
+
+
+def test_the_first_sync_runs_with_nothing_to_lose_or_with_auto_initial(world: Scenario) -> None:
+    """R7.6: protected data is not lost; `auto_initial` asks nobody."""
+    world.students(world.school("a"), 3)
+    world.agree(settings={"auto_initial": True})
+    world.execute(
+        """insert into app.users (district_id, username, first_name, last_name, protected)
+           select district_id, u, 'O', 'Ld', u = 'kept' from app.districts, unnest(array['old', 'kept']) as u"""
+    )
+    assert world.sync().status == "successful"
+    assert world.rows("select username from app.users where clever_id is null and deleted_at is null") == [("kept",)]
+
+
+def test_a_plan_shows_what_a_sync_would_do_and_writes_nothing(world: Scenario) -> None:
+    """R7.3-R7.5: the same brakes, numbers and hash as the sync, and no row anywhere."""
+    students = _district_of(world, {"a": 100})
+    world.change.remove_users(students["a"][:30])
+    tables = ["app.users", "app.user_roles", "app.enrollments", "ops.holds", "ops.syncs", "ops.changes", "staging.users", "reconcile.user_matches"]
+    before = {table: world.rows(f"select xmin::text, ctid::text from {table}") for table in tables}  # noqa: S608
+    report = world.plan()
+    assert before == {table: world.rows(f"select xmin::text, ctid::text from {table}") for table in tables}  # noqa: S608
+    tripped = {(each.brake.kind, each.brake.acts, each.brake.active, each.brake.plan_hash) for each in report.plan.holding}
+    assert {each[:3] for each in tripped} == {("district_role", 30, 100), ("school_role", 30, 100)}
+    world.sync()
+    assert {each[3] for each in tripped} == {row[0] for row in world.rows("select plan_hash from ops.holds")}
