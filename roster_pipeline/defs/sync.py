@@ -64,6 +64,7 @@ def sync_assets(
                 connection, report.district.district_id, {model.name: known_tables()[model.name] for model in GRAPH.modelled}
             )
     context.log.info(_summary(report))
+    _keep_connections(context.instance)
     for name in (*GRAPH.pulled, *(model.name for model in GRAPH.modelled)):
         yield dg.MaterializeResult(
             asset_key=asset_key(name),
@@ -79,6 +80,14 @@ job = dg.define_asset_job(
     partitions_def=districts,
     executor_def=dg.in_process_executor,
 )
+
+
+def _keep_connections(instance: dg.DagsterInstance) -> None:
+    """Let this process write its events over connections that stay open, as Dagster's web server does. Call after the long part.
+
+    By default dagster-postgres connects anew for every query: 1,300 connections in a run of 30 assets and 90 checks, two thirds of its time.
+    """
+    instance.optimize_for_webserver(statement_timeout=60_000, pool_recycle=600, max_overflow=2)  # milliseconds, seconds, connections
 
 
 def _summary(report: SyncReport) -> str:

@@ -14,12 +14,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-import msgspec
 import pytest
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from roster_pipeline.clever.decode import CollectionDecoder
+from roster_pipeline.clever.decode import CollectionDecoder, ListBody, parse_body
 from roster_pipeline.clever.http import PullStats
 from roster_pipeline.clever.pull import Page
 from roster_pipeline.clever.records import Collection, District
@@ -76,8 +75,8 @@ class RecordedPull:
         }.get(collection) or [each for each in self._snapshot.users if collection.role in each["roles"]]
         decoder = CollectionDecoder(collection, self.district_clever_id, keep_student_email=self._keep_student_email)
         for number, start in enumerate(range(0, len(records), self._page_size), 1):
-            body = json.dumps([{"data": each} for each in records[start : start + self._page_size]])
-            yield Page(collection, number, *decoder.decode(msgspec.Raw(body.encode())))
+            body = json.dumps({"data": [{"data": each} for each in records[start : start + self._page_size]], "links": []})
+            yield Page(collection, number, *decoder.decode(parse_body(body.encode(), ListBody).data))
         decoder.check_shape()
 
 

@@ -404,9 +404,7 @@ class _Sync:
         kept = protected | {ids[each] for each in (self.quarantined_people | waiting) if each in ids}
         nameless = add_those_without_a_name(self.before, self.people, kept)
 
-        candidates = {
-            each: person for each, person in self.people.items() if each not in waiting | nameless and self._is_inside(person)
-        }
+        candidates = {each: person for each, person in self.people.items() if each not in waiting | nameless and self._roles_of(person)}
         self.matches = match(self.before, candidates, present)
         barred = {each for each in candidates if (user_id := self.matches.user_of(each)) is not None and users[user_id].barred}
         self.rostered = {each: person for each, person in candidates.items() if each not in barred and ids.get(each) not in protected}
@@ -430,10 +428,6 @@ class _Sync:
             if ids.get(clever_id) in protected and users[ids[clever_id]].deleted_at is None:
                 self.members[clever_id] = (ids[clever_id], self._held_roles(ids[clever_id]))
 
-    def _is_inside(self, person: Person) -> bool:
-        """Whether the person has a role left to roster, and the agreement covers them (R5.8, R6.4)."""
-        return bool(self._roles_of(person)) and self._is_agreed_grade(person)
-
     def _is_agreed_grade(self, person: Person) -> bool:
         grade = person.values["grade"]
         return not person.is_student or not self.rules.agreed_grades or grade is None or grade in self.rules.agreed_grades
@@ -443,10 +437,10 @@ class _Sync:
         return not self._roles_of(person) and any(school in kept for _, school in person.listed)
 
     def _roles_of(self, person: Person) -> set[tuple[str, Id | None]]:
-        """The roles that Clever lists at schools that are open, and those the person has at schools that stay as they are."""
+        """The roles that Clever lists inside the agreement at open schools, and those the person has at schools that stay as they are."""
         listed = {(role, self.open_schools.get(school) if school else None) for role, school in person.listed}
         roles = {(role, school) for role, school in listed if school is not None or role == "district_admin"}
-        return roles | self._kept_roles(person)
+        return (roles if self._is_agreed_grade(person) else set()) | self._kept_roles(person)
 
     def _kept_roles(self, person: Person) -> set[tuple[str, Id | None]]:
         holders = [each for each, row in self.before.users.items() if row.clever_id == person.clever_id and row.deleted_at is None]

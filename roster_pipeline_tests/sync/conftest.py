@@ -1,15 +1,9 @@
 """Districts for the tests of the sync's rules."""
 
-from collections.abc import Callable, Sequence
-from typing import Any
-
 import pytest
 
 from roster_pipeline.database.engine import Database
-from roster_pipeline_tests.reference.driver import LiveDistrict, Row
-from roster_pipeline_tests.reference.model import State, User
-
-NewDistrict = Callable[..., LiveDistrict]
+from roster_pipeline_tests.reference.driver import LiveDistrict
 
 
 @pytest.fixture
