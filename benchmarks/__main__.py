@@ -1,7 +1,8 @@
 """`python -m benchmarks`: syncs of one generated district against the floor of this machine, taken alternately in one run.
 
-The floor is what no sync can avoid: fetch the same pages over HTTP, decode them into the same typed records, and COPY the same columns into unlogged tables.
-Every sync runs in a process of its own, so that its peak memory is its own. Figures are medians; single seconds mean nothing on a shared machine, ratios do.
+The floor is what no sync can avoid: fetch the same pages over HTTP, decode them into the same typed records, and COPY the same columns into
+    unlogged tables. Every sync runs in a process of its own, so that its peak memory is its own. Figures are medians; single seconds mean
+    nothing on a shared machine, ratios do.
 """
 
 import argparse
@@ -126,7 +127,19 @@ def _child(step: str, district: str, environment: dict[str, str]) -> dict[str, A
 
 @contextmanager
 def _sandbox(students: int) -> Iterator[tuple[dict[str, str], str, str]]:
-    command = [sys.executable, "-m", "roster_pipeline.cli", "sandbox", "serve", "--port", "0", "--students", str(students), "--no-rate-limit", "--json"]
+    command = [
+        sys.executable,
+        "-m",
+        "roster_pipeline.cli",
+        "sandbox",
+        "serve",
+        "--port",
+        "0",
+        "--students",
+        str(students),
+        "--no-rate-limit",
+        "--json",
+    ]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
         try:
             assert server.stdout is not None
@@ -155,7 +168,12 @@ def _table(figures: dict[str, Any]) -> str:
         "",
         f"{'what':<34}{'÷ floor':>9}{'seconds':>10}{'peak MB':>9}{'rows written':>14}",
     ]
-    names = {"floor": "fetch + decode + COPY (floor)", "first": "first sync", "unchanged": "sync, nothing changed", "changed": "sync after a night of changes"}
+    names = {
+        "floor": "fetch + decode + COPY (floor)",
+        "first": "first sync",
+        "unchanged": "sync, nothing changed",
+        "changed": "sync after a night of changes",
+    }
     for key, name in names.items():
         seconds = statistics.median(each["seconds"] for each in runs[key])
         peak = max(each["peak_mb"] for each in runs[key])

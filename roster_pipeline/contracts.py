@@ -1,10 +1,12 @@
 """What one record of each Clever resource looks like when it reaches staging: columns, rules, descriptions, each named once (R4.1).
 
 Belongs here: one Pandera model per resource, and what follows from it (which rule a failure is called, the PostgreSQL type of a column).
-Does not belong here: decoding Clever's JSON (`clever/`), loading frames (`sync/stage.py`), rules that need more than one row (`dbt_like_sql/audits/`).
+Does not belong here: decoding Clever's JSON (`clever/`), loading frames (`sync/stage.py`), rules that need more than one row
+(`dbt_like_sql/audits/`).
 
-A column that may be null is optional: a value that breaks its rule is dropped and the row kept. A column that may not be null is mandatory: a broken value
-quarantines the row (R4.2). A failure is called `<column>_missing` or `<column>_format`. Ids are text (Clever's are 24 hex digits). Blank text arrives as null.
+A column that may be null is optional: a value that breaks its rule is dropped and the row kept. A column that may not be null is mandatory:
+    a broken value quarantines the row (R4.2). A failure is called `<column>_missing` or `<column>_format`. Ids are text (Clever's are 24
+    hex digits). Blank text arrives as null.
 """
 
 from collections.abc import Iterator
@@ -117,7 +119,9 @@ class Users(Resource):
     first_name: Text = _required("First name.")
     middle_name: Text = _optional("Middle name.")
     last_name: Text = _required("Last name.")
-    email: Text = _optional("E-mail. Stored only where the profile stores it; never used to match (R5.9).", str_matches=r"^[^@\s]+@[^@\s]+$")
+    email: Text = _optional(
+        "E-mail. Stored only where the profile stores it; never used to match (R5.9).", str_matches=r"^[^@\s]+@[^@\s]+$"
+    )
     username: Text = _optional("The district's username (credentials.district_username).", str_length=SHORT)
     sis_id: Text = _optional("Id in the district's student information system; unique within district and kind only.", str_length=SHORT)
     state_id: Text = _optional("Id given by the state.", str_length=SHORT)

@@ -185,7 +185,8 @@ def _say_where_to_look(database: Database, clever_id: str, say: Callable[[str], 
     say("  roster dev")
     say("      the Dagster UI, from which this district can be synced")
     if database.embedded:
-        socket = make_conninfo(**database.url.translate_connect_args(database="dbname", username="user"), **database.url.query)
+        url = database.url
+        socket = make_conninfo(host=str(url.query["host"]), port=str(url.query["port"]), user=url.username, dbname=url.database)
         say(f"  {_psql()} {shlex.quote(socket)}")
         say("      the tables, while `roster dev` or another command keeps the database running")
 

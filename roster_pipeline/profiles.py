@@ -36,7 +36,9 @@ class Profile(BaseModel):
     nightly_at: Literal["21:00", "00:00"] = Field(description="Nightly sync, America/Los_Angeles.")
     student_email: bool = Field(description="Store a student's e-mail when Clever shares it.")
     student_multi_school: bool = Field(description="Roster a student at every shared school instead of the primary one only (R6.3).")
-    login_methods: tuple[LoginMethod, ...] = Field(description="What the district has enabled besides Clever for users with a username (R5.9).")
+    login_methods: tuple[LoginMethod, ...] = Field(
+        description="What the district has enabled besides Clever for users with a username (R5.9)."
+    )
     users_csv: bool = Field(description="`roster users import` is allowed; otherwise admins only (R8.2).")
     auto_initial: bool = Field(False, description="The first sync may soft-delete existing data without approval (R7.6).")
     approval_hours: int = Field(72, gt=0, description="Hours until an approval of a hold expires (R7.5).")
@@ -69,4 +71,6 @@ def effective_profile(name: str, settings: dict[str, object]) -> Profile:
         return Profile.model_validate(merged)
     except ValidationError as error:
         keys = ", ".join(".".join(str(part) for part in item["loc"]) + f" ({item['msg']})" for item in error.errors(include_input=False))
-        raise UsageError(f"The district's settings are not valid: {keys}.", hint="`roster district show` lists every setting and its default.") from None
+        raise UsageError(
+            f"The district's settings are not valid: {keys}.", hint="`roster district show` lists every setting and its default."
+        ) from None

@@ -17,7 +17,8 @@ class Settings(BaseSettings):
 
     roster_home: Path = Field(Path(".roster"), description="Where the project keeps its own data: embedded PostgreSQL, Dagster home.")
     roster_database_url: SecretStr | None = Field(
-        None, description="postgresql://user:password@host/database, PostgreSQL 15 or newer. Unset: the embedded PostgreSQL under ROSTER_HOME."
+        None,
+        description="postgresql://user:password@host/database, PostgreSQL 15 or newer. Unset: the embedded PostgreSQL under ROSTER_HOME.",
     )
     roster_dagster_database_url: SecretStr | None = Field(
         None, description="Dagster's own storage. Unset: the database named as the application's plus `_dagster`, on the same server."
@@ -31,7 +32,9 @@ class Settings(BaseSettings):
     clever_connect_timeout_s: float = Field(10.0, gt=0, description="Seconds to wait for a connection to Clever.")
     clever_read_timeout_s: float = Field(60.0, gt=0, description="Seconds Clever may stay silent in the middle of an answer.")
     clever_max_attempts: int = Field(6, ge=1, description="Attempts per request before a transient failure ends the pull.")
-    roster_pull_deadline_s: float = Field(900.0, gt=0, description="Seconds one district's whole pull may take, retries and rate-limit waits included.")
+    roster_pull_deadline_s: float = Field(
+        900.0, gt=0, description="Seconds one district's whole pull may take, retries and rate-limit waits included."
+    )
     roster_work_mem: str = Field("256MB", pattern=r"^[0-9]+(kB|MB|GB)$", description="PostgreSQL work_mem of a sync's own session.")
 
     @field_validator("clever_api_url", "clever_auth_url")

@@ -12,7 +12,20 @@ from roster_pipeline.database.engine import translate_database_errors
 from roster_pipeline.sync import holds as library
 from roster_pipeline.sync.districts import find_district
 
-_FIELDS = ("hold_id", "district", "kind", "school_id", "role", "counts", "status", "decided_by", "decided_at", "expires_at", "created_at", "sync_id")
+_FIELDS = (
+    "hold_id",
+    "district",
+    "kind",
+    "school_id",
+    "role",
+    "counts",
+    "status",
+    "decided_by",
+    "decided_at",
+    "expires_at",
+    "created_at",
+    "sync_id",
+)
 
 MEANING = {
     "district_role": "{acts:,} of {active:,} active {role} users would be soft-deleted",
@@ -48,9 +61,13 @@ def holds(district: str | None, *, every: bool, as_json: bool) -> None:
         return
     print_table(
         ("Hold", "District", "Status", "School", "What is held"),
-        [(row["hold_id"], row["district"], row["status"], row["school_id"], meaning(row["kind"], row["role"], row["counts"])) for row in rows],
+        [
+            (row["hold_id"], row["district"], row["status"], row["school_id"], meaning(row["kind"], row["role"], row["counts"]))
+            for row in rows
+        ],
     )
-    click.echo("`roster plan DISTRICT` shows what a sync would do. `roster approve HOLD --by WHO` lets the next sync do it; `roster reject HOLD --by WHO` does not.")
+    click.echo("`roster plan DISTRICT` shows what a sync would do. `roster approve HOLD --by WHO` lets the next sync do it;")
+    click.echo("`roster reject HOLD --by WHO` does not.")
 
 
 @click.command()
@@ -79,6 +96,7 @@ def _print_decision(row: Mapping[str, Any], *, as_json: bool) -> None:
     if as_json:
         print_json({name: row[name] for name in ("hold_id", "status", "decided_by", "decided_at", "expires_at")})
     elif row["status"] == "approved":
-        click.echo(f"Hold {row['hold_id']} is approved until {row['expires_at']:%Y-%m-%d %H:%M} UTC, for exactly what it holds now. The next sync does it.")
+        until = f"{row['expires_at']:%Y-%m-%d %H:%M} UTC"
+        click.echo(f"Hold {row['hold_id']} is approved until {until}, for exactly what it holds now. The next sync does it.")
     else:
         click.echo(f"Hold {row['hold_id']} is rejected. It stays held until its plan changes.")

@@ -11,8 +11,9 @@ from roster_pipeline.commands.holds import meaning
 from roster_pipeline.commands.output import json_option, print_json, print_table
 from roster_pipeline.commands.progress import show_progress
 from roster_pipeline.database.engine import open_database
-from roster_pipeline.sync.brakes import Brake
-from roster_pipeline.sync.run import PlanReport, plan_sync
+from roster_pipeline.sync.brakes import Brake, Decision
+from roster_pipeline.sync.preview import PlanReport
+from roster_pipeline.sync.run import plan_sync
 
 HELD = 3
 _SHOWN_CONFLICTS = 20
@@ -48,7 +49,7 @@ def _document(report: PlanReport) -> dict[str, Any]:
     }
 
 
-def _brake(brake: Brake, decision: Any) -> dict[str, Any]:
+def _brake(brake: Brake, decision: Decision | None) -> dict[str, Any]:
     return {
         "kind": brake.kind,
         "school_id": brake.school_id,
@@ -75,7 +76,12 @@ def _print(report: PlanReport) -> None:
         print_table(
             ("Brake", "School", "Status", "What it counts"),
             [
-                (brake.kind, brake.school_id, _status(brake, statuses.get(brake.identity)), meaning(brake.kind, brake.role, brake.as_counts()))
+                (
+                    brake.kind,
+                    brake.school_id,
+                    _status(brake, statuses.get(brake.identity)),
+                    meaning(brake.kind, brake.role, brake.as_counts()),
+                )
                 for brake in report.plan.brakes
             ],
             title="Brakes",

@@ -1,10 +1,10 @@
 """The SQL models of `dbt_like_sql/`: what each file says about itself, what it reads and writes, and the order they run in.
 
-Belongs here: reading the files and everything that follows from parsing them. The asset graph, the run order and the docs all come from here; there is no
-second list. Does not belong here: running them (`runner.py`) and what they decide (the files themselves).
+Belongs here: reading the files and everything that follows from parsing them. The asset graph, the run order and the docs all come from
+here; there is no second list. Does not belong here: running them (`runner.py`) and what they decide (the files themselves).
 
-A folder is a schema: `staging/` and `reconcile/` hold one SELECT per table, `app/` and `ops/` one statement per table written, `audits/` one query per rule that
-returns the offending records. `clever.*` are the pages of the pull in progress.
+A folder is a schema: `staging/` and `reconcile/` hold one SELECT per table, `app/` and `ops/` one statement per table written, `audits/`
+    one query per rule that returns the offending records. `clever.*` are the pages of the pull in progress.
 """
 
 import re
@@ -88,14 +88,14 @@ class Models:
         return {model.name: model for model in self.ordered}
 
     def upstream(self, model: Model) -> frozenset[str]:
-        """What the data of `model` flows from: what it reads, except tables of a later layer, which it reads as they were before this sync."""
+        """What the data of `model` flows from: what it reads, but for tables of a later layer, which it reads as they were before."""
         reads = frozenset(source for read in model.reads for source in self.decided.get(read, (read,)))
         return frozenset(read for read in reads if read != model.name and _layer_index(read) <= LAYERS.index(model.layer))
 
 
 def _layer_index(name: str) -> int:
     schema = name.split(".")[0]
-    return LAYERS.index(schema) if schema in LAYERS else -1  # type: ignore[arg-type]
+    return LAYERS.index(schema) if schema in LAYERS else -1
 
 
 def load_models(

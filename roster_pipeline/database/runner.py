@@ -3,8 +3,9 @@
 Belongs here: how a model becomes a table, how a table that outlives the sync is brought in line with it, how an act or an audit is run.
 Does not belong here: which models exist and their order (`models.py`), and whether anything may be written (`sync/`).
 
-Inside a sync every `clever.*`, `staging.*` and `reconcile.*` name is a temporary table of this district alone: it has exact statistics, no other
-district's rows, and vanishes with the session. The tables of those names that outlive the sync are brought in line at the end (`persist`).
+Inside a sync every `clever.*`, `staging.*` and `reconcile.*` name is a temporary table of this district alone: it has exact statistics, no
+other district's rows, and vanishes with the session. The tables of those names that outlive the sync are brought in line at the end
+(`persist`).
 """
 
 import re
@@ -35,7 +36,10 @@ def local_name(name: str) -> str:
 
 
 def localize(sql: str) -> str:
-    """The statement with every run-local table under its temporary name, and still called by its own. Comments go: a colon in prose is no parameter."""
+    """The statement with every run-local table under its temporary name, but still called by its own.
+
+    Comments go: a colon in prose is no parameter.
+    """
     code = re.sub(r"^\s*--.*\n", "", sql, flags=re.MULTILINE)
     return _RUN_LOCAL.sub(lambda match: f"{local_name(match[0].split()[0])} as{'' if match[2] else f' {match[1]}'}", code)
 
@@ -64,10 +68,10 @@ class ModelRunner:
 
     def audit(self, model: Model) -> Step:
         """Count the records an audit returns."""
-        return self._timed(model.name, lambda: self._count(f"select count(*) from ({localize(model.sql)}) as offending"))
+        return self._timed(model.name, lambda: self._count(f"select count(*) from ({localize(model.sql)}) as offending"))  # noqa: S608
 
     def persist(self, model: Model) -> int:
-        """Bring the lasting table of a model, where it has one, in line with this sync's. Returns the rows written: only those that differ."""
+        """Bring a model's lasting table, where it has one, in line with this sync's. Returns the rows written: those that differ."""
         return self._mirror(model) if model.name in self.tables else 0
 
     def rows(self, name: str) -> int:

@@ -1,4 +1,5 @@
-"""The small tables that Python reads and writes row by row, as SQLAlchemy Core tables. Their definition is the migrations'; a test compares the two.
+"""The small tables that Python reads and writes row by row, as SQLAlchemy Core tables. Their definition is the migrations'; a test compares
+the two.
 
 Does not belong here: tables that only SQL models touch.
 """

@@ -6,8 +6,9 @@ Belongs here: which asset a rule is shown at, and turning a sync's counts into r
 
 import re
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import dagster as dg
@@ -31,14 +32,14 @@ class Check:
     Attributes:
         name: the rule's, as in `ops.quarantine` and the file names of the audits.
         asset: `schema.table` it is shown at.
-        count: where `ops.syncs.counts` has how often the rule was broken: the key of the group, and in the group.
+        count: how often the rule was broken, from a sync's `counts`.
     """
 
     name: str
     asset: str
     severity: Literal["warn", "error"]
     description: str
-    count: tuple[Literal["findings", "audits"], str]
+    count: Callable[[Mapping[str, Any]], int]
     metadata: Mapping[str, dg.MetadataValue]
 
     def spec(self) -> dg.AssetCheckSpec:
@@ -50,8 +51,7 @@ class Check:
 
     def result(self, counts: Mapping[str, Any]) -> dg.AssetCheckResult:
         """How the rule fared in a sync with these counts (`ops.syncs.counts`)."""
-        group, key = self.count
-        broken = int(counts[group].get(key, 0))
+        broken = self.count(counts)
         severity = dg.AssetCheckSeverity.ERROR if self.severity == "error" else dg.AssetCheckSeverity.WARN
         return dg.AssetCheckResult(
             asset_key=asset_key(self.asset), check_name=self.name, passed=broken == 0, severity=severity, metadata={"count": broken}
@@ -59,14 +59,14 @@ class Check:
 
 
 def all_checks(models: Models, graph: Lineage) -> Iterator[Check]:
-    """One per single-row rule, then one per audit."""
+    """One per single-row rule, one per audit, and whether the sync was held."""
     for rule in contracts.rules():
         yield Check(
             name=rule.name,
             asset=f"clever.{rule.resource}",
             severity=rule.severity,
             description=rule.description,
-            count=("findings", f"{rule.resource}.{rule.name}"),
+            count=partial(_counted, "findings", f"{rule.resource}.{rule.name}"),
             metadata={},
         )
     for audit in models.of("audits"):
@@ -75,9 +75,21 @@ def all_checks(models: Models, graph: Lineage) -> Iterator[Check]:
             asset=_audited(audit, graph),
             severity=audit.severity,
             description=describe(audit),
-            count=("audits", audit.table),
+            count=partial(_counted, "audits", audit.table),
             metadata=source_of(audit),
         )
+    yield Check(
+        name="nothing_held",
+        asset=_WHOLE_DISTRICT,
+        severity="warn",
+        description="Brakes that hold something back until it is approved: `roster holds` shows them (R7.4).",
+        count=lambda counts: len(counts["held"]),
+        metadata={},
+    )
+
+
+def _counted(group: str, key: str, counts: Mapping[str, Any]) -> int:
+    return int(counts[group].get(key, 0))
 
 
 def _audited(audit: Model, graph: Lineage) -> str:

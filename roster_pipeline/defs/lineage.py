@@ -1,6 +1,7 @@
 """Which tables the asset graph shows, and what flows into what. Computed from the SQL models; there is no second list.
 
-Belongs here: folding. A model whose table is gone after the sync is no asset: whoever reads it depends on what it was made from.
+Belongs here: folding. A model whose table is gone after the sync is no asset: whoever reads it depends on what it was made from. An edge
+that a longer way makes too is left out, or nearly everything would be drawn from nearly everything.
 Does not belong here: Dagster (`assets.py`).
 """
 
@@ -23,7 +24,7 @@ class Lineage:
         pulled: what Clever is asked for.
         agreed: tables of `app` that models read and none writes: people write them.
         modelled: the models whose table outlives the sync, in run order.
-        parents: every visible table -> the nearest visible tables its data flows from.
+        parents: every visible table -> the nearest visible tables its data flows from; the others are reached through those.
     """
 
     pulled: tuple[str, ...]
@@ -56,6 +57,11 @@ def lineage(models: Models, tables: Collection[str], resources: Collection[str])
     def parents(name: str) -> frozenset[str]:
         return frozenset[str]().union(*({each} if each in visible else parents(each) for each in sources(name)))
 
-    return Lineage(
-        pulled=pulled, agreed=tuple(sorted(agreed)), modelled=modelled, parents={name: tuple(sorted(parents(name))) for name in visible}
-    )
+    @cache
+    def ancestors(name: str) -> frozenset[str]:
+        return parents(name).union(*(ancestors(each) for each in parents(name)))
+
+    def nearest(name: str) -> tuple[str, ...]:
+        return tuple(sorted(parents(name) - frozenset[str]().union(*(ancestors(each) for each in parents(name)))))
+
+    return Lineage(pulled=pulled, agreed=tuple(sorted(agreed)), modelled=modelled, parents={name: nearest(name) for name in visible})

@@ -17,6 +17,11 @@ if TYPE_CHECKING:
 Numbers = dict[str, int | float | str | bool]
 
 
+def is_accepted(report: "SyncReport") -> bool:
+    """Whether the snapshot was accepted; a first sync that waits for approval as a whole (R7.6) runs no step that writes to `app`."""
+    return any(step.name.startswith("app.") for step in report.steps)
+
+
 def metadata_of(name: str, report: "SyncReport", active: Mapping[str, int]) -> Numbers:
     """The metadata of one asset's materialization.
 

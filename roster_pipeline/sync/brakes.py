@@ -1,7 +1,9 @@
-"""Whether a sync may do what it planned: the brakes of R7.3, the first sync of R7.6, the license policy `hold` of R9.2, and what people approved.
+"""Whether a sync may do what it planned: the brakes of R7.3, the first sync of R7.6, the license policy `hold` of R9.2, and what people
+approved.
 
-Belongs here: limits, the decision that a brake trips, and the life of a row of `ops.holds` (R7.5). Does not belong here: what a brake counts and what a hold
-covers (`dbt_like_sql/reconcile/`). Everything runs inside the transaction that writes, on the plan that is written: no other way to the tables exists.
+Belongs here: limits, the decision that a brake trips, and the life of a row of `ops.holds` (R7.5). Does not belong here: what a brake
+counts and what a hold covers (`dbt_like_sql/reconcile/`). Everything runs inside the transaction that writes, on the plan that is
+written: no other way to the tables exists.
 """
 
 from collections.abc import Iterable, Sequence
@@ -127,9 +129,7 @@ def decide(
     return decisions
 
 
-def _decide_one(
-    connection: Connection, brake: Brake, known: Any, *, district_id: int, sync_id: int | None, now: datetime
-) -> Decision:
+def _decide_one(connection: Connection, brake: Brake, known: Any, *, district_id: int, sync_id: int | None, now: datetime) -> Decision:
     replaced_by = None
     if known is not None:
         if known["plan_hash"] != brake.plan_hash:
@@ -157,7 +157,9 @@ def _pending(connection: Connection, district_id: int, kinds: Sequence[str] | No
         .where(holds.c.district_id == district_id, holds.c.status.in_(["open", "approved", "rejected"]), kind)
         .order_by(holds.c.hold_id)
     )
-    return {(row["kind"], row["school_id"], row["role"], row["counts"].get("collection")): row for row in connection.execute(query).mappings()}
+    return {
+        (row["kind"], row["school_id"], row["role"], row["counts"].get("collection")): row for row in connection.execute(query).mappings()
+    }
 
 
 def _open(connection: Connection, brake: Brake, *, district_id: int, sync_id: int, now: datetime) -> int:

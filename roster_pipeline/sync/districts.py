@@ -57,12 +57,12 @@ def find_district(connection: Connection, reference: str) -> District:
             f"There is no district {reference if _CLEVER_ID.match(reference) else '(not an id)'}.",
             hint="`roster district list` shows the districts; `roster district add` makes one.",
         )
-    return _district(row)
+    return _district(dict(row))
 
 
 def all_districts(connection: Connection) -> list[District]:
     """Every district, oldest first."""
-    return [_district(row) for row in connection.execute(sa.select(districts).order_by(districts.c.district_id)).mappings()]
+    return [_district(dict(row)) for row in connection.execute(sa.select(districts).order_by(districts.c.district_id)).mappings()]
 
 
 def schools_agreed(connection: Connection, district_id: int) -> list[Mapping[str, Any]]:
@@ -94,7 +94,9 @@ def record_agreement(connection: Connection, agreement: Agreement) -> District:
         UsageError: a value that is not valid; nothing is written.
     """
     _check(agreement)
-    recorded = connection.execute(sa.select(districts.c.settings).where(districts.c.clever_id == agreement.clever_id).with_for_update()).scalar()
+    recorded = connection.execute(
+        sa.select(districts.c.settings).where(districts.c.clever_id == agreement.clever_id).with_for_update()
+    ).scalar()
     settings = _merge(recorded or {}, agreement.settings or {})
     effective_profile(agreement.profile, settings)
     optional = {
@@ -165,5 +167,5 @@ def _district(row: Mapping[str, Any]) -> District:
         status=row["status"],
         profile=profile,
         rules=effective_profile(profile, row["settings"]) if profile else None,
-        row=dict(row),
+        row=row,
     )

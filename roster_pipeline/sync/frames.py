@@ -25,7 +25,8 @@ _CONTROLS = r"\p{Cc}"
 class Frame(NamedTuple):
     """One page, ready to load.
 
-    table: the columns of the resource's contract plus `rejected` (bool). A rejected row has its Clever id and nothing else: it counts as present (R4.6).
+    table: the columns of the resource's contract plus `rejected` (bool). A rejected row has its Clever id and nothing else: it counts as
+        present (R4.6).
     findings: what was broken, by Clever id and rule.
     """
 
@@ -107,7 +108,9 @@ def _users(records: Sequence[User | UserWithoutEmail]) -> dict[str, pyarrow.Arra
     staff = [each.roles.staff for each in records]
     roles = list(zip(students, teachers, staff, strict=True))
     # The first role that has a value gives it: student, then teacher, then staff.
-    usernames = [next((role.credentials.district_username for role in held if role and role.credentials.district_username), None) for held in roles]
+    usernames = [
+        next((role.credentials.district_username for role in held if role and role.credentials.district_username), None) for held in roles
+    ]
     return {
         "clever_id": _column([each.id for each in records]),
         "first_name": _column([each.name.first for each in records]),
@@ -117,8 +120,8 @@ def _users(records: Sequence[User | UserWithoutEmail]) -> dict[str, pyarrow.Arra
         "username": _column(usernames),
         "sis_id": _column([(s and s.sis_id) or (t and t.sis_id) or None for s, t, _ in roles]),
         "state_id": _column([(s and s.state_id) or (t and t.state_id) or None for s, t, _ in roles]),
-        "student_number": _column([s and s.student_number for s in students]),
-        "grade": _column([s and s.grade for s in students]),
+        "student_number": _column([s.student_number if s else None for s in students]),
+        "grade": _column([s.grade if s else None for s in students]),
         "school": _column([(s and s.school) or (t and t.school) or None for s, t, _ in roles]),
         "student_schools": _column([array_literal(s.schools) if s else None for s in students]),
         "teacher_schools": _column([array_literal(t.schools) if t else None for t in teachers]),

@@ -65,7 +65,9 @@ def _decidable(connection: Connection, hold_id: int, *, allowed: tuple[str, ...]
         raise PermanentError(f"There is no hold {hold_id}.", hint="`roster holds` lists them.")
     if row["status"] not in allowed:
         raise PermanentError(
-            f"Hold {hold_id} is {row['status']} and cannot be {verb}.", hint="`roster holds` lists those that wait.", district=row["district"]
+            f"Hold {hold_id} is {row['status']} and cannot be {verb}.",
+            hint="`roster holds` lists those that wait.",
+            district=row["district"],
         )
     return dict(row)
 

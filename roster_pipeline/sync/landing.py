@@ -1,7 +1,8 @@
 """The pages of the pull in progress, in temporary tables of the sync's own session: `clever.schools`, `clever.users`, ...
 
-Belongs here: making those tables from the contracts and loading frames into them with COPY. Does not belong here: what a frame is (`frames.py`) and
-what the rows mean (`dbt_like_sql/staging/`). Nothing of a pull outlives its session, so a pull that breaks off leaves nothing behind (R3.2).
+Belongs here: making those tables from the contracts and loading frames into them with COPY. Does not belong here: what a frame is
+(`frames.py`) and what the rows mean (`dbt_like_sql/staging/`). Nothing of a pull outlives its session, so a pull that breaks off leaves
+nothing behind (R3.2).
 """
 
 import io
@@ -41,7 +42,8 @@ class Landing:
                 f"{_EXTRA.get(resource, '')}{columns}, rejected boolean not null)"
             )
         self._execute(
-            'create temporary table "clever.districts" (clever_id text, name text, state text, last_sync timestamptz, pulled_at timestamptz)'
+            'create temporary table "clever.districts" '
+            "(clever_id text, name text, state text, last_sync timestamptz, pulled_at timestamptz)"
         )
         self._execute('create temporary table "clever.findings" (resource text, clever_id text, rule text, severity text)')
 

@@ -1,7 +1,8 @@
 """Landing -> plan: every decision of a sync, as tables, before the first write to `app`.
 
-Belongs here: running the staging and reconcile models, asking the brakes in between, and counting what was decided. Does not belong here: the decisions
-(`dbt_like_sql/` and `brakes.py`) and the writing (`apply.py`). The plan is computed in the transaction that writes it, so nothing can come between.
+Belongs here: running the staging and reconcile models, asking the brakes in between, and counting what was decided. Does not belong here:
+the decisions (`dbt_like_sql/` and `brakes.py`) and the writing (`apply.py`). The plan is computed in the transaction that writes it, so
+nothing can come between.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -141,7 +142,11 @@ class _Gate:
             self.brakes.append(Brake(limit=limit, **row))
         tripped = [brake for brake in self.brakes if brake.is_tripped and not (brake.kind == "initial" and self._auto_initial)]
         decisions = self._decide(tripped, kinds=None)
-        held = [dict(zip(("kind", "school_id", "role", "collection"), each.brake.identity, strict=True)) for each in decisions if each.is_holding]
+        held = [
+            dict(zip(("kind", "school_id", "role", "collection"), each.brake.identity, strict=True))
+            for each in decisions
+            if each.is_holding
+        ]
         connection = self._runner.connection
         connection.exec_driver_sql(
             'create temporary table "reconcile.holds" (kind text, school_id bigint, role text, collection text) on commit drop'
@@ -163,7 +168,9 @@ class _Gate:
         if beyond:
             self.brakes.append(brake)
         released = not any(each.is_holding for each in decisions)
-        self._runner.connection.exec_driver_sql('create temporary table "reconcile.license_hold" (is_released boolean not null) on commit drop')
+        self._runner.connection.exec_driver_sql(
+            'create temporary table "reconcile.license_hold" (is_released boolean not null) on commit drop'
+        )
         insert = f"insert into {local_name('reconcile.license_hold')} values (:released)"  # noqa: S608
         self._runner.connection.execute(sa.text(insert), {"released": released})
 
@@ -181,8 +188,8 @@ class _Gate:
 
 
 def _counts(runner: ModelRunner, name: str, what: str) -> dict[str, int]:
-    query = sa.text(f"select {what} as what, count(*) from {local_name(name)} group by 1 order by 1")  # noqa: S608  (our own names)
-    return {what: rows for what, rows in runner.connection.execute(query)}
+    query = sa.text(f"select {what} as what, count(*) as rows from {local_name(name)} group by 1 order by 1")  # noqa: S608  (our own names)
+    return {row.what: row.rows for row in runner.connection.execute(query)}
 
 
 def _members_missing(runner: ModelRunner) -> int:

@@ -1,6 +1,7 @@
 """A plan in numbers and ids, for people who decide about it.
 
-Belongs here: reading a plan's temporary tables while they exist. Does not belong here: making the plan (`plan.py`) and showing it (`commands/`).
+Belongs here: reading a plan's temporary tables while they exist. Does not belong here: making the plan (`plan.py`) and showing it
+(`commands/`).
 """
 
 from collections.abc import Mapping, Sequence

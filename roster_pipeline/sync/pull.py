@@ -1,6 +1,7 @@
 """Clever -> landing: walks every collection of one district, page by page, so that memory stays flat (R3.5).
 
-Belongs here: the order of the walk and what is measured about it. Does not belong here: HTTP (`clever/`) and the meaning of rows (`dbt_like_sql/`).
+Belongs here: the order of the walk and what is measured about it. Does not belong here: HTTP (`clever/`) and the meaning of rows
+(`dbt_like_sql/`).
 """
 
 import time

@@ -1,6 +1,7 @@
 """One sync of one district, from request to end.
 
-Belongs here: the order of things, the lock, the transaction, and the truth about how it ended. Does not belong here: any of the steps themselves.
+Belongs here: the order of things, the lock, the transaction, and the truth about how it ended. Does not belong here: any of the steps
+themselves.
 
     lock -> ops.syncs row -> pull -> [ plan -> apply -> ops.syncs end ] -> unlock          [ ] is one transaction
 
@@ -32,15 +33,16 @@ from roster_pipeline.sync.apply import apply_plan, record_plan
 from roster_pipeline.sync.districts import District, UnknownDistrictError, find_district
 from roster_pipeline.sync.landing import Landing
 from roster_pipeline.sync.plan import DECIDED, Plan, make_plan
-from roster_pipeline.sync.pull import PullResult, pull_district
 from roster_pipeline.sync.preview import PlanReport, describe_plan
+from roster_pipeline.sync.pull import PullResult, pull_district
 from roster_pipeline.sync.session import one_state, sync_session
 
 log = logging.getLogger(__name__)
 
 # A row that somebody else changed while the plan was made: plan again on what is there now.
 CONFLICT_ATTEMPTS = 3
-# Where a sync inserted this much, the planner's idea of the table is wrong until it is told (PostgreSQL's own autovacuum comes minutes later).
+# Where a sync inserted this much, the planner's idea of the table is wrong until it is told (PostgreSQL's own autovacuum comes minutes
+# later).
 ANALYZE_FROM_ROWS = 1_000
 
 
@@ -174,7 +176,9 @@ def plan_sync(
             return describe_plan(runner, district, plan)
 
 
-def pull_into(landing: Landing, settings: Settings, district: District, snapshot_at: datetime, on_step: Callable[[Step], None]) -> PullResult:
+def pull_into(
+    landing: Landing, settings: Settings, district: District, snapshot_at: datetime, on_step: Callable[[Step], None]
+) -> PullResult:
     """Pull one district into a landing, or raise."""
     with DistrictPull(settings, district.clever_id, keep_student_email=_rules(district).student_email) as pull:
         return pull_district(pull, landing, started_at=snapshot_at, on_step=on_step)
@@ -221,7 +225,9 @@ def _plan(
 
 def _rules(district: District) -> Profile:
     if district.rules is None:
-        raise PermanentError("The district has no profile.", hint="Record its agreement with `roster district add`.", district=district.clever_id)
+        raise PermanentError(
+            "The district has no profile.", hint="Record its agreement with `roster district add`.", district=district.clever_id
+        )
     return district.rules
 
 
@@ -266,7 +272,9 @@ def _admit(connection: Connection, request: SyncRequest, clock: Callable[[], dat
     if district.status != "active":
         reason = f"The district is {district.status}; only active districts sync."
         ledger.refused(connection, district.district_id, now=clock(), status="skipped", message=reason, **_who(request))
-        hint = "`roster district resume` makes it active." if district.status == "paused" else "`roster district add` records its agreement."
+        hint = (
+            "`roster district resume` makes it active." if district.status == "paused" else "`roster district add` records its agreement."
+        )
         raise SkippedError(reason, hint=hint, district=district.clever_id)
     return district
 
@@ -279,7 +287,9 @@ def _refuse_older(connection: Connection, district: District, snapshot_at: datet
     newest = ledger.newest_applied(connection, district.district_id)
     if newest is not None and newest >= snapshot_at:
         raise TransientError(
-            "A newer snapshot of the district has been applied already (R11.6).", hint="Check this machine's clock.", district=district.clever_id
+            "A newer snapshot of the district has been applied already (R11.6).",
+            hint="Check this machine's clock.",
+            district=district.clever_id,
         )
 
 

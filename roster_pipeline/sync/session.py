@@ -37,7 +37,8 @@ def one_state(connection: Connection, *, rollback: bool = False) -> Iterator[Non
         rollback: undo everything at the end (a dry run).
 
     Raises:
-        psycopg.errors.SerializationFailure, psycopg.errors.DeadlockDetected: somebody else changed a row in the meantime, noticed in a statement or at
+        psycopg.errors.SerializationFailure, psycopg.errors.DeadlockDetected: somebody else changed a row in the meantime, noticed in a
+        statement or at
             commit; trying again on the new state can succeed.
     """
     driver = psycopg_connection(connection)

@@ -1,7 +1,7 @@
 """A district that is synced without HTTP: records go in as JSON pages, rows of `app` come out, as the model knows them and as they are.
 
-Belongs here: the stand-in for a pull, and reading and comparing rows. Does not belong here: what is right (`model.py`) and what is tried (`world.py`).
-Everything from the decoder to the commit is the pipeline's own.
+Belongs here: the stand-in for a pull, and reading and comparing rows. Everything from the decoder to the commit is the pipeline's own.
+Does not belong here: what is right (`model.py`) and what is tried (`world.py`).
 """
 
 import json
@@ -114,7 +114,9 @@ class LiveDistrict:
         """Sync the snapshot. Time passes: every sync is a minute after the one before it."""
         now = datetime(2026, 1, 1, tzinfo=UTC) + timedelta(minutes=next(_minutes))
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(run, "DistrictPull", lambda _settings, district, **kept: RecordedPull(snapshot, page_size, district, **_only(kept)))
+            patch.setattr(
+                run, "DistrictPull", lambda _settings, district, **kept: RecordedPull(snapshot, page_size, district, **_only(kept))
+            )
             return run_sync(self.database, SETTINGS, SyncRequest(self.clever_id), clock=lambda: now)
 
     def rules(self) -> model.Rules:
@@ -188,7 +190,9 @@ def state_of(rows: Rows, before: Rows | None = None) -> model.State:
     if before is not None:
         for table in ("schools", "classrooms", "users"):
             (part,) = ENTITY_ID[table]
-            new |= {(part, row[part]): f"new:{row['clever_id']}" for entity_id, row in rows[table].items() if entity_id not in before[table]}
+            new |= {
+                (part, row[part]): f"new:{row['clever_id']}" for entity_id, row in rows[table].items() if entity_id not in before[table]
+            }
     return model.State(
         values("schools", model.School),
         values("classrooms", model.Classroom),

@@ -1,9 +1,9 @@
 """What one sync has to do to one district, written down a second time: plain Python, person by person, slow and obvious.
 
-Belongs here: SPEC 3-8 as a function from the rows of `app` and a snapshot to the rows of `app`. It shares no code with the pipeline, so that a mistake has to
-be made twice to go unseen. Does not belong here: the database, Hypothesis, and how Clever's records travel (`driver.py`).
+Belongs here: SPEC 3-8 as a function from the rows of `app` and a snapshot to the rows of `app`. It shares no code with the pipeline, so
+that a mistake has to be made twice to go unseen. Does not belong here: the database, Hypothesis, and how records travel (`driver.py`).
 
-Not modelled: brakes and approvals (R7.3-R7.6) and licenses (R9). `kept` below is where a hold would add its people, classrooms and schools.
+Not modelled: brakes and approvals (R7.3-R7.6) and licenses (R9). What is `kept` below is where a hold would add its people and places.
 """
 
 import unicodedata
@@ -159,7 +159,7 @@ def clean(text: Any) -> str | None:
     return unicodedata.normalize("NFC", text).strip() or None
 
 
-# Reading the snapshot -----------------------------------------------------------------------------------------------------------------------
+# Reading the snapshot -----------------------------------------------------------------------------------------------------------
 
 
 def newest(records: Iterable[Record], district: str) -> dict[str, Record]:
@@ -229,7 +229,7 @@ def read_person(record: Record, rules: Rules) -> Person:
     )
 
 
-# Who is who ---------------------------------------------------------------------------------------------------------------------------------
+# Who is who ---------------------------------------------------------------------------------------------------------------------
 
 
 @dataclass
@@ -257,7 +257,7 @@ def match(state: State, people: Mapping[str, Person], present: set[str]) -> Matc
     """R5.1-R5.3. `people` are those to be rostered, `present` every Clever id of the snapshot."""
     matches = Matches()
     for user_id, user in state.users.items():
-        if user.clever_id in people:
+        if user.clever_id is not None and user.clever_id in people:
             matches.linked[user.clever_id] = user_id
 
     candidates: dict[tuple[str | None, str | None], list[Id]] = defaultdict(list)
@@ -320,15 +320,17 @@ def give_usernames(state: State, people: Mapping[str, Person], matches: Matches,
 
 
 def add_those_without_a_name(state: State, people: Iterable[str], kept: set[Id]) -> set[str]:
-    """R5.5: whose own Clever id is the username of somebody else who stays as is. Their users are added to `kept`: now they stay, with their names."""
+    """R5.5: whose own Clever id is the username of somebody else who stays as is: a protected user, or one who is quarantined.
+
+    Their own users are added to `kept`: now they stay too, with their names.
+    """
     ids = {user.clever_id: user_id for user_id, user in state.users.items() if user.clever_id is not None}
     found: set[str] = set()
     while True:
         more = {
             clever_id
             for clever_id in people
-            if clever_id not in found
-            and any(_has(state, user_id, key(clever_id)) and user_id != ids.get(clever_id) for user_id in kept)
+            if clever_id not in found and any(_has(state, user_id, key(clever_id)) and user_id != ids.get(clever_id) for user_id in kept)
         }
         if not more:
             return found
@@ -340,7 +342,7 @@ def _has(state: State, user_id: Id | None, name: str | None) -> bool:
     return user_id is not None and state.users[user_id].deleted_at is None and key(state.users[user_id].username) == name
 
 
-# The sync -----------------------------------------------------------------------------------------------------------------------------------
+# The sync -----------------------------------------------------------------------------------------------------------------------
 
 
 def sync(state: State, snapshot: Snapshot, rules: Rules, now: datetime) -> tuple[State, dict[tuple[str, str], str]]:
@@ -368,7 +370,7 @@ class _Sync:
     def roster_schools(self) -> None:
         """R6.1, R6.4. Afterwards `open_schools` are those people and classrooms are rostered at, by Clever id.
 
-        `kept_schools` are quarantined: they and what is in them stay as they are. What is deleted already is not among them, but is not restored either.
+        `kept_schools` are quarantined: they and what is in them stay as they are. A deleted one is not among them, and not restored either.
         """
         names, quarantined = split_named(self.school_records)
         inside = {clever_id for clever_id, name in names.items() if self._is_agreed(clever_id, name, names)}
@@ -525,7 +527,7 @@ class _Sync:
                     self.after.enrollments[classroom_id, user_id, "teacher"] = Enrollment(member == teachers[0], "clever", None)
 
 
-# What was written ---------------------------------------------------------------------------------------------------------------------------
+# What was written ---------------------------------------------------------------------------------------------------------------
 
 
 def actions(before: State, after: State, matches: Matches) -> dict[tuple[str, str], str]:
@@ -540,9 +542,9 @@ def actions(before: State, after: State, matches: Matches) -> dict[tuple[str, st
         if role != before.roles.get(keys):
             act = _act(before.roles.get(keys), role)
             found["user_roles", _joined(keys)] = {"create": "role_gain", "restore": "role_gain", "soft_delete": "role_loss"}.get(act, act)
-    for keys, enrollment in after.enrollments.items():
-        if enrollment != before.enrollments.get(keys):
-            found["enrollments", _joined(keys)] = _act(before.enrollments.get(keys), enrollment)
+    for member, enrollment in after.enrollments.items():
+        if enrollment != before.enrollments.get(member):
+            found["enrollments", _joined(member)] = _act(before.enrollments.get(member), enrollment)
     return found
 
 

@@ -66,7 +66,9 @@ def sync_and_compare(draw: Any, district: LiveDistrict, neighbour: LiveDistrict,
     assert differences(expected, state_of(after, before)) == []
     assert district.changes(again.sync_id) == [], "a repeated sync has nothing to tell (R7.2)"
     check_changes(before, after, district.changes(report.sync_id))
-    assert numbered_actions(actions, before, after) == {(each["entity"], each["entity_id"]): each["action"] for each in district.changes(report.sync_id)}
+    assert numbered_actions(actions, before, after) == {
+        (each["entity"], each["entity_id"]): each["action"] for each in district.changes(report.sync_id)
+    }
 
 
 def numbered_actions(actions: Mapping[tuple[str, str], str], before: Rows, after: Rows) -> dict[tuple[str, str], str]:
@@ -82,7 +84,9 @@ def numbered_actions(actions: Mapping[tuple[str, str], str], before: Rows, after
     for (entity, entity_id), action in actions.items():
         parts = entity_id.replace("new:", "new/").split(":")
         tables = places.get(entity, (entity,))
-        found[entity, ":".join(numbers.get((table, part.replace("/", ":")), part) for table, part in zip(tables, parts, strict=True))] = action
+        found[entity, ":".join(numbers.get((table, part.replace("/", ":")), part) for table, part in zip(tables, parts, strict=True))] = (
+            action
+        )
     return found
 
 

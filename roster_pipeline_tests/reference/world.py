@@ -1,7 +1,7 @@
 """Small random districts, and what happens to them between two syncs.
 
-Belongs here: Hypothesis strategies for what Clever sends and for what support and the application do by hand. Alphabets are tiny, so that people collide in
-names, ids and schools all the time. Does not belong here: what is right afterwards (`model.py`).
+Belongs here: Hypothesis strategies for what Clever sends and for what support and the application do by hand. Alphabets are tiny, so that
+people collide in names, ids and schools all the time. Does not belong here: what is right afterwards (`model.py`).
 
 A few anchors never go away: without one person per role Clever would seem to send an empty collection, which is a brake's business (R7.3).
 """
@@ -63,7 +63,9 @@ def _section_record(draw: st.DrawFn, clever_id: str) -> Record:
 
 @st.composite
 def _user_record(draw: st.DrawFn, clever_id: str) -> Record:
-    kind = draw(st.sampled_from(("student",) * 6 + ("teacher",) * 3 + ("staff", "district_admin", "teacher staff", "teacher district_admin")))
+    kind = draw(
+        st.sampled_from(("student",) * 6 + ("teacher",) * 3 + ("staff", "district_admin", "teacher staff", "teacher district_admin"))
+    )
     school, schools = draw(_school), draw(_some_schools)
     credentials = {"credentials": {"district_username": draw(_username)}, "sis_id": draw(_number), "state_id": draw(_number)}
     roles: dict[str, Any] = {}
@@ -157,8 +159,9 @@ def arrivals(draw: st.DrawFn, snapshot: Snapshot) -> Snapshot:
 
 def _in_turn(mixed: Sequence[Record], records: Sequence[Record], position: int) -> Record:
     clever_id = mixed[position]["id"]
-    turn = sum(each["id"] == clever_id for each in mixed[:position])
-    return [each for each in records if each["id"] == clever_id][turn]
+    turn: int = sum(each["id"] == clever_id for each in mixed[:position])
+    versions = [each for each in records if each["id"] == clever_id]
+    return versions[turn]
 
 
 def change_agreement(draw: st.DrawFn, district: LiveDistrict) -> None:
@@ -176,7 +179,7 @@ def change_agreement(draw: st.DrawFn, district: LiveDistrict) -> None:
         )
 
 
-# By hand, between two syncs ------------------------------------------------------------------------------------------------------------------
+# By hand, between two syncs -----------------------------------------------------------------------------------------------------
 
 
 def _pick(draw: st.DrawFn, district: LiveDistrict, table: str, order: str) -> dict[str, Any]:
@@ -198,9 +201,12 @@ def _new_user(draw: st.DrawFn, district: LiveDistrict) -> None:
         """
         with made as (
             insert into app.users (district_id, username, first_name, last_name, sis_id, protected, do_not_restore, deleted_at)
-            select :district, :username, 'Ana', 'Li', '1', :protected, :barred, case when :deleted or :barred then timestamptz '2025-01-01' end
+            select
+                :district, :username, 'Ana', 'Li', '1', :protected, :barred,
+                case when :deleted or :barred then timestamptz '2025-01-01' end
             where :deleted or :barred or not exists (
-                select from app.users where district_id = :district and deleted_at is null and username_key = app.normalize_username(:username))
+                select from app.users
+                where district_id = :district and deleted_at is null and username_key = app.normalize_username(:username))
             returning user_id, deleted_at
         )
         insert into app.user_roles (district_id, user_id, role, school_id, source, deleted_at)

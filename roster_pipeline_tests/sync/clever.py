@@ -1,6 +1,7 @@
 """Short ways to say what Clever sends, for tests that one can read.
 
-Belongs here: records as Clever has them, with the fields that matter to a test as arguments. Does not belong here: what the pipeline makes of them.
+Belongs here: records as Clever has them, with the fields that matter to a test as arguments.
+Does not belong here: what the pipeline makes of them.
 """
 
 from collections.abc import Sequence

@@ -3,7 +3,6 @@
 Does not belong here: what Clever sends (`clever.py`).
 """
 
-from collections.abc import Sequence
 from typing import Any
 
 from roster_pipeline_tests.reference.driver import LiveDistrict
@@ -68,7 +67,9 @@ def actions(district: LiveDistrict, sync_id: int, entity: str) -> list[str]:
 
 def quarantine(district: LiveDistrict, sync_id: int) -> set[tuple[str, str, str]]:
     """Resource, Clever id and rule of every quarantined row of one sync."""
-    rows = district.execute("select resource, clever_id, rule from ops.quarantine where sync_id = :sync and severity = 'error'", sync=sync_id)
+    rows = district.execute(
+        "select resource, clever_id, rule from ops.quarantine where sync_id = :sync and severity = 'error'", sync=sync_id
+    )
     return {(row["resource"], row["clever_id"], row["rule"]) for row in rows}
 
 
@@ -83,7 +84,10 @@ def new_user(district: LiveDistrict, username: str, role: str | None = "student"
     if role is not None:
         school = None if role in ("district_admin", "account_owner") else new_school(district)
         district.execute(
-            "insert into app.user_roles (user_id, role, school_id) values (:user, :role, :school)", user=row["user_id"], role=role, school=school
+            "insert into app.user_roles (user_id, role, school_id) values (:user, :role, :school)",
+            user=row["user_id"],
+            role=role,
+            school=school,
         )
     return int(row["user_id"])
 
@@ -106,8 +110,3 @@ def change_user(district: LiveDistrict, clever_id: str, **columns: Any) -> None:
         id=clever_id,
         **columns,
     )
-
-
-def ids(rows: Sequence[dict[str, Any]]) -> list[Any]:
-    """The first column of each row."""
-    return [next(iter(row.values())) for row in rows]

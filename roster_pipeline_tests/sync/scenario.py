@@ -15,7 +15,8 @@ from roster_pipeline.sandbox import Changes, District, Sandbox, SandboxServer
 from roster_pipeline.settings import Settings
 from roster_pipeline.sync import holds
 from roster_pipeline.sync.districts import Agreement, record_agreement
-from roster_pipeline.sync.run import PlanReport, SyncReport, SyncRequest, plan_sync, run_sync
+from roster_pipeline.sync.preview import PlanReport
+from roster_pipeline.sync.run import SyncReport, SyncRequest, plan_sync, run_sync
 
 DISTRICT = "5f00000000000000000000d1"
 
@@ -49,7 +50,15 @@ class Scenario:
         self.change.replace(
             "schools",
             key,
-            {"id": key, "district": DISTRICT, "name": name, "sis_id": name, "school_number": "1", "created": _STAMP, "last_modified": _STAMP},
+            {
+                "id": key,
+                "district": DISTRICT,
+                "name": name,
+                "sis_id": name,
+                "school_number": "1",
+                "created": _STAMP,
+                "last_modified": _STAMP,
+            },
         )
         return key
 

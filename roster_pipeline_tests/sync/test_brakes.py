@@ -75,7 +75,9 @@ def test_a_school_that_vanishes_below_the_districts_limit_is_held_with_its_class
     world.change.unshare([world.value("select clever_id from app.schools where name = 'small'")])
     newcomer = world.students(world.value("select clever_id from app.schools where name = 'big'"), 1, prefix="new")
     # The teacher is gone and not held: one is below every limit.
-    enrolled = "select e.* from app.enrollments e join app.classrooms c using (classroom_id) where c.name = 'class small' and e.role = 'student'"
+    enrolled = (
+        "select e.* from app.enrollments e join app.classrooms c using (classroom_id) where c.name = 'class small' and e.role = 'student'"
+    )
     before = sorted(world.rows(enrolled))
     assert world.sync().status == "held"
     assert set(students["small"]) | set(newcomer) <= world.active()
@@ -87,7 +89,7 @@ def test_a_school_that_vanishes_below_the_districts_limit_is_held_with_its_class
     assert not world.active() & set(students["small"])
     assert world.value("select deleted_at is not null from app.schools where name = 'small'")
     assert world.value("select deleted_at is not null from app.classrooms where name = 'class small'")
-    assert not [row for row in world.rows(enrolled + " and e.deleted_at is null")]
+    assert not world.rows(enrolled + " and e.deleted_at is null")
 
 
 def test_an_approval_releases_exactly_the_plan_it_was_given_for(world: Scenario) -> None:
@@ -119,7 +121,8 @@ def test_every_role_at_a_held_school_stays_as_it_is(world: Scenario) -> None:
     assert world.sync().status == "held"
     assert not set(arrivals) & world.active()
     roles = """
-        select s.name, r.deleted_at is null from app.user_roles r join app.users u using (user_id) join app.schools s on s.school_id = r.school_id
+        select s.name, r.deleted_at is null
+        from app.user_roles r join app.users u using (user_id) join app.schools s on s.school_id = r.school_id
         where u.clever_id = :person order by s.name
     """
     assert world.rows(roles, person=students["a"][50]) == [("a", True), ("b", True)]
@@ -266,7 +269,9 @@ def test_the_first_sync_waits_when_it_would_delete(world: Scenario) -> None:
     """R7.6: existing data that is not recognised: nothing is written, one hold over the whole plan; approved, it runs."""
     school = world.school("a")
     students = world.students(school, 3)
-    world.execute("insert into app.users (district_id, username, first_name, last_name) select district_id, 'old', 'O', 'Ld' from app.districts")
+    world.execute(
+        "insert into app.users (district_id, username, first_name, last_name) select district_id, 'old', 'O', 'Ld' from app.districts"
+    )
     report = world.sync()
     assert report.status == "held"
     assert world.rows("select kind, status from ops.holds") == [("initial", "open")]
@@ -296,10 +301,19 @@ def test_a_plan_shows_what_a_sync_would_do_and_writes_nothing(world: Scenario) -
     """R7.3-R7.5: the same brakes, numbers and hash as the sync, and no row anywhere."""
     students = _district_of(world, {"a": 100})
     world.change.remove_users(students["a"][:30])
-    tables = ["app.users", "app.user_roles", "app.enrollments", "ops.holds", "ops.syncs", "ops.changes", "staging.users", "reconcile.user_matches"]
-    before = {table: world.rows(f"select xmin::text, ctid::text from {table}") for table in tables}  # noqa: S608
+    tables = [
+        "app.users",
+        "app.user_roles",
+        "app.enrollments",
+        "ops.holds",
+        "ops.syncs",
+        "ops.changes",
+        "staging.users",
+        "reconcile.user_matches",
+    ]
+    before = {table: world.rows(f"select xmin::text, ctid::text from {table}") for table in tables}
     report = world.plan()
-    assert before == {table: world.rows(f"select xmin::text, ctid::text from {table}") for table in tables}  # noqa: S608
+    assert before == {table: world.rows(f"select xmin::text, ctid::text from {table}") for table in tables}
     tripped = {(each.brake.kind, each.brake.acts, each.brake.active, each.brake.plan_hash) for each in report.plan.holding}
     assert {each[:3] for each in tripped} == {("district_role", 30, 100), ("school_role", 30, 100)}
     world.sync()

@@ -23,7 +23,7 @@ def _seats(world: Scenario) -> dict[str, str]:
 
 def _report(world: Scenario, scope: str = "district") -> dict[str, Any]:
     columns = ("licenses", "used", "without_seat", "held", "is_over")
-    query = f"select {', '.join(columns)} from reconcile.license_reconciliation where scope = :scope"  # noqa: S608
+    query = f"select {', '.join(columns)} from reconcile.license_reconciliation where scope = :scope"
     return dict(zip(columns, world.rows(query, scope=scope)[0], strict=True))
 
 

@@ -112,7 +112,12 @@ def test_the_agreement_bounds_the_schools(district: LiveDistrict) -> None:
     """R6.4: names compare like usernames, two of one name are both inside; what is outside is not rostered."""
     district.agree(schools=[("north", None)])
     schools = [school("s1", " NORTH "), school("s2", "North"), school("s3", "South")]
-    people = [student("p1", "ann", at="s1"), student("p2", "ben", at="s2"), student("p3", "cy", at="s3"), teacher("p4", at="s3", schools=["s2"])]
+    people = [
+        student("p1", "ann", at="s1"),
+        student("p2", "ben", at="s2"),
+        student("p3", "cy", at="s3"),
+        teacher("p4", at="s3", schools=["s2"]),
+    ]
     district.sync(clever(*schools, section("c3", at="s3"), *people, staff("p5", ["s3"]), district_admin("p6")))
     assert active(district, "schools") == {"s1", "s2"}
     assert active(district, "users") == {"p1", "p2", "p4", "p6"}

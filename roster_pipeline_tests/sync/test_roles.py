@@ -15,8 +15,8 @@ def test_several_roles_are_one_user(district: LiveDistrict) -> None:
 
 def test_roles_come_and_go(district: LiveDistrict) -> None:
     """R5.8: the person stays."""
-    district.sync(clever(school("s2"), teacher("p1", staff=["s1"])))
-    report = district.sync(clever(school("s2"), teacher("p1", at="s2")))
+    district.sync(clever(school("s2"), teacher("p1", staff=["s1"]), staff("p2")))
+    report = district.sync(clever(school("s2"), teacher("p1", at="s2"), staff("p2")))
     assert roles(district, "p1") == {("teacher", "s2")}
     assert actions(district, report.sync_id, "user_roles") == ["role_gain", "role_loss", "role_loss"]
 
@@ -26,7 +26,9 @@ def test_roles_of_another_source_are_never_removed(district: LiveDistrict) -> No
     district.sync(clever(school("s2"), teacher("p1")))
     person = user(district, "p1")["user_id"]
     (place,) = district.execute("select school_id from app.schools where district_id = :district and clever_id = 's2'")
-    district.execute("insert into app.user_roles (user_id, role, school_id) values (:user, 'teacher', :school)", user=person, school=place["school_id"])
+    district.execute(
+        "insert into app.user_roles (user_id, role, school_id) values (:user, 'teacher', :school)", user=person, school=place["school_id"]
+    )
     district.sync(clever(school("s2"), teacher("p1", schools=["s2"])))
     district.sync(clever(school("s2"), teacher("p1")))
     assert roles(district, "p1") == {("teacher", "s1"), ("teacher", "s2")}
@@ -43,7 +45,9 @@ def test_a_role_made_by_hand_does_not_roster_somebody(district: LiveDistrict) ->
     """R5.8: who has no role at Clever goes, the hand-made role row stays."""
     district.sync(clever(teacher("p1"), teacher("p2")))
     person = user(district, "p1")["user_id"]
-    district.execute("insert into app.user_roles (user_id, role, school_id) values (:user, 'teacher', :school)", user=person, school=new_school(district))
+    district.execute(
+        "insert into app.user_roles (user_id, role, school_id) values (:user, 'teacher', :school)", user=person, school=new_school(district)
+    )
     district.sync(clever(teacher("p1", at="elsewhere"), teacher("p2")))
     assert active(district, "users") == {"p2"}
     assert roles(district, "p1") == {("teacher", None)}

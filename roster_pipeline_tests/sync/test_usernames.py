@@ -9,7 +9,14 @@ from roster_pipeline_tests.sync.rows import active, change_user, new_user, quara
 
 def test_the_username_is_the_districts_and_else_the_clever_id(district: LiveDistrict) -> None:
     """SPEC 1: admins always sign in by their Clever id."""
-    people = [student("p1", "ann"), student("p2", " "), teacher("p3", "tea"), teacher("p4", "boss", staff=["s1"]), staff("p5"), district_admin("p6")]
+    people = [
+        student("p1", "ann"),
+        student("p2", " "),
+        teacher("p3", "tea"),
+        teacher("p4", "boss", staff=["s1"]),
+        staff("p5"),
+        district_admin("p6"),
+    ]
     district.sync(clever(*people))
     assert usernames(district) == {"p1": "ann", "p2": "p2", "p3": "tea", "p4": "p4", "p5": "p5", "p6": "p6"}
 

@@ -1,0 +1,107 @@
+"""The files of dbt_like_sql/ are the one source of dependencies, order and documentation."""
+
+from pathlib import Path
+
+import pytest
+
+from roster_pipeline.database.migrate import foreign_keys, known_tables
+from roster_pipeline.database.models import LAYERS, Models, load_models
+from roster_pipeline.database.runner import localize
+from roster_pipeline.errors import PermanentError
+from roster_pipeline.sync.run import project_models
+
+HEADER = "-- What it is.\n-- grain: one row\n-- rules: R1.1\n"
+
+
+def _load(root: Path, files: dict[str, str]) -> Models:
+    for layer in LAYERS:
+        (root / layer).mkdir()
+    for name, sql in files.items():
+        (root / f"{name}.sql").write_text(sql)
+    return load_models({"app.users": ("user_id",)}, {}, ["users"], {}, root)
+
+
+def test_a_model_runs_after_what_it_reads() -> None:
+    """Every read of a model of the same or an earlier layer comes before it."""
+    models = project_models()
+    position = {model.name: index for index, model in enumerate(models)}
+    for model in models:
+        for read in models.upstream(model):
+            if read in position:
+                assert position[read] < position[model.name], (read, model.name)
+
+
+def test_tables_are_written_after_those_they_refer_to() -> None:
+    """R11.5: foreign keys give the order of the writing statements; nobody keeps a list."""
+    order = [model.table for model in project_models().of("app")]
+    assert foreign_keys()["app.enrollments"] == {"app.classrooms", "app.users"}
+    assert order.index("schools") < order.index("users") < order.index("enrollments")
+    assert order.index("classrooms") < order.index("enrollments")
+    assert set(order) == {"schools", "classrooms", "users", "user_roles", "enrollments"}
+
+
+def test_every_written_table_and_its_history_are_written_by_one_statement() -> None:
+    """SPEC 2: every written row of app has exactly one row in ops.changes."""
+    for model in project_models().of("app"):
+        assert model.writes == {model.name, "ops.changes"}
+
+
+def test_lasting_models_have_a_key_and_the_columns_of_their_table() -> None:
+    """What outlives the sync is compared row by row with what is there."""
+    for model in project_models().of("staging", "reconcile"):
+        if model.name in known_tables():
+            assert model.key
+            assert set(model.key) <= set(known_tables()[model.name])
+
+
+def test_a_table_that_nothing_makes_is_an_error(tmp_path: Path) -> None:
+    """Also when only a common table expression reads it."""
+    sql = HEADER + "with x as (select user_id from staging.peeple) select user_id from x"
+    with pytest.raises(PermanentError, match=r"staging/users\.sql names staging\.peeple"):
+        _load(tmp_path, {"staging/users": sql})
+
+
+@pytest.mark.parametrize(
+    ("sql", "reason"),
+    [
+        (HEADER + "select 1; select 2", "holds 2 statements"),
+        (HEADER + "select (", "cannot be parsed"),
+        ("select 1", "does not say its grain and rules"),
+        (HEADER + "-- severity: fatal\nselect 1", "severity 'fatal'"),
+    ],
+)
+def test_a_file_that_is_no_model_is_an_error_that_names_it(tmp_path: Path, sql: str, reason: str) -> None:
+    """The error says which file and what to correct."""
+    with pytest.raises(PermanentError, match=reason) as refusal:
+        _load(tmp_path, {"audits/broken": sql})
+    assert "dbt_like_sql/audits/broken.sql" in str(refusal.value)
+
+
+def test_a_circle_is_an_error(tmp_path: Path) -> None:
+    """Two models that read each other have no order."""
+    files = {
+        "reconcile/a": HEADER + "select user_id from reconcile.b",
+        "reconcile/b": HEADER + "select user_id from reconcile.a",
+    }
+    with pytest.raises(PermanentError, match="circle"):
+        _load(tmp_path, files)
+
+
+def test_reading_a_later_layer_means_its_state_before_the_sync(tmp_path: Path) -> None:
+    """Decisions read `app` as it was; the data of a decision does not flow from what is written by it."""
+    files = {
+        "staging/users": HEADER + "select user_id from clever.users",
+        "reconcile/gone": HEADER + "select app.users.user_id from app.users left join staging.users as s on true",
+        "app/users": HEADER + "insert into app.users select user_id from reconcile.gone",
+    }
+    models = _load(tmp_path, files)
+    assert [model.name for model in models] == ["staging.users", "reconcile.gone", "app.users"]
+    assert models.upstream(models.by_name["reconcile.gone"]) == {"staging.users"}
+
+
+def test_run_local_names_keep_their_alias_and_lose_their_comments() -> None:
+    """A colon in a comment is no parameter, and `from staging.users` is still called users."""
+    sql = "-- one: two\nselect users.id, s.x from staging.users inner join reconcile.schools as s on app.f(:district_id)\n"
+    assert localize(sql) == (
+        'select users.id, s.x from pg_temp."staging.users" as users inner join pg_temp."reconcile.schools" as s on app.f(:district_id)\n'
+    )

@@ -1,0 +1,54 @@
+"""The contracts and the database say the same (R4.1)."""
+
+from sqlalchemy import text
+
+from roster_pipeline import contracts
+from roster_pipeline.clever.records import Grade
+from roster_pipeline.database.engine import Database
+from roster_pipeline.database.tables import agreed_schools, districts, holds, staged_districts, syncs
+
+_COLUMNS = text("""
+    select column_name, case data_type when 'ARRAY' then 'text[]' when 'timestamp with time zone' then 'timestamptz' else data_type end,
+        is_nullable = 'YES'
+    from information_schema.columns where table_schema = :schema and table_name = :table order by ordinal_position
+""")
+
+
+def test_staging_has_exactly_the_columns_of_the_contracts(database: Database) -> None:
+    """R4.1: names, types, nullability and order; the district's id stands before them."""
+    with database.engine.connect() as connection:
+        for resource in contracts.RESOURCES:
+            staged = [tuple(row) for row in connection.execute(_COLUMNS, {"schema": "staging", "table": resource})]
+            assert staged[0] == ("district_id", "bigint", False)
+            assert staged[1:] == [(column.name, column.sql_type, column.nullable) for column in contracts.columns(resource)], resource
+
+
+def test_python_tables_are_those_of_the_migrations(database: Database) -> None:
+    """Every column that Python names exists, and none of a table is forgotten."""
+    with database.engine.connect() as connection:
+        for table in (districts, agreed_schools, holds, staged_districts, syncs):
+            migrated = [row[0] for row in connection.execute(_COLUMNS, {"schema": table.schema, "table": table.name})]
+            assert sorted(migrated) == sorted(table.c.keys()), table.fullname
+
+
+def test_every_rule_has_a_name_of_its_own_and_every_column_a_description() -> None:
+    """R4.1, R4.4."""
+    rules = list(contracts.rules())
+    assert len({(rule.resource, rule.name) for rule in rules}) == len(rules)
+    assert all(column.description for resource in contracts.RESOURCES for column in contracts.columns(resource))
+
+
+def test_mandatory_columns_are_those_of_the_spec() -> None:
+    """R4.2: a broken mandatory field quarantines the row, any other drops its value."""
+    errors = {(rule.resource, rule.name) for rule in contracts.rules() if rule.severity == "error" and rule.name.endswith("_missing")}
+    named = {(resource, f"{column}_missing") for resource in ("schools", "sections") for column in ("clever_id", "name")}
+    people = {("users", f"{column}_missing") for column in ("clever_id", "first_name", "last_name")}
+    # Ours to fill, never Clever's to leave out: which lists there are, and whether somebody is a district admin.
+    derived = {("sections", "students_missing"), ("sections", "teachers_missing"), ("users", "is_district_admin_missing")}
+    assert errors - derived == named | people | {("terms", "clever_id_missing"), ("courses", "clever_id_missing")}
+
+
+def test_the_grades_of_contract_and_wire_are_one_list() -> None:
+    """CLEVER_API section 5: 22 values, one of them blank."""
+    assert {*contracts.GRADES, ""} == set(Grade.__args__)  # type: ignore[attr-defined]
+    assert len(contracts.GRADES) == 21
