@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from pydantic import SecretStr
@@ -28,6 +28,8 @@ HOST = "127.0.0.1"
 PROJECT = Path(__file__).resolve().parent.parent
 # `dagster dev` gives its web server and daemon up to a minute each to end.
 _END_SECONDS = 150
+# A sync that is running rolls back and says so in ops.syncs.
+_CODE_SERVER_END_SECONDS = 20
 _POLL_SECONDS = 0.2
 
 
@@ -39,7 +41,7 @@ def run_dev(settings: Settings, *, port: int, say: Callable[[str], None]) -> int
         say: told the UI's URL once it answers.
 
     Returns:
-        0 after Ctrl-C or SIGTERM, once every process it started is gone.
+        0 after Ctrl-C, SIGTERM or a closed terminal, once every process it started is gone.
 
     Raises:
         PermanentError: the port is in use, this is no checkout, or Dagster ended by itself.
@@ -122,9 +124,12 @@ def _environ(environment: Mapping[str, str]) -> Iterator[None]:
 
 @contextmanager
 def _interrupted() -> Iterator[threading.Event]:
-    """Set by SIGINT or SIGTERM while the block runs."""
+    """Set by SIGINT, SIGTERM or, unless started with nohup, a closed terminal while the block runs."""
     stop = threading.Event()
-    previous = {number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGINT, signal.SIGTERM)}
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        numbers.append(signal.SIGHUP)
+    previous = {number: signal.signal(number, lambda *_: stop.set()) for number in numbers}
     try:
         yield stop
     finally:
@@ -153,12 +158,13 @@ def _answers(port: int) -> bool:
 
 
 def _see_out(child: "subprocess.Popen[bytes]") -> None:
-    """Returns when no process of the child's group is left: its code server outlives it for some seconds, and needs the database."""
+    """Returns when no process of the child's group is left: its code server would outlive it for some time, and needs the database."""
     child.send_signal(signal.SIGINT)
-    for number in (None, signal.SIGTERM, signal.SIGKILL):
-        if number is not None:
-            _signal_group(child.pid, number)
-        deadline = time.monotonic() + (_END_SECONDS if number is None else 10)
+    with suppress(subprocess.TimeoutExpired):
+        child.wait(_END_SECONDS)
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        _signal_group(child.pid, number)
+        deadline = time.monotonic() + _CODE_SERVER_END_SECONDS
         while time.monotonic() < deadline:
             child.poll()
             if not _signal_group(child.pid, 0):

@@ -13,7 +13,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 class Settings(BaseSettings):
     """The process's configuration. Secrets print as stars."""
 
-    model_config = SettingsConfigDict(env_file=".env", extra="ignore", populate_by_name=True)
+    model_config = SettingsConfigDict(env_file=".env", env_ignore_empty=True, extra="ignore", populate_by_name=True)
 
     roster_home: Path = Field(Path(".roster"), description="Where the project keeps its own data: embedded PostgreSQL, Dagster home.")
     roster_database_url: SecretStr | None = Field(

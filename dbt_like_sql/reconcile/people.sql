@@ -2,7 +2,8 @@
 -- grain: one row per person of the snapshot, quarantined ones included
 -- rules: R4.6, R5.5, R5.8, R6.4
 -- standing: rosterable | no_role | outside_school | outside_grade | quarantined | username_taken (quarantined by R5.5)
-with roles as (
+-- Whose every school is quarantined counts as quarantined too: the school is present, so the person is neither gone nor placed (R4.6).
+with recursive roles as (
     select
         clever_id,
         bool_or(not is_frozen) as has_role,
@@ -36,6 +37,8 @@ snapshot as (
         -- The same, as long as the role of a district admin is held (R7.4).
         case when users.staff_schools is not null then users.clever_id else coalesce(users.username, users.clever_id) end as plain_username,
         coalesce(roles.has_role, false) or kept_roles.clever_id is not null as has_role,
+        not roles.has_role and kept_roles.clever_id is null as is_school_quarantined,
+        app.normalize_username(users.clever_id) as own_key,
         coalesce(cardinality(districts.agreed_grades), 0) = 0
         or users.grade is null
         or users.grade = any(districts.agreed_grades) as is_grade_agreed,
@@ -55,27 +58,42 @@ snapshot as (
     where users.district_id = :district_id
 ),
 
-protected_names as (
-    select clever_id, username_key
-    from app.users
-    where district_id = :district_id and protected and deleted_at is null
+-- Names that stay with their active users: those of protected users, of who is quarantined, and in turn of who is quarantined because such a
+-- name is their Clever id (R5.5).
+kept_names as (
+    select users.clever_id, users.username_key
+    from app.users as users
+    where
+        users.district_id = :district_id
+        and users.deleted_at is null
+        and (
+            users.protected
+            or users.clever_id in (select clever_id from staging.quarantined where district_id = :district_id and resource = 'users')
+            or users.clever_id in (select clever_id from snapshot where is_school_quarantined)
+        )
+    union
+    select users.clever_id, users.username_key
+    from kept_names
+    inner join snapshot on kept_names.username_key = snapshot.own_key and kept_names.clever_id is distinct from snapshot.clever_id
+    inner join app.users as users on users.district_id = :district_id and snapshot.clever_id = users.clever_id
+    where users.deleted_at is null
 )
+
 select
     snapshot.clever_id,
     case when snapshot.is_staff then 'staff' else 'student' end as family,
     snapshot.wanted_username,
     snapshot.plain_username,
     app.normalize_username(snapshot.wanted_username) as wanted_key,
-    app.normalize_username(snapshot.clever_id) as own_key,
+    snapshot.own_key,
     case
         when exists (
             select 1
-            from protected_names
-            where
-                protected_names.username_key = app.normalize_username(snapshot.clever_id)
-                and protected_names.clever_id is distinct from snapshot.clever_id
+            from kept_names
+            where kept_names.username_key = snapshot.own_key and kept_names.clever_id is distinct from snapshot.clever_id
         ) then 'username_taken'
         when snapshot.has_role then 'rosterable'
+        when snapshot.is_school_quarantined then 'quarantined'
         when snapshot.student_schools is not null and not snapshot.is_grade_agreed then 'outside_grade'
         when snapshot.has_outside_school then 'outside_school'
         else 'no_role'

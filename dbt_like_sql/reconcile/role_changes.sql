@@ -18,7 +18,7 @@ endable as (
         and held.source = 'clever'
         and held.deleted_at is null
         and not users.protected
-        and coalesce(decisions.decision, 'none') not in ('frozen', 'held', 'deactivated', 'relink_deactivated')
+        and coalesce(decisions.decision, 'none') not in ('frozen', 'held')
         and held_users.user_id is null
         and coalesce(schools.standing, 'outside') <> 'frozen'
         -- An empty collection holds every soft delete in the district (R7.4).

@@ -112,4 +112,4 @@ def _print_changes(changes: Mapping[str, Mapping[str, int]]) -> None:
 def _status(brake: Brake, status: str | None) -> str:
     if status is None:
         return "passes"
-    return "released" if status == "used" else "held"
+    return "released" if status == "approved" else "held"

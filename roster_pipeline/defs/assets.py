@@ -65,8 +65,11 @@ def agreement_assets(graph: Lineage, tables: dict[str, tuple[str, ...]]) -> Iter
 
 
 def describe(model: Model) -> str:
-    """A model's header as Markdown."""
-    return f"{model.description}\n\n**Grain:** {model.grain}.\n\n**Rules:** {', '.join(model.rules)}."
+    """A model's header as Markdown. The grain of a writing statement is that of what it writes, and no news about the table."""
+    rules = f"**Rules:** {', '.join(model.rules)}."
+    if model.writes:
+        return f"{model.description}\n\n{rules}"
+    return f"{model.description}\n\n**Grain:** {model.grain}.\n\n{rules}"
 
 
 def source_of(model: Model) -> dict[str, dg.MetadataValue]:

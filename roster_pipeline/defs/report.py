@@ -29,7 +29,7 @@ def metadata_of(name: str, report: "SyncReport", active: Mapping[str, int]) -> N
         name: `schema.table` of the asset.
         active: rows the application sees, by table of `app` (`active_rows`).
     """
-    numbers: Numbers = {"sync_id": report.sync_id}
+    numbers: Numbers = {"sync_id": str(report.sync_id)}  # as text: a number would be plotted
     layer, table = name.split(".")
     if layer == "clever":
         return numbers | _pulled(table, report)

@@ -25,7 +25,7 @@ AGREEMENT = tuple(agreement_assets(GRAPH, known_tables()))
 
 DESCRIPTION = """Sync one district with Clever now.
 
-**To run it:** *Materialize all…*, choose the district's partition (its Clever id), *Launch run*. Nothing has to be configured. Tags
+**To run it:** *Materialize all…*, choose the district's partition (its Clever id), *Launch 1 run*. Nothing has to be configured. Tags
 `requested_by` and `reason`, if you add them, are kept in `ops.syncs`.
 
 **Safe at any time:** a district's changes are applied all together or not at all, running it twice changes nothing the second time, and a

@@ -70,7 +70,7 @@ class Decision:
     """What became of one tripped brake.
 
     Attributes:
-        status: of its row in `ops.holds`: `used` lets the acts through; `open` and `rejected` hold them.
+        status: of its row in `ops.holds`: `approved` lets the acts through; `open` and `rejected` hold them.
         is_new: nobody has been told of this hold yet.
         hold_id: None in a dry run of a hold that does not exist yet.
     """
@@ -83,7 +83,7 @@ class Decision:
     @property
     def is_holding(self) -> bool:
         """Whether the acts are held."""
-        return self.status != "used"
+        return self.status != "approved"
 
 
 def limit_of(kind: str, active: int, limits: Brakes) -> Fraction | None:
@@ -129,6 +129,12 @@ def decide(
     return decisions
 
 
+def use(connection: Connection, decision: Decision) -> None:
+    """Note that an approval has let something through. One whose every act another hold still covers has not: it stays approved (R7.5)."""
+    assert decision.hold_id is not None  # noqa: S101  (what is approved is in the table)
+    _set_status(connection, decision.hold_id, "used")
+
+
 def _decide_one(connection: Connection, brake: Brake, known: Any, *, district_id: int, sync_id: int | None, now: datetime) -> Decision:
     replaced_by = None
     if known is not None:
@@ -139,9 +145,7 @@ def _decide_one(connection: Connection, brake: Brake, known: Any, *, district_id
         elif known["expires_at"] is not None and known["expires_at"] <= now:
             replaced_by = "expired"
         else:
-            if sync_id is not None:
-                _set_status(connection, known["hold_id"], "used")
-            return Decision(brake, "used", is_new=False, hold_id=known["hold_id"])
+            return Decision(brake, "approved", is_new=False, hold_id=known["hold_id"])
     if sync_id is None:
         return Decision(brake, "open", is_new=True, hold_id=None)
     if replaced_by is not None:

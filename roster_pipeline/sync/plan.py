@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from roster_pipeline.database.models import Models
 from roster_pipeline.database.runner import ModelRunner, Step, local_name
 from roster_pipeline.profiles import Brakes
-from roster_pipeline.sync.brakes import LICENSES, Brake, Decision, decide, limit_of
+from roster_pipeline.sync.brakes import LICENSES, Brake, Decision, decide, limit_of, use
 
 # What is planned for each table of `app`: the model that holds the rows to write.
 PLANS = {
@@ -154,6 +154,37 @@ class _Gate:
         if held:
             insert = f"insert into {local_name('reconcile.holds')} values (:kind, :school_id, :role, :collection)"  # noqa: S608
             connection.execute(sa.text(insert), held)
+        for decision in decisions:
+            if not decision.is_holding and self._lets_something_through(decision.brake):
+                self._use(decision)
+
+    def _lets_something_through(self, brake: Brake) -> bool:
+        """Whether any act of a released brake is under no other brake that holds."""
+        acts, holds = local_name("reconcile.brake_acts"), local_name("reconcile.holds")
+        query = f"""
+            with held as (
+                select acts.act
+                from {acts} as acts
+                inner join {holds} as holds
+                    on (acts.kind, acts.school_id, acts.role, acts.collection)
+                    is not distinct from (holds.kind, holds.school_id, holds.role, holds.collection)
+            )
+            select exists (
+                select 1
+                from {acts} as acts
+                where
+                    (acts.kind, acts.school_id, acts.role, acts.collection) is not distinct from
+                    (:kind, cast(:school_id as bigint), cast(:role as text), cast(:collection as text))
+                    and acts.act not in (select held.act from held where held.act is not null)
+            )
+        """  # noqa: S608  (names of our own files)
+        kind, school_id, role, collection = brake.identity
+        parameters = {"kind": kind, "school_id": school_id, "role": role, "collection": collection}
+        return not brake.acts or bool(self._runner.connection.execute(sa.text(query), parameters).scalar_one())
+
+    def _use(self, decision: Decision) -> None:
+        if self._sync_id is not None:
+            use(self._runner.connection, decision)
 
     def _license_hold(self) -> None:
         """Students beyond the licenses are one act each; the policy `hold` lets none of them through without approval (R9.2)."""
@@ -168,6 +199,9 @@ class _Gate:
         if beyond:
             self.brakes.append(brake)
         released = not any(each.is_holding for each in decisions)
+        for decision in decisions:
+            if not decision.is_holding:
+                self._use(decision)
         self._runner.connection.exec_driver_sql(
             'create temporary table "reconcile.license_hold" (is_released boolean not null) on commit drop'
         )

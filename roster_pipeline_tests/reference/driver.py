@@ -163,7 +163,7 @@ def _only(kept: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _rows(connection: Connection, table: str, district_id: int) -> dict[str, Row]:
-    statement = f"select *, xmin::text as xmin, ctid::text as ctid from app.{table} where district_id = :d"  # noqa: S608
+    statement = f"select *, xmin::text as xmin, ctid::text as ctid from app.{table} where district_id = :d"
     found = connection.execute(sa.text(statement), {"d": district_id}).mappings()
     return {":".join("" if row[part] is None else str(row[part]) for part in ENTITY_ID[table]): dict(row) for row in found}
 

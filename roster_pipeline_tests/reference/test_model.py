@@ -18,7 +18,7 @@ from roster_pipeline_tests.reference.world import CleverSide, arrivals, change_a
 
 LONG = os.environ.get("ROSTER_TEST_EXAMPLES")
 profile = settings(
-    max_examples=int(LONG or 40),
+    max_examples=int(LONG or 25),
     derandomize=not LONG,
     database=None,
     deadline=None,

@@ -184,7 +184,7 @@ def change_agreement(draw: st.DrawFn, district: LiveDistrict) -> None:
 
 def _pick(draw: st.DrawFn, district: LiveDistrict, table: str, order: str) -> dict[str, Any]:
     """One row of a table; nulls where there is none."""
-    found = district.execute(f"select * from app.{table} where district_id = :district order by {order}")  # noqa: S608
+    found = district.execute(f"select * from app.{table} where district_id = :district order by {order}")
     return dict(found[draw(st.integers(0, len(found) - 1))]) if found else {}
 
 
@@ -245,7 +245,7 @@ def _change_user(draw: st.DrawFn, district: LiveDistrict) -> None:
         )
     )
     user = _pick(draw, district, "users", "user_id").get("user_id")
-    district.execute(f"update app.users set {change} where user_id = :user", user=user)  # noqa: S608
+    district.execute(f"update app.users set {change} where user_id = :user", user=user)
 
 
 def _rename_user(draw: st.DrawFn, district: LiveDistrict) -> None:
@@ -291,7 +291,7 @@ def _change_role(draw: st.DrawFn, district: LiveDistrict) -> None:
     role = _pick(draw, district, "user_roles", "user_id, role, school_id")
     change = draw(st.sampled_from(("deleted_at = '2025-03-03'", "deleted_at = null", "source = 'app'", "source = 'clever'")))
     district.execute(
-        f"update app.user_roles set {change} where user_id = :user and role = :role and school_id is not distinct from :school",  # noqa: S608
+        f"update app.user_roles set {change} where user_id = :user and role = :role and school_id is not distinct from :school",
         user=role.get("user_id"),
         role=role.get("role"),
         school=role.get("school_id"),
@@ -329,7 +329,7 @@ def _change_place(draw: st.DrawFn, district: LiveDistrict) -> None:
     table, key = draw(st.sampled_from((("schools", "school_id"), ("classrooms", "classroom_id"), ("classrooms", "classroom_id"))))
     change = draw(st.sampled_from(("name = 'By hand'", "protected = not protected", "deleted_at = '2025-05-05'", "deleted_at = null")))
     place = _pick(draw, district, table, key).get(key)
-    district.execute(f"update app.{table} set {change} where {key} = :place", place=place)  # noqa: S608
+    district.execute(f"update app.{table} set {change} where {key} = :place", place=place)
 
 
 EDITS = (

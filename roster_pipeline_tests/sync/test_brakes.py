@@ -318,3 +318,19 @@ def test_a_plan_shows_what_a_sync_would_do_and_writes_nothing(world: Scenario) -
     assert {each[:3] for each in tripped} == {("district_role", 30, 100), ("school_role", 30, 100)}
     world.sync()
     assert {each[3] for each in tripped} == {row[0] for row in world.rows("select plan_hash from ops.holds")}
+
+
+def test_an_approval_is_not_spent_while_another_hold_covers_the_same_people(world: Scenario) -> None:
+    """R7.5: two brakes hold the same students; approved one after the other, on different nights, they are let go."""
+    students = _district_of(world, {"a": 100})
+    world.change.remove_users(students["a"][:30])
+    world.sync()
+    district, school = world.holds()
+    world.approve(district[-1])
+    assert world.sync().status == "held"
+    assert set(students["a"]) <= world.active()
+    assert world.holds("approved") == [district]
+    world.approve(school[-1])
+    assert world.sync().status == "successful"
+    assert not world.active() & set(students["a"][:30])
+    assert world.holds("used") == [district, school]

@@ -92,7 +92,7 @@ def test_nothing_of_a_protected_row_changes(district: LiveDistrict, is_deleted: 
     deleted_at = "2025-01-01" if is_deleted else None
     change_user(district, "p1", protected=True, first_name="Hand", username="hand", deleted_at=deleted_at)
     for table in ("schools", "classrooms"):
-        protect = f"update app.{table} set protected = true, name = 'Hand', deleted_at = :at where district_id = :district"  # noqa: S608
+        protect = f"update app.{table} set protected = true, name = 'Hand', deleted_at = :at where district_id = :district"
         district.execute(protect, at=deleted_at)
     before = district.rows()
     district.sync(

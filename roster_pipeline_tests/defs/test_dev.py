@@ -1,0 +1,89 @@
+"""`roster dev` as a process: it answers, and nothing of it is left when it is told to stop."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import psutil
+import psycopg
+import pytest
+from psycopg import sql
+
+from roster_pipeline.database.engine import Database
+from roster_pipeline.dev import run_dev
+from roster_pipeline.errors import PermanentError
+from roster_pipeline.settings import Settings
+
+START = """
+import sys
+from roster_pipeline.dev import run_dev
+from roster_pipeline.settings import settings
+sys.exit(run_dev(settings(), port=int(sys.argv[1]), say=lambda line: print(line, file=sys.stderr)))
+"""
+PARTITIONS = """{ partitionSetsOrError(pipelineName: "sync_district", repositorySelector: {
+    repositoryLocationName: "roster_pipeline", repositoryName: "__repository__"}) {
+    ... on PartitionSets { results { partitionsOrError { ... on Partitions { results { name } } } } } } }"""
+DEADLINE_S = 180
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def partitions(port: int) -> list[str]:
+    body = json.dumps({"query": PARTITIONS}).encode()
+    request = urllib.request.Request(f"http://127.0.0.1:{port}/graphql", body, {"content-type": "application/json"})
+    with urllib.request.urlopen(request, timeout=60) as answer:
+        (found,) = json.load(answer)["data"]["partitionSetsOrError"]["results"]
+    return [each["name"] for each in found["partitionsOrError"]["results"]]
+
+
+def test_it_answers_and_ends_without_orphans(environment: None, database: Database, clever_id: str, tmp_path: Path) -> None:
+    """The district's partition is there from the first look; SIGTERM leaves no process, also where a shell's `&` had SIGINT ignored."""
+    port = free_port()
+    own = {name: value for name, value in os.environ.items() if name not in ("DAGSTER_HOME", "ROSTER_DAGSTER_URL")}
+    command = [sys.executable, "-c", START, str(port)]
+    output = tmp_path / "output"
+    try:
+        with output.open("wb") as sink:
+            # What `&` does in a script.
+            launcher = subprocess.Popen(
+                command, cwd=tmp_path, env=own, stdout=sink, stderr=sink, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN)
+            )
+        deadline = time.monotonic() + DEADLINE_S
+        while "Dagster's UI" not in output.read_text():
+            assert launcher.poll() is None, output.read_text()
+            assert time.monotonic() < deadline, output.read_text()
+            time.sleep(0.5)
+        assert partitions(port) == [clever_id]
+        started = psutil.Process(launcher.pid).children(recursive=True)
+        assert len(started) >= 4
+        launcher.send_signal(signal.SIGTERM)
+        assert launcher.wait(DEADLINE_S) == 0, output.read_text()
+        assert [process for process in started if process.is_running() and process.status() != psutil.STATUS_ZOMBIE] == []
+        assert (tmp_path / "dagster" / "dagster.yaml").exists()
+    finally:
+        if launcher.poll() is None:
+            launcher.send_signal(signal.SIGTERM)
+            launcher.wait(DEADLINE_S)
+        with psycopg.connect(
+            database.url.set(drivername="postgresql").render_as_string(hide_password=False), autocommit=True
+        ) as connection:
+            name = sql.Identifier(str(database.dagster_url.database))
+            connection.execute(sql.SQL("drop database if exists {} with (force)").format(name))
+
+
+def test_a_port_in_use_is_named(tmp_path: Path) -> None:
+    """Before anything is started or written."""
+    with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(PermanentError, match="cannot be used") as refused:
+        run_dev(Settings(roster_home=tmp_path / "home"), port=taken.getsockname()[1], say=print)
+    assert "--port" in refused.value.hint
+    assert not (tmp_path / "home").exists()
