@@ -42,6 +42,9 @@ COMMANDS = {
     "approve": Entry("roster_pipeline.commands.holds", "approve", "Let the next sync do what a hold holds."),
     "reject": Entry("roster_pipeline.commands.holds", "reject", "Keep it held."),
     "status": Entry("roster_pipeline.commands.status", "status", "Show recent syncs and how they ended."),
+    "explain": Entry("roster_pipeline.commands.explain", "explain", "Everything known about one person, and why."),
+    "admins": Entry("roster_pipeline.commands.people", "admins", "Import school and district admins from a CSV file."),
+    "users": Entry("roster_pipeline.commands.people", "users", "Import users of any role from a CSV file."),
     "sandbox": Entry("roster_pipeline.sandbox.command", "sandbox", "A simulated Clever on this machine."),
 }
 

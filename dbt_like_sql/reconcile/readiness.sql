@@ -1,4 +1,5 @@
--- What a person wants to know before a district's first sync, and at any time, in counts and named schools (SPEC 10). Brakes and approvals are left aside.
+-- What a person wants to know before a district's first sync, and at any time, in counts and named schools (SPEC 10).
+-- Counted as if no brake held anything back.
 -- grain: one row per topic and item, also at zero; topic licenses has one more per school with licenses of its own, `school <Clever id>`
 -- key: district_id, topic, item
 -- rules: R5.2, R5.5, R6.1, R6.3, R6.4, R7.6, R9.1
@@ -30,20 +31,19 @@ agreed_by_id as (
 agreed_schools as (
     select
         agreed.name,
-        coalesce(min(by_id.agreed_school_id), 0) > 0 or count(shared.clever_id) > 0 as is_shared,
         case when min(by_id.agreed_school_id) is null then count(shared.clever_id) else 1 end as meanings
     from agreed
     left join agreed_by_id as by_id on agreed.agreed_school_id = by_id.agreed_school_id
-    left join shared on agreed.name_key = shared.name_key and by_id.agreed_school_id is null
+    left join shared on agreed.name_key = shared.name_key
     group by agreed.agreed_school_id, agreed.name
 ),
 
 schools as (
     select
         count(*) as agreed,
-        count(*) filter (where is_shared) as agreed_and_shared,
-        count(*) filter (where not is_shared) as agreed_not_shared,
-        string_agg(name, ', ' order by name collate "C") filter (where not is_shared) as agreed_not_shared_names,
+        count(*) filter (where meanings > 0) as agreed_and_shared,
+        count(*) filter (where meanings = 0) as agreed_not_shared,
+        string_agg(name, ', ' order by name collate "C") filter (where meanings = 0) as agreed_not_shared_names,
         count(*) filter (where meanings > 1) as same_name,
         string_agg(name || ' (' || meanings || ')', ', ' order by name collate "C") filter (where meanings > 1) as same_name_names
     from agreed_schools
@@ -142,13 +142,35 @@ not_recognised as (
     where people.decision = 'create' and users.district_id = :district_id and users.deleted_at is null
 ),
 
+-- Who does not get the name asked for. Where only a brake keeps the user who has it, the claimants are judged as if it were free.
+collisions as (
+    select
+        usernames.clever_id,
+        case
+            when gone.entity_id is null then usernames.rule
+            when count(*) over (partition by people.wanted_key) > 1 then 'contested'
+            else 'given'
+        end as rule
+    from reconcile.usernames as usernames
+    inner join people on usernames.clever_id = people.clever_id
+    left join app.users as holders
+        on holders.district_id = :district_id and people.wanted_key = holders.username_key and holders.deleted_at is null
+    left join reconcile.deletion_candidates as gone on gone.entity = 'users' and holders.user_id = gone.entity_id
+    where usernames.rule in ('taken', 'contested')
+),
+
 usernames as (
     select
-        count(*) filter (where usernames.rule = 'taken') as taken,
-        count(*) filter (where usernames.rule = 'contested') as contested,
-        count(*) filter (where users.deleted_at is null and users.clever_id = usernames.clever_id and users.username <> usernames.username) as differs
+        count(*) filter (where rule = 'taken') as taken,
+        count(*) filter (where rule = 'contested') as contested
+    from collisions
+),
+
+renamed as (
+    select count(*) as people
     from reconcile.usernames as usernames
-    left join app.users as users on users.district_id = :district_id and usernames.clever_id = users.clever_id
+    inner join app.users as users on users.district_id = :district_id and usernames.clever_id = users.clever_id
+    where users.deleted_at is null and users.username <> usernames.username
 ),
 
 several_classrooms as (
@@ -186,37 +208,31 @@ gone as (
         on gone.entity = 'schools' and schools.district_id = :district_id and gone.entity_id = schools.school_id
 ),
 
--- As reconcile.enrollment_changes, except that no brake holds anything.
+-- What this sync ends, and what it would end of people and classrooms that are gone and only held.
 ended_enrollments as (
     select count(*) as enrollments
-    from app.enrollments as enrollments
-    inner join app.classrooms as classrooms
-        on enrollments.district_id = classrooms.district_id and enrollments.classroom_id = classrooms.classroom_id
-    left join reconcile.classrooms as judged on classrooms.classroom_id = judged.classroom_id
-    left join reconcile.classroom_standings as braked on classrooms.classroom_id = braked.classroom_id
-    left join reconcile.decisions as decisions on enrollments.user_id = decisions.user_id
-    left join reconcile.deletion_candidates as gone_users on gone_users.entity = 'users' and enrollments.user_id = gone_users.entity_id
-    left join reconcile.deletion_candidates as gone_classrooms
-        on gone_classrooms.entity = 'classrooms' and enrollments.classroom_id = gone_classrooms.entity_id
-    left join reconcile.memberships as members
-        on
-            enrollments.classroom_id = members.classroom_id
-            and enrollments.user_id = members.user_id
-            and enrollments.role = members.role
-            and members.standing = 'enrolled'
-    where
-        enrollments.district_id = :district_id
-        and enrollments.deleted_at is null
-        and not classrooms.protected
-        and coalesce(judged.standing, 'outside') <> 'frozen'
-        and coalesce(decisions.decision, 'none') not in ('frozen', 'held')
-        and members.user_id is null
-        -- Of a classroom that only a brake freezes, nobody's membership was looked at: who stays there is not known to leave.
-        and (
-            coalesce(braked.standing, 'outside') <> 'frozen'
-            or gone_users.entity_id is not null
-            or gone_classrooms.entity_id is not null
-        )
+    from (
+        select classroom_id, user_id, role
+        from reconcile.enrollment_changes
+        where action = 'soft_delete'
+        union
+        select enrollments.classroom_id, enrollments.user_id, enrollments.role
+        from app.enrollments as enrollments
+        inner join app.classrooms as classrooms
+            on enrollments.district_id = classrooms.district_id and enrollments.classroom_id = classrooms.classroom_id
+        left join reconcile.classrooms as judged on classrooms.classroom_id = judged.classroom_id
+        left join reconcile.decisions as decisions on enrollments.user_id = decisions.user_id
+        where
+            enrollments.district_id = :district_id
+            and enrollments.deleted_at is null
+            and not classrooms.protected
+            and coalesce(judged.standing, 'outside') <> 'frozen'
+            and coalesce(decisions.decision, 'none') not in ('frozen', 'held')
+            and (
+                enrollments.user_id in (select entity_id from reconcile.deletion_candidates where entity = 'users')
+                or enrollments.classroom_id in (select entity_id from reconcile.deletion_candidates where entity = 'classrooms')
+            )
+    ) as ended
 ),
 
 restored as (
@@ -374,6 +390,7 @@ items as (
         null as detail
     from shared_people
     cross join usernames
+    cross join renamed
     cross join not_recognised
     cross join lateral (
         values
@@ -381,7 +398,7 @@ items as (
         ('match', shared_people.adopted),
         ('relink', shared_people.relinked),
         ('new', shared_people.new),
-        ('differs', usernames.differs),
+        ('differs', renamed.people),
         ('not_recognised', not_recognised.people),
         ('taken', usernames.taken),
         ('contested', usernames.contested)

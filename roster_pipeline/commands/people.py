@@ -12,7 +12,7 @@ import click
 from roster_pipeline.commands.environment import read_settings
 from roster_pipeline.commands.output import json_option, print_json, print_table
 from roster_pipeline.database.engine import open_database
-from roster_pipeline.people.imports import ROLES, ImportReport, Kind, import_people
+from roster_pipeline.people.imports import ROLES, ImportReport, Kind, PlannedPerson, import_people
 from roster_pipeline.people.reader import COLUMNS
 
 REFUSED = 1
@@ -77,18 +77,8 @@ def _document(report: ImportReport, *, preview: bool) -> dict[str, Any]:
 
 def _print_report(report: ImportReport, *, preview: bool) -> None:
     if report.people:
-        people = [
-            (
-                each.line,
-                each.action,
-                each.username,
-                f"{each.first_name} {each.last_name}",
-                "; ".join(each.roles),
-                ", ".join(each.changed) or None,
-            )
-            for each in report.people
-        ]
-        print_table(("Line", "Would", "Username", "Name", "Roles then", "Columns that change"), people, title="Preview")
+        people = [(each.line, each.action, each.username, f"{each.first_name} {each.last_name}", _then(each)) for each in report.people]
+        print_table(("Line", "Would", "Username", "Name", "Roles then"), people, title="Preview")
         if more := report.created + report.restored + report.updated - len(people):
             click.echo(f"... and {more:,} more.")
     if report.errors:
@@ -100,6 +90,11 @@ def _print_report(report: ImportReport, *, preview: bool) -> None:
     click.echo(f"District {report.district.clever_id}: people {'would be ' if preview else ''}{counted}; {refused:,} rows refused.")
     if not report.is_written:
         click.echo("Nothing was written: this is a preview." if preview else "Nothing was written: --strict imports all rows or none.")
+
+
+def _then(person: PlannedPerson) -> str:
+    roles = ", ".join(person.roles)
+    return f"{roles} (changes: {', '.join(person.changed)})" if person.changed else roles
 
 
 def _counts(report: ImportReport) -> Sequence[tuple[str, int]]:

@@ -4,7 +4,7 @@ Belongs here: the order of the questions, what each number means, and what makes
 (`dbt_like_sql/reconcile/readiness.sql`) and printing (`commands/readiness.py`).
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -172,10 +172,10 @@ class Answer:
     @property
     def verdict(self) -> Verdict:
         """ok: go on; look: a person should know before the first sync; stop: do not sync before this is settled."""
-        return worst(each.verdict for each in (*self.items, *self.notes))
+        return worst([*(item.verdict for item in self.items), *(note.verdict for note in self.notes)])
 
 
-def worst(verdicts: Iterator[Verdict]) -> Verdict:
+def worst(verdicts: Iterable[Verdict]) -> Verdict:
     """The worst of some verdicts; ok when there are none."""
     return max(verdicts, key=_WORST_LAST.index, default="ok")
 

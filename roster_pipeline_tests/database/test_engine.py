@@ -188,7 +188,7 @@ def test_errors_tell_what_helps_and_never_a_value(empty_database: Database, stat
     """SPEC 12; also through the driver, and in the traceback."""
     with psycopg.connect(libpq_url(empty_database.url)) as holder:
         holder.execute("create table people (name text primary key)")
-        holder.execute(f"insert into people values ('{MARKER}')")  # noqa: S608 -- the test's own
+        holder.execute(f"insert into people values ('{MARKER}')")
         holder.commit()
         if "lock_timeout" in statement:
             holder.execute("lock table people")

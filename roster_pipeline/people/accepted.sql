@@ -1,0 +1,17 @@
+-- The rows to import.
+-- grain: one row per row of the file that is not refused
+-- rules: R8.2
+select
+    people.line,
+    people.username,
+    people.username_key,
+    people.first_name,
+    people.last_name,
+    people.role,
+    people.school_id,
+    people.email,
+    people.user_id
+from pg_temp.import_rows as people
+where
+    not exists (select 1 from pg_temp.import_faults as faults where faults.line = people.line)
+    and not exists (select 1 from pg_temp.import_conflicts as conflicts where conflicts.line = people.line)

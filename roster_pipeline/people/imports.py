@@ -1,0 +1,232 @@
+"""One import: the rows of a file -> `app`, in one transaction (R8.2).
+
+Belongs here: who may import what, the order of the steps, the district's lock, and the report. Does not belong here: the file's form
+(`reader.py`), and what is refused and written: the SQL files beside this one, a SELECT per temporary table `import_...` and a `write_...`
+per table of `app`.
+
+    file -> lock -> [ rows -> faults -> conflicts -> accepted -> roles -> people -> write_... ] -> unlock      [ ] is one transaction
+"""
+
+import io
+import logging
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import IO, Any, Literal, NamedTuple
+
+import psycopg
+import pyarrow
+import pyarrow.csv
+import sqlalchemy as sa
+from sqlalchemy import Connection
+
+from roster_pipeline.database.engine import Database, psycopg_connection
+from roster_pipeline.database.lock import district_lock
+from roster_pipeline.database.migrate import require_current_schema
+from roster_pipeline.errors import PermanentError
+from roster_pipeline.people.reader import COLUMNS, PersonRow, RowError, read_rows
+from roster_pipeline.profiles import Profile
+from roster_pipeline.settings import Settings
+from roster_pipeline.sync.districts import District, find_district
+from roster_pipeline.sync.frames import clean_text
+from roster_pipeline.sync.session import one_state, sync_session
+
+log = logging.getLogger(__name__)
+
+Kind = Literal["admins", "users"]
+ROLES: Mapping[Kind, tuple[str, ...]] = {
+    "admins": ("school_admin", "district_admin"),
+    "users": ("student", "teacher", "school_admin", "district_admin"),
+}
+PREVIEW_PEOPLE = 1_000
+
+_BATCH_ROWS = 5_000
+_PLAN = ("rows", "faults", "conflicts", "accepted", "roles", "people")
+_WRITE = ("write_users", "write_roles")
+# The actions of people.sql, and what a report calls how many there are.
+_ACTIONS = {"create": "created", "restore": "restored", "update": "updated", "none": "unchanged"}
+_COUNT = "select action, count(*) as people from pg_temp.import_people group by action"
+
+
+class PlannedPerson(NamedTuple):
+    """Somebody an import would write. Personal: for the caller's own terminal only (SPEC 12).
+
+    line: the person's first row in the file.
+    action: `create`, `restore` or `update`.
+    changed: the columns of `app.users` that differ, for somebody who is there.
+    roles: all active roles afterwards, like `teacher at North`.
+    """
+
+    line: int
+    action: str
+    username: str
+    first_name: str
+    last_name: str
+    changed: list[str]
+    roles: list[str]
+
+
+@dataclass(frozen=True)
+class ImportReport:
+    """What an import did, or would do as a preview. Rows of one username are one person.
+
+    Attributes:
+        is_written: whether good rows were imported; not in a preview, nor in a strict import with errors, whose counts of people are 0.
+        created: people.
+        restored: people who were soft-deleted.
+        updated: people with another column or a role more.
+        unchanged: people.
+        refused: rows.
+        errors: by line and column; refused rows can have several.
+        people: of a preview, the first PREVIEW_PEOPLE people it would write.
+    """
+
+    district: District
+    is_written: bool
+    created: int
+    restored: int
+    updated: int
+    unchanged: int
+    refused: int
+    errors: tuple[RowError, ...]
+    people: tuple[PlannedPerson, ...] = ()
+
+
+def import_people(
+    database: Database,
+    settings: Settings,
+    reference: str,
+    source: IO[bytes],
+    kind: Kind,
+    *,
+    strict: bool = False,
+    preview: bool = False,
+) -> ImportReport:
+    """Import the people of a CSV file into one district. Adds and updates; whoever is not in the file is left alone.
+
+    Memory is that of a batch of rows and of the errors.
+
+    Args:
+        reference: the district's Clever id or district id.
+        source: the file, open for reading bytes.
+        strict: import all rows or, if one is refused, none.
+        preview: write nothing.
+
+    Raises:
+        UnknownDistrictError: there is no such district.
+        PermanentError: the district has no profile or the profile no users from CSV, or the file's first line is not the header.
+        SyncRunningError: a sync of the district, or another import, is running. A preview does not ask.
+        TransientError: the database, or somebody else changed the same rows in the meantime.
+    """
+    require_current_schema(database)
+    with sync_session(database, settings) as connection:
+        district = find_district(connection, reference)
+        parameters = _parameters(district, _rules(district, kind), kind)
+        unreadable = _load(psycopg_connection(connection), read_rows(source))
+        with nullcontext() if preview else district_lock(connection, district.district_id, district.clever_id), one_state(connection):
+            _plan(connection, parameters)
+            errors = sorted([*unreadable, *_refusals(connection)], key=_place)
+            is_accepted = not (strict and errors)
+            if is_accepted and not preview:
+                _write(connection, parameters)
+            report = ImportReport(
+                district,
+                is_written=is_accepted and not preview,
+                refused=len({error.line for error in errors}),
+                errors=tuple(errors),
+                people=_people(connection, parameters) if is_accepted and preview else (),
+                **(_counts(connection) if is_accepted else dict.fromkeys(_ACTIONS.values(), 0)),
+            )
+    log.info("district %s: import of %s: %d rows refused, written: %s", district.clever_id, kind, report.refused, report.is_written)
+    return report
+
+
+def _rules(district: District, kind: Kind) -> Profile:
+    """The district's rules, if they have imports of this kind."""
+    rules = district.rules
+    if rules is None:
+        raise PermanentError(
+            "The district has no profile.", hint="Record its agreement with `roster district add`.", district=district.clever_id
+        )
+    if kind == "users" and not rules.users_csv:
+        raise PermanentError(
+            f"The profile {district.profile} has no users from CSV, only admins.",
+            hint="Use `roster admins import`, or set users_csv=true for the district.",
+            district=district.clever_id,
+        )
+    return rules
+
+
+def _parameters(district: District, rules: Profile, kind: Kind) -> dict[str, Any]:
+    return {
+        "district_id": district.district_id,
+        "roles": list(ROLES[kind]),
+        "login_methods": list(rules.login_methods),
+        "student_email": rules.student_email,
+        "student_multi_school": rules.student_multi_school,
+        "preview_people": PREVIEW_PEOPLE,
+    }
+
+
+def _load(connection: "psycopg.Connection[Any]", rows: Iterable[PersonRow | RowError]) -> list[RowError]:
+    """Copy the rows that can be read into a temporary table, cleaned as every text is (R4.5); return the others."""
+    errors: list[RowError] = []
+    connection.execute(f"create temporary table import_file (line bigint, {', '.join(f'{column} text' for column in COLUMNS)})".encode())
+    with connection.cursor() as cursor, cursor.copy("copy pg_temp.import_file from stdin (format csv)") as copy:
+        for batch in _batches(_readable(rows, errors)):
+            line, *texts = (pyarrow.array(values) for values in zip(*batch, strict=True))
+            table = pyarrow.table([line, *map(clean_text, texts)], names=PersonRow._fields)
+            buffer = io.BytesIO()
+            pyarrow.csv.write_csv(table, buffer, pyarrow.csv.WriteOptions(include_header=False))
+            copy.write(buffer.getbuffer())
+    connection.execute("analyze pg_temp.import_file")
+    return errors
+
+
+def _readable(rows: Iterable[PersonRow | RowError], errors: list[RowError]) -> Iterator[PersonRow]:
+    for row in rows:
+        if isinstance(row, RowError):
+            errors.append(row)
+        else:
+            yield row
+
+
+def _batches(rows: Iterator[PersonRow]) -> Iterator[list[PersonRow]]:
+    while batch := list(islice(rows, _BATCH_ROWS)):
+        yield batch
+
+
+def _plan(connection: Connection, parameters: Mapping[str, Any]) -> None:
+    for table in _PLAN:
+        connection.execute(sa.text(f"create temporary table import_{table} on commit drop as\n{_sql(table)}"), parameters)
+        # Nothing else ever analyses a temporary table, and without statistics the planner nests loops over people.
+        connection.exec_driver_sql(f"analyze pg_temp.import_{table}")
+
+
+def _write(connection: Connection, parameters: Mapping[str, Any]) -> None:
+    for act in _WRITE:
+        connection.execute(sa.text(_sql(act)), parameters)
+
+
+def _refusals(connection: Connection) -> Iterator[RowError]:
+    for row in connection.exec_driver_sql("table pg_temp.import_faults union all table pg_temp.import_conflicts"):
+        yield RowError(*row)
+
+
+def _place(error: RowError) -> tuple[int, int]:
+    return error.line, COLUMNS.index(error.column) if error.column else -1
+
+
+def _counts(connection: Connection) -> dict[str, int]:
+    counted = {row.action: row.people for row in connection.exec_driver_sql(_COUNT)}
+    return {name: counted.get(action, 0) for action, name in _ACTIONS.items()}
+
+
+def _people(connection: Connection, parameters: Mapping[str, Any]) -> tuple[PlannedPerson, ...]:
+    return tuple(PlannedPerson(*row) for row in connection.execute(sa.text(_sql("preview")), parameters))
+
+
+def _sql(name: str) -> str:
+    return Path(__file__).with_name(f"{name}.sql").read_text(encoding="utf-8")

@@ -1,0 +1,32 @@
+-- What an import would do to people, for the person who asks: the only place that shows personal data (SPEC 12).
+-- grain: one row per person who would be created, restored or updated
+-- rules: R8.2
+select
+    people.line,
+    people.action,
+    people.username,
+    people.first_name,
+    people.last_name,
+    people.changed,
+    array(
+        select held.role || coalesce(' at ' || schools.name, '')
+        from (
+            select
+                roles.role,
+                roles.school_id
+            from pg_temp.import_roles as roles
+            where roles.username_key = people.username_key
+            union
+            select
+                user_roles.role,
+                user_roles.school_id
+            from app.user_roles as user_roles
+            where user_roles.district_id = :district_id and user_roles.user_id = people.user_id and user_roles.deleted_at is null
+        ) as held
+        left join app.schools as schools on schools.district_id = :district_id and held.school_id = schools.school_id
+        order by held.role, schools.name, held.school_id
+    ) as roles
+from pg_temp.import_people as people
+where people.action <> 'none'
+order by people.line
+limit :preview_people

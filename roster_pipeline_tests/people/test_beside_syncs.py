@@ -1,0 +1,54 @@
+"""Imported people and syncs of their district (R8.1, R8.2)."""
+
+import io
+from collections.abc import Iterator
+
+import pytest
+
+from roster_pipeline.database.engine import Database
+from roster_pipeline.people.imports import ImportReport, import_people
+from roster_pipeline_tests.sync.scenario import DISTRICT, Scenario, scenario
+
+PEOPLE = """
+    select
+        u.*, u.xmin::text as version,
+        array(select (r.*, r.xmin)::text from app.user_roles r where r.user_id = u.user_id order by r.role) as roles
+    from app.users u where u.source = 'csv' order by u.username
+"""
+
+
+@pytest.fixture
+def world(database: Database) -> Iterator[Scenario]:
+    with scenario(database, "twig_science") as opened:
+        yield opened
+
+
+def run(world: Scenario, *rows: str) -> ImportReport:
+    content = "\n".join(("username,first_name,last_name,role,school,email", *rows)).encode()
+    return import_people(world.database, world.settings, DISTRICT, io.BytesIO(content), "users")
+
+
+def test_a_sync_leaves_imported_people_as_they_are(world: Scenario) -> None:
+    """R8.1: neither their rows nor their roles, though Clever does not share them, and though it takes up one of their names later."""
+    school = world.school("North")
+    world.students(school, 3)
+    assert world.sync().status == "successful"
+    assert run(world, "ann,Ann,Lee,teacher,North,", "sam,Sam,Roe,student,North,", "dora,Dora,Day,district_admin,,").created == 3
+    before = world.rows(PEOPLE)
+    assert world.sync().status == "successful"
+    assert world.rows(PEOPLE) == before
+    newcomer = world.change.add_user("student", "Other", "Ann", schools=[school], username="ANN", grade="3")
+    assert world.sync().status == "successful"
+    assert world.rows(PEOPLE) == before
+    # R5.5: the protected user has the better right to the name.
+    assert world.rows("select username from app.users where clever_id = :id", id=newcomer) == [(newcomer,)]
+
+
+def test_names_of_the_last_snapshot_are_refused(world: Scenario) -> None:
+    """R8.2: the usernames and Clever ids of a real sync; before it nothing is known."""
+    school = world.school("North")
+    clever_ids = world.students(school, 2)
+    world.sync()
+    report = run(world, "S1,F,L,teacher,North,", f"{clever_ids[1]},F,L,teacher,North,", "free,F,L,teacher,North,")
+    assert [(error.line, error.column) for error in report.errors] == [(2, "username"), (3, "username")]
+    assert report.created == 1
