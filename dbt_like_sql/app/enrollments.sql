@@ -1,4 +1,5 @@
--- Writes the planned rows of app.enrollments and their history, in one statement.
+-- Who learns and who teaches in which classroom. A sync writes only rows that differ,
+-- each together with its line of history.
 -- grain: one row per row written
 -- rules: R7.1, R7.2, R11.5
 with created as (

@@ -1,4 +1,5 @@
--- Writes the planned rows of app.user_roles and their history, in one statement.
+-- Who is a student, teacher or admin, and at which school: one row per role and school. A sync writes only rows that differ,
+-- each together with its line of history.
 -- grain: one row per row written
 -- rules: R7.1, R7.2, R11.5
 with created as (

@@ -24,7 +24,7 @@ class PlanReport:
         users_by_school: users to write, by school (id and Clever id; null: no primary school) and action.
         licenses: reconcile.license_reconciliation of this plan.
         conflicts: Clever ids of people who would not get the username they ask for, and why (`taken`, `contested`).
-        readiness: reconcile.readiness of this plan, in the order of SPEC 10.
+        readiness: reconcile.readiness of this plan.
     """
 
     district: District
@@ -64,7 +64,7 @@ def describe_plan(runner: ModelRunner, district: District, plan: Plan) -> PlanRe
             select clever_id, rule from {local_name("reconcile.usernames")} where rule in ('taken', 'contested') order by clever_id
             """,  # noqa: S608
         ),
-        readiness=_rows(runner, f"select topic, item, count, detail from {local_name('reconcile.readiness')}"),  # noqa: S608
+        readiness=_rows(runner, f"select topic, item, count, detail from {local_name('reconcile.readiness')} order by topic, item"),  # noqa: S608
     )
 
 

@@ -334,3 +334,21 @@ def test_an_approval_is_not_spent_while_another_hold_covers_the_same_people(worl
     assert world.sync().status == "successful"
     assert not world.active() & set(students["a"][:30])
     assert world.holds("used") == [district, school]
+
+
+def test_a_name_that_a_held_user_keeps_is_nobody_elses_even_as_a_clever_id(world: Scenario) -> None:
+    """R5.5, R7.4: whose Clever id is a held user's username waits with the hold; the sync does not fail, and the rest lands."""
+    school = world.school("a")
+    world.agree(settings={"brakes": {"role_floor": 0, "role_share": 0}})
+    newcomer = world.district.new_id()
+    [leaver] = world.students(school, 1)
+    world.change.change_username(leaver, newcomer)
+    world.sync()
+    world.change.remove_users([leaver])
+    world.change.add_user("student", "N", "N", schools=[school], user=newcomer)
+    other = world.students(school, 1, prefix="other")
+    assert world.sync().status == "held"
+    assert world.active() == {leaver, *other}
+    world.approve()
+    assert world.sync().status == "successful"
+    assert world.active() == {newcomer, *other}
