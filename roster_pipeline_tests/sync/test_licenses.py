@@ -1,4 +1,4 @@
-"""R9.1-R9.3: seats, in the district and in its schools, under each policy."""
+"""R9.1, R9.2: seats, in the district and in its schools, under each policy."""
 
 from collections.abc import Iterator
 from typing import Any
