@@ -56,7 +56,7 @@ def district_lock(connection: Connection, district_id: int, clever_id: str) -> I
     finally:
         try:
             connection.execute(text("select pg_advisory_unlock(:key)"), key)
-        except sqlalchemy.exc.DBAPIError:
+        except sqlalchemy.exc.SQLAlchemyError:
             # The session is gone or useless. Closing it frees the lock, and what happened in the block stays the error.
             connection.invalidate()
 
