@@ -54,7 +54,7 @@ def sync_assets(
         context.partition_key,
         requested_by=tags.get("requested_by", "dagster"),
         reason=tags.get("reason"),
-        dagster_run_id=context.run_id,
+        dagster_run_id=context.run.run_id,
     )
     with as_dagster_failures(), roster_database.open() as database:
         report = run_sync(database, roster_database.settings, request)

@@ -110,7 +110,15 @@ def test_interrupted_sync(
 ) -> None:
     """R11.4: Ctrl-C and SIGTERM end a sync cleanly: no traceback, the row says so, nothing is written, and the lock is free."""
     clever.misbehave("delay", "/v3.0/sections", seconds=5)
-    process = subprocess.Popen([*program, "sync", district.id], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ)
+    process = subprocess.Popen(
+        [*program, "sync", district.id],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ,
+        # A shell that runs the tests in the background has them ignore Ctrl-C, and their children inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
     try:
         while not any("/v3.0/sections" in seen.uri for seen in clever.seen):
             assert process.poll() is None, process.communicate()
