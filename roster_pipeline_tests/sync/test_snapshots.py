@@ -1,0 +1,23 @@
+"""R11.6: which snapshot may be applied over which."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from roster_pipeline.database.engine import Database
+from roster_pipeline.errors import TransientError
+from roster_pipeline_tests.sync.scenario import scenario
+
+
+def test_an_older_snapshot_is_never_applied_over_a_newer_one(database: Database) -> None:
+    """R11.6: a pull that began before the accepted one fails, says so, and writes nothing."""
+    with scenario(database) as world:
+        students = world.students(world.school("a"), 3)
+        world.sync()
+        world.change.remove_users(students[:1])
+        earlier = datetime.now(UTC) - timedelta(hours=1)
+        world.clock = lambda: earlier
+        with pytest.raises(TransientError, match=r"R11\.6"):
+            world.sync()
+        assert world.active() == set(students)
+        assert world.rows("select status from ops.syncs order by sync_id") == [("successful",), ("failed",)]
