@@ -38,6 +38,12 @@ by_school as (
     left join students on schools.school_id = students.school_id
     where schools.licenses is not null
     group by schools.clever_id, schools.school_id, schools.licenses
+),
+
+scopes as (
+    select scope, school_id, licenses, used, without_seat, held from district
+    union all
+    select scope, school_id, licenses, used, without_seat, held from by_school
 )
 select
     cast(:district_id as bigint) as district_id,
@@ -48,15 +54,4 @@ select
     without_seat,
     held,
     coalesce(used + held > licenses, false) as is_over
-from district
-union all
-select
-    cast(:district_id as bigint) as district_id,
-    scope,
-    school_id,
-    licenses,
-    used,
-    without_seat,
-    held,
-    coalesce(used + held > licenses, false) as is_over
-from by_school
+from scopes

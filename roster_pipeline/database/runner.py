@@ -74,10 +74,6 @@ class ModelRunner:
         """Bring a model's lasting table, where it has one, in line with this sync's. Returns the rows written: those that differ."""
         return self._mirror(model) if model.name in self.tables else 0
 
-    def rows(self, name: str) -> int:
-        """The size of one of this sync's tables."""
-        return self._count(f"select count(*) from {local_name(name)}")  # noqa: S608  (names of our own files)
-
     def _timed(self, name: str, work: Any) -> Step:
         start = time.perf_counter()
         rows = work()

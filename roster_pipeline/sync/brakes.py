@@ -71,13 +71,11 @@ class Decision:
 
     Attributes:
         status: of its row in `ops.holds`: `approved` lets the acts through; `open` and `rejected` hold them.
-        is_new: nobody has been told of this hold yet.
         hold_id: None in a dry run of a hold that does not exist yet.
     """
 
     brake: Brake
     status: str
-    is_new: bool
     hold_id: int | None
 
     @property
@@ -141,16 +139,16 @@ def _decide_one(connection: Connection, brake: Brake, known: Any, *, district_id
         if known["plan_hash"] != brake.plan_hash:
             replaced_by = "superseded"
         elif known["status"] != "approved":
-            return Decision(brake, known["status"], is_new=False, hold_id=known["hold_id"])
+            return Decision(brake, known["status"], hold_id=known["hold_id"])
         elif known["expires_at"] is not None and known["expires_at"] <= now:
             replaced_by = "expired"
         else:
-            return Decision(brake, "approved", is_new=False, hold_id=known["hold_id"])
+            return Decision(brake, "approved", hold_id=known["hold_id"])
     if sync_id is None:
-        return Decision(brake, "open", is_new=True, hold_id=None)
+        return Decision(brake, "open", hold_id=None)
     if replaced_by is not None:
         _set_status(connection, known["hold_id"], replaced_by)
-    return Decision(brake, "open", is_new=True, hold_id=_open(connection, brake, district_id=district_id, sync_id=sync_id, now=now))
+    return Decision(brake, "open", hold_id=_open(connection, brake, district_id=district_id, sync_id=sync_id, now=now))
 
 
 def _pending(connection: Connection, district_id: int, kinds: Sequence[str] | None) -> dict[Any, Any]:

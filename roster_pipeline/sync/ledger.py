@@ -77,9 +77,9 @@ def newest_applied(connection: Connection, district_id: int) -> datetime | None:
 
 
 def end(connection: Connection, sync_id: int, *, now: datetime, status: str, counts: Mapping[str, Any], message: str) -> None:
-    """The sync's end."""
+    """The sync's end. An end that is written already stays: what comes after the commit cannot make an applied sync a failed one."""
     values = {"status": status, "finished_at": now, "counts": dict(counts), "message": message}
-    connection.execute(sa.update(syncs).where(syncs.c.sync_id == sync_id).values(values))
+    connection.execute(sa.update(syncs).where(syncs.c.sync_id == sync_id, syncs.c.status == "processing").values(values))
 
 
 def mark_crashed(connection: Connection, district_id: int, *, now: datetime) -> int:

@@ -23,12 +23,10 @@ class PullResult:
 
     Attributes:
         moved: the district's last_sync differs between the pull's start and end (R3.7).
-        last_sync: as of the end of the pull, as Clever writes it; None when Clever has never loaded the district.
         cost: requests, retries, bytes and pages, for people who watch.
     """
 
     moved: bool
-    last_sync: str | None
     cost: dict[str, Any]
 
 
@@ -55,4 +53,4 @@ def pull_district(pull: DistrictPull, landing: Landing, *, started_at: datetime,
         "pages": sum(stats.pages.values()),
         "records": {collection.value: landing.rows[collection] for collection in Collection},
     }
-    return PullResult(moved=before.last_sync != after.last_sync, last_sync=after.last_sync, cost=cost)
+    return PullResult(moved=before.last_sync != after.last_sync, cost=cost)

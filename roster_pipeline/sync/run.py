@@ -64,7 +64,6 @@ class SyncReport:
         status: as in `ops.syncs`.
         counts: as in `ops.syncs.counts`.
         steps: every step in order, with its rows and seconds.
-        snapshot: rows of the accepted snapshot, by staging table.
     """
 
     sync_id: int

@@ -1,4 +1,4 @@
-"""R11.6: which snapshot may be applied over which."""
+"""R11.4, R11.6: which snapshot may be applied over which, and that an end once written stays."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -6,6 +6,7 @@ import pytest
 
 from roster_pipeline.database.engine import Database
 from roster_pipeline.errors import TransientError
+from roster_pipeline.sync import ledger
 from roster_pipeline_tests.sync.scenario import scenario
 
 
@@ -21,3 +22,13 @@ def test_an_older_snapshot_is_never_applied_over_a_newer_one(database: Database)
             world.sync()
         assert world.active() == set(students)
         assert world.rows("select status from ops.syncs order by sync_id") == [("successful",), ("failed",)]
+
+
+def test_what_fails_after_the_commit_does_not_make_an_applied_sync_a_failed_one(database: Database) -> None:
+    """R11.4: the row tells what is in the database."""
+    with scenario(database) as world:
+        world.students(world.school("a"), 1)
+        report = world.sync()
+        with database.engine.begin() as connection:
+            ledger.end(connection, report.sync_id, now=datetime.now(UTC), status="failed", counts={}, message="too late")
+        assert world.rows("select status from ops.syncs") == [("successful",)]
