@@ -68,7 +68,9 @@ where not :is_first
 union all
 select distinct 'school_role' as kind, deactivated.school_id, deactivated.role, null as collection, deactivated.act
 from deactivated
-where deactivated.school_id is not null and not :is_first
+-- An adopted user keeps a role made in the application (R5.8), often at a school that has been soft-deleted since: nobody is held there.
+inner join app.schools as schools on schools.district_id = :district_id and deactivated.school_id = schools.school_id
+where schools.deleted_at is null and not :is_first
 union all
 select 'empty_collection' as kind, null as school_id, null as role, empty_collections.collection, gone.act
 from empty_collections

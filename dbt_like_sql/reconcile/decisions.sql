@@ -11,6 +11,7 @@ select
     case when license_acts.clever_id is not null and not license_hold.is_released then 'licenses' else judged.rule end as rule,
     judged.keeps_username,
     judged.is_admin_held,
+    judged.is_student,
     -- An approved hold makes its students licensed; otherwise who has no seat waits.
     coalesce(not seats.has_seat and license_acts.clever_id is null, false) as is_waiting
 from reconcile.judged_identities as judged

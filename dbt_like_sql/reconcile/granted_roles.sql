@@ -7,10 +7,12 @@ select
     listed.school_id
 from reconcile.listed_roles as listed
 left join reconcile.school_standings as schools on listed.school_id = schools.school_id
-left join reconcile.new_admins as new_admins on listed.clever_id = new_admins.clever_id and listed.role = 'district_admin'
 where
     (listed.school_id is null or schools.standing = 'rostered')
-    and not (
-        new_admins.clever_id is not null
-        and exists (select 1 from reconcile.holds as holds where holds.kind = 'new_admins')
+    -- Whoever would become a district admin keeps the roles they have; a newcomer comes without that one (R7.4).
+    and not exists (
+        select 1
+        from reconcile.new_admins as new_admins
+        inner join reconcile.holds as holds on holds.kind = 'new_admins'
+        where listed.clever_id = new_admins.clever_id and (new_admins.is_active or listed.role = 'district_admin')
     )

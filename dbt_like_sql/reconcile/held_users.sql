@@ -2,10 +2,10 @@
 -- grain: one row per user
 -- rules: R7.4, R7.6
 with held as (
-    -- An empty collection holds every soft delete in the district, and so does a first sync.
+    -- An empty collection holds every soft delete in the district.
     select candidates.entity_id as user_id, holds.kind
     from reconcile.deletion_candidates as candidates
-    inner join reconcile.holds as holds on holds.kind in ('empty_collection', 'initial')
+    inner join reconcile.holds as holds on holds.kind = 'empty_collection'
     where candidates.entity = 'users'
     union all
     select candidates.entity_id as user_id, holds.kind

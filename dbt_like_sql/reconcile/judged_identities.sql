@@ -2,31 +2,41 @@
 -- grain: one row per person of the snapshot
 -- rules: R5.5, R7.4
 -- decision: as in reconcile.identities, and held (the existing user stays exactly as is, and the person is not created)
+-- is_student: has the role of a student after this sync
 with recursive granted as (
-    select distinct clever_id from reconcile.granted_roles
+    select clever_id, bool_or(role = 'student') as is_student
+    from (
+        select clever_id, role from reconcile.granted_roles
+        union all
+        select clever_id, role from reconcile.kept_roles
+    ) as roles
+    group by clever_id
 ),
 
--- Names that stay with users whom a brake holds, and in turn with whoever is held because such a name is their Clever id (R5.5).
+-- Names that stay with users who are held, and in turn with whoever is held because such a name is their Clever id (R5.5).
 kept_names as (
-    select users.clever_id, users.username_key
+    select users.user_id, users.username_key
     from app.users as users
     left join reconcile.held_users as held_users on users.user_id = held_users.user_id
     left join reconcile.identities as identities
-        on users.user_id = identities.user_id and identities.decision in ('relink', 'relink_deactivated')
+        on users.user_id = identities.user_id and identities.decision in ('link', 'adopt', 'relink')
+    left join granted on identities.clever_id = granted.clever_id
     where
         users.district_id = :district_id
         and users.deleted_at is null
         and (
             held_users.user_id is not null
-            or (identities.user_id is not null and exists (select 1 from reconcile.holds as holds where holds.kind = 'relinks'))
+            or (identities.user_id is not null and granted.clever_id is null)
+            or (identities.decision = 'relink' and exists (select 1 from reconcile.holds as holds where holds.kind = 'relinks'))
         )
     union
-    select users.clever_id, users.username_key
+    select users.user_id, users.username_key
     from kept_names
-    inner join reconcile.people as people
-        on kept_names.username_key = people.own_key and kept_names.clever_id is distinct from people.clever_id
-    inner join app.users as users on users.district_id = :district_id and people.clever_id = users.clever_id
-    where users.deleted_at is null
+    inner join reconcile.people as people on kept_names.username_key = people.own_key
+    inner join reconcile.identities as identities
+        on people.clever_id = identities.clever_id and identities.decision in ('link', 'adopt', 'relink')
+    inner join app.users as users on users.district_id = :district_id and identities.user_id = users.user_id
+    where users.deleted_at is null and kept_names.user_id <> users.user_id
 ),
 
 judged as (
@@ -38,14 +48,15 @@ judged as (
         users.deleted_at is null and users.user_id is not null as is_active,
         exists (select 1 from reconcile.holds as holds where holds.kind = 'relinks')
         and identities.decision in ('relink', 'relink_deactivated') as is_relink_held,
-        granted.clever_id is null as has_nothing_granted,
+        granted.clever_id is null as has_no_role,
+        coalesce(granted.is_student, false) as is_student,
         identities.decision in ('link', 'adopt', 'relink', 'create')
         and exists (
             select 1
             from kept_names
             where
                 kept_names.username_key = app.normalize_username(identities.clever_id)
-                and kept_names.clever_id is distinct from identities.clever_id
+                and kept_names.user_id is distinct from identities.user_id
         ) as is_name_held,
         new_admins.clever_id is not null
         and exists (select 1 from reconcile.holds as holds where holds.kind = 'new_admins') as is_admin_held
@@ -56,22 +67,21 @@ judged as (
 )
 select
     clever_id,
-    case when decision = 'create' and (has_nothing_granted or is_name_held) then null else user_id end as user_id,
+    case when decision = 'create' and (has_no_role or is_name_held) then null else user_id end as user_id,
     case
         when is_relink_held then 'held'
         when is_name_held then case when is_active then 'held' else 'none' end
-        when decision in ('create', 'adopt', 'relink') and has_nothing_granted then case when is_active then 'held' else 'none' end
-        when decision = 'link' and has_nothing_granted and not is_active then 'none'
+        when decision in ('link', 'adopt', 'relink', 'create') and has_no_role then case when is_active then 'held' else 'none' end
         else decision
     end as decision,
     case
         when is_relink_held then 'relinks'
         when is_name_held then 'username_taken'
-        when decision in ('create', 'adopt', 'relink') and has_nothing_granted then 'held_role'
-        when decision = 'link' and has_nothing_granted and not is_active then 'held_role'
+        when decision in ('link', 'adopt', 'relink', 'create') and has_no_role then 'held_role'
         else rule
     end as rule,
     -- A would-be admin keeps the username they have (R7.4).
-    is_admin_held and is_active and decision = 'link' as keeps_username,
-    is_admin_held
+    is_admin_held and is_active as keeps_username,
+    is_admin_held,
+    is_student
 from judged

@@ -57,9 +57,9 @@ from endable
 where
     not exists (
         select 1
-        from listed
+        from reconcile.roles as roles
         where
-            listed.user_id = endable.user_id
-            and listed.role = endable.role
-            and listed.school_id is not distinct from endable.school_id
+            roles.user_id = endable.user_id
+            and roles.role = endable.role
+            and roles.school_id is not distinct from endable.school_id
     )

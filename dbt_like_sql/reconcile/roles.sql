@@ -21,8 +21,14 @@ select
 from reconcile.decisions as decisions
 inner join app.users as users on users.district_id = :district_id and decisions.user_id = users.user_id
 inner join app.user_roles as held on users.district_id = held.district_id and users.user_id = held.user_id
-left join reconcile.school_standings as schools on held.school_id = schools.school_id
-where
-    users.deleted_at is null
-    and held.deleted_at is null
-    and (decisions.decision = 'protected' or (decisions.decision = 'link' and schools.standing = 'frozen'))
+where users.deleted_at is null and held.deleted_at is null and decisions.decision = 'protected'
+union all
+select
+    decisions.clever_id,
+    decisions.user_id,
+    kept.role,
+    kept.school_id,
+    false as is_listed
+from reconcile.decisions as decisions
+inner join reconcile.kept_roles as kept on decisions.clever_id = kept.clever_id
+where decisions.decision in ('link', 'adopt', 'relink')

@@ -3,7 +3,8 @@
 -- rules: R4.6, R7.4
 -- standing: as in reconcile.schools; frozen also where a brake holds the school
 with held as (
-    select school_id from reconcile.holds where kind = 'school_role'
+    -- Once, however many roles are held there.
+    select distinct school_id from reconcile.holds where kind = 'school_role'
 )
 select
     schools.clever_id,

@@ -27,7 +27,8 @@ waiting as (
         students.clever_id
     from reconcile.students as students
     left join school_caps on students.school_id = school_caps.school_id
-    where not students.has_seat
+    -- Who is left as is neither gets a seat nor keeps one from the next.
+    where not students.has_seat and not students.is_untouched
 ),
 
 ranked as (
@@ -49,8 +50,7 @@ select
     students.is_untouched,
     students.has_seat
     or caps.over_license_policy = 'warn'
-    or (not students.is_untouched and ranked.fits_school and (district_free.free is null or ranked.position <= district_free.free))
-    as has_seat
+    or coalesce(ranked.fits_school and (district_free.free is null or ranked.position <= district_free.free), false) as has_seat
 from reconcile.students as students
 cross join caps
 cross join district_free

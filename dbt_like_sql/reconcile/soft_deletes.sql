@@ -1,9 +1,9 @@
--- What is gone, and what of it a brake holds.
+-- What is gone, and what of it a brake holds. A first sync that waits holds the writing, not rows: its plan is what approval lets through.
 -- grain: one row per school, classroom or user that is gone; held_by is null where it is soft-deleted now
 -- key: district_id, entity, entity_id
 -- rules: R7.1, R7.2, R7.4, R7.6
 with holds_of_everything as (
-    select min(kind) as held_by from reconcile.holds where kind in ('empty_collection', 'initial')
+    select min(kind) as held_by from reconcile.holds where kind = 'empty_collection'
 ),
 
 held_schools as (

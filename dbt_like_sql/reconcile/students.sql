@@ -17,9 +17,7 @@ with rostered as (
     left join reconcile.school_standings as schools on shared.school = schools.clever_id and schools.standing in ('rostered', 'frozen')
     where
         judged.decision in ('link', 'adopt', 'relink', 'create')
-        and exists (
-            select 1 from reconcile.listed_roles as listed where listed.clever_id = judged.clever_id and listed.role = 'student'
-        )
+        and judged.is_student
 ),
 
 -- Active students whom this sync leaves as they are: held, quarantined and protected ones. In scope unless their schools are outside.
@@ -54,7 +52,8 @@ select
     user_id,
     school_id,
     created_at,
-    is_active and license_status = 'licensed' as has_seat,
+    -- An account of the time before Clever, or of a teacher who becomes a student, has none to keep.
+    is_active and coalesce(license_status, 'waiting') = 'licensed' as has_seat,
     not is_active as is_arriving,
     false as is_untouched
 from rostered

@@ -7,13 +7,11 @@ with people as (
         decisions.user_id,
         decisions.decision,
         decisions.is_waiting,
-        usernames.username,
-        bool_or(roles.role = 'student') as is_student
+        decisions.is_student,
+        usernames.username
     from reconcile.decisions as decisions
     inner join reconcile.usernames as usernames on decisions.clever_id = usernames.clever_id
-    left join reconcile.listed_roles as roles on decisions.clever_id = roles.clever_id
     where decisions.decision in ('link', 'adopt', 'relink', 'create')
-    group by decisions.clever_id, decisions.user_id, decisions.decision, decisions.is_waiting, usernames.username
 ),
 
 described as (

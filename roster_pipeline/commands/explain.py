@@ -131,7 +131,7 @@ def _says(found: Explanation) -> Iterator[tuple[str, list[str]]]:
     if found.user is not None:
         yield "Roles", _roles(found.user)
         yield "Classrooms", [_classrooms(found.user)]
-        if found.user.row["license_status"] is not None:
+        if found.user.row["license_status"] is not None and found.user.row["deleted_at"] is None:
             yield "Seat", [_SEATS[found.user.row["license_status"]]]
     yield "Sign-in", [_sign_in(found)]
 
@@ -208,7 +208,7 @@ def _account(user: User | None) -> Iterator[str]:
         return
     deleted_at = user.row["deleted_at"]
     state = "active" if deleted_at is None else f"deactivated (soft-deleted) since {_time(deleted_at)}"
-    yield f"{state.capitalize()}, {_SOURCES[user.row['source']]}, username {user.row['username'] or '(none)'}."
+    yield f"{state[0].upper()}{state[1:]}, {_SOURCES[user.row['source']]}, username {user.row['username'] or '(none)'}."
     if user.row["protected"]:
         yield "Protected: no sync changes this user, or their roles (R8.1)."
     if user.row["do_not_restore"]:
@@ -262,6 +262,8 @@ def _what(change: Change) -> str:
 
 
 def _difference(change: Change) -> str:
+    if change.before is None and change.after is None:
+        return "(the values are not kept any more)"
     before, after = change.before or {}, change.after or {}
     return "; ".join(
         f"{name}: {_value(before[name])} -> {_value(after.get(name))}" if name in before else f"{name}: {_value(after[name])}"

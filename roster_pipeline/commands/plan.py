@@ -63,12 +63,16 @@ def _brake(brake: Brake, decision: Decision | None) -> dict[str, Any]:
 
 
 def _print(report: PlanReport) -> None:
-    click.echo(f"What a sync of district {report.district.clever_id} would do now. Nothing has been written.")
+    if report.plan.writes_nothing:
+        click.echo(f"A sync of district {report.district.clever_id} would write nothing now: the first one waits for approval (initial).")
+        click.echo("Approved, it would do this. Nothing has been written.")
+    else:
+        click.echo(f"What a sync of district {report.district.clever_id} would do now. Nothing has been written.")
     _print_changes(report.plan.changes)
     if report.users_by_school:
         print_table(
-            ("School", "Clever id", "Action", "Users"),
-            [(row["school_id"], row["school"], row["action"].replace("_", " "), row["users"]) for row in report.users_by_school],
+            ("Clever id of the school", "Action", "Users"),
+            [(row["school"], row["action"].replace("_", " "), row["users"]) for row in report.users_by_school],
             title="Users by primary school",
         )
     if report.plan.brakes:
@@ -93,7 +97,8 @@ def _print(report: PlanReport) -> None:
     )
     if report.conflicts:
         shown = [(row["clever_id"], row["rule"]) for row in report.conflicts[:_SHOWN_CONFLICTS]]
-        print_table(("Clever id", "Why"), shown, title=f"{len(report.conflicts):,} would not get the username they ask for")
+        click.echo(f"{len(report.conflicts):,} would not get their username (taken: somebody keeps it; contested: several claim it):")
+        print_table(("Clever id", "Why"), shown)
         if len(report.conflicts) > _SHOWN_CONFLICTS:
             click.echo("`--json` lists all of them.")
 

@@ -62,7 +62,8 @@ def _text(report: PlanReport, answered: Sequence[Answer]) -> Iterator[str]:
 def _told(item: Item) -> str:
     if item.detail is None:
         return f"{item.label}: {item.count:,}"
-    return f"{item.label}: {item.count:,} ({item.detail})" if item.count else f"{item.label}: {item.detail}"
+    # `no limit` stands in place of a number; a share stands behind one.
+    return f"{item.label}: {item.detail}" if item.detail == "no limit" else f"{item.label}: {item.count:,} ({item.detail})"
 
 
 def _line(text: str, verdict: Verdict) -> str:

@@ -332,7 +332,7 @@ class _Reader:
         match = self._match_of(key)
         user_id = key.user_id if key.user_id is not None or match is None else match["user_id"]
         row = _first(self._connection, _users, district_id=self._id, user_id=user_id)
-        user = self._user(row) if row is not None else None
+        user = self._user(row, shared) if row is not None else None
         return Explanation(
             district=self._district.clever_id,
             found_by=found_by,
@@ -435,7 +435,7 @@ class _Reader:
             # Whom a brake of the school holds, that of the district can hold as well.
             kinds |= {"district_role", "school_role"} if user.held_by in ("district_role", "school_role") else {user.held_by}
         held = [role for role in user.roles if role.deleted_at is None] if user is not None else []
-        roles, school_ids = {each.role for each in held}, {each.school_id for each in held}
+        roles, places = {each.role for each in held}, {(each.role, each.school_id) for each in held}
         listed = {school.clever_id for role in shared.roles for school in role.schools}
         query = (
             sa.select(holds_table, _schools.c.name.label("school"), _schools.c.clever_id.label("school_clever_id"))
@@ -447,10 +447,10 @@ class _Reader:
             Hold(row["hold_id"], row["kind"], row["status"], row["role"], row["school_id"], row["school"], row["counts"], row["created_at"])
             for row in self._connection.execute(query).mappings()
             if not (row["kind"] == "district_role" and row["role"] not in roles)
-            if not (row["kind"] == "school_role" and row["school_id"] not in school_ids and row["school_clever_id"] not in listed)
+            if row["kind"] != "school_role" or (row["role"], row["school_id"]) in places or row["school_clever_id"] in listed
         ]
 
-    def _user(self, row: Mapping[str, Any]) -> User:
+    def _user(self, row: Mapping[str, Any], shared: Shared) -> User:
         user_id = row["user_id"]
         gone = _first(self._connection, _soft_deletes, district_id=self._id, entity="users", entity_id=user_id)
         in_all = sa.select(sa.func.count()).select_from(_changes).where(_changes.c.user_id == user_id)
@@ -462,7 +462,8 @@ class _Reader:
             roles=self._roles(user_id),
             classrooms=self._enrolled(user_id),
             gone=gone["reason"] if gone is not None else None,
-            held_by=gone["held_by"] if gone is not None else None,
+            # Before the first pull is accepted, the first sync waits as a whole (R7.6).
+            held_by="initial" if gone is not None and shared.pulled_at is None else gone["held_by"] if gone is not None else None,
             changes=self._history(user_id),
             changes_in_all=self._connection.execute(in_all).scalar_one(),
         )

@@ -1,14 +1,15 @@
 """A district that is synced without HTTP: records go in as JSON pages, rows of `app` come out, as the model knows them and as they are.
 
 Belongs here: the stand-in for a pull, and reading and comparing rows. Everything from the decoder to the commit is the pipeline's own.
-Does not belong here: what is right (`model.py`) and what is tried (`world.py`).
+Does not belong here: what is right (`py`) and what is tried (`world.py`).
 """
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime, timedelta
+from fractions import Fraction
 from itertools import count
 from pathlib import Path
 from types import TracebackType
@@ -24,10 +25,10 @@ from roster_pipeline.clever.pull import Page
 from roster_pipeline.clever.records import Collection, District
 from roster_pipeline.database.engine import Database
 from roster_pipeline.settings import Settings
-from roster_pipeline.sync import run
+from roster_pipeline.sync import holds, run
 from roster_pipeline.sync.districts import Agreement, find_district, record_agreement
 from roster_pipeline.sync.run import SyncReport, SyncRequest, run_sync
-from roster_pipeline_tests.reference import model
+from roster_pipeline_tests.reference.rows import Agreed, Classroom, Enrollment, Hold, Id, Record, Role, Rules, School, Snapshot, State, User
 
 ENTITY_ID = {
     "schools": ("school_id",),
@@ -36,7 +37,7 @@ ENTITY_ID = {
     "user_roles": ("user_id", "role", "school_id"),
     "enrollments": ("classroom_id", "user_id", "role"),
 }
-# High enough that no small district trips one (R7.3); R7.6 is switched off as well.
+# High enough that no small district trips one (R7.3).
 NO_BRAKES = {"role_floor": 10**6, "school_floor": 10**6, "relink_floor": 10**6, "admin_floor": 10**6}
 SETTINGS = Settings(roster_home=Path("/nonexistent"))
 
@@ -48,7 +49,7 @@ Rows = dict[str, dict[str, Row]]
 class RecordedPull:
     """Has the interface of `clever.pull.DistrictPull`, and reads the snapshot it was given instead of Clever."""
 
-    def __init__(self, snapshot: model.Snapshot, page_size: int, district: str, *, keep_student_email: bool) -> None:
+    def __init__(self, snapshot: Snapshot, page_size: int, district: str, *, keep_student_email: bool) -> None:
         self.stats = PullStats()
         self.tokens: Mapping[str, object] = {}
         self.seconds = 0.0
@@ -67,7 +68,7 @@ class RecordedPull:
         return District(id=self.district_clever_id, name="District", last_sync="2026-01-01T00:00:00.000Z")
 
     def pages(self, collection: Collection) -> Iterator[Page]:
-        records: Sequence[model.Record] = {
+        records: Sequence[Record] = {
             Collection.SCHOOLS: self._snapshot.schools,
             Collection.SECTIONS: self._snapshot.sections,
             Collection.TERMS: (),
@@ -81,59 +82,93 @@ class RecordedPull:
 
 
 _numbers = count(1)
-_minutes = count(1)
+
+
+class Clock:
+    """The time of every sync and decision: a minute after the one before."""
+
+    def __init__(self) -> None:
+        self.now = datetime(2026, 1, 1, tzinfo=UTC)
+
+    def tick(self) -> datetime:
+        """The next minute."""
+        self.now += timedelta(minutes=1)
+        return self.now
 
 
 @dataclass
 class LiveDistrict:
-    """One district in a real database. Its Clever id is new; everything inside it may have ids that other districts use too."""
+    """One district in a real database. Its Clever id is new; everything inside it may have ids that other districts use too.
+
+    Attributes:
+        hold_acts: what each hold is about, by its number; `ops.holds` has only a hash over it.
+        is_first: no sync has been applied yet.
+    """
 
     database: Database
     clever_id: str
+    clock: Clock = field(default_factory=Clock)
+    hold_acts: dict[int, frozenset[str]] = field(default_factory=dict)
+    is_first: bool = True
 
     @classmethod
     def sign_up(cls, database: Database, profile: str = "typing_agent", **agreement: Any) -> Self:
-        """A new district with an agreement; `agreement` as in `sync.districts.Agreement`."""
+        """A new district with an agreement; `agreement` as in `sync.districts.Agreement`. Unless told otherwise it has no brakes."""
         district = cls(database, f"district{next(_numbers)}")
-        district.agree(profile=profile, **agreement)
+        settings = {"auto_initial": True, "brakes": NO_BRAKES} | agreement.pop("settings", {})
+        district.agree(profile=profile, settings=settings, **agreement)
         return district
 
     def agree(self, *, profile: str | None = None, **agreement: Any) -> None:
         """Record the agreement; what is not named stays."""
-        settings = {"auto_initial": True, "brakes": NO_BRAKES} | agreement.pop("settings", {})
         with self.database.engine.begin() as connection:
             profile = profile or find_district(connection, self.clever_id).profile or ""
-            record_agreement(connection, Agreement(self.clever_id, "District", profile, "d.example", settings=settings, **agreement))
+            record_agreement(connection, Agreement(self.clever_id, "District", profile, "d.example", **agreement))
+
+    @property
+    def profile(self) -> str | None:
+        with self.database.engine.connect() as connection:
+            return find_district(connection, self.clever_id).profile
 
     @property
     def district_id(self) -> int:
         with self.database.engine.connect() as connection:
             return find_district(connection, self.clever_id).district_id
 
-    def sync(self, snapshot: model.Snapshot, *, page_size: int = 100) -> SyncReport:
+    def sync(self, snapshot: Snapshot, *, page_size: int = 100) -> SyncReport:
         """Sync the snapshot. Time passes: every sync is a minute after the one before it."""
-        now = datetime(2026, 1, 1, tzinfo=UTC) + timedelta(minutes=next(_minutes))
+        now = self.clock.tick()
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(
                 run, "DistrictPull", lambda _settings, district, **kept: RecordedPull(snapshot, page_size, district, **_only(kept))
             )
             return run_sync(self.database, SETTINGS, SyncRequest(self.clever_id), clock=lambda: now)
 
-    def rules(self) -> model.Rules:
+    def rules(self) -> Rules:
         """The agreement as the model takes it."""
         with self.database.engine.connect() as connection:
             district = find_district(connection, self.clever_id)
             assert district.rules is not None
             schools = connection.execute(
-                sa.text("select name, clever_id from app.agreed_schools where district_id = :d"), {"d": district.district_id}
+                sa.text("select name, clever_id, licenses from app.agreed_schools where district_id = :d"), {"d": district.district_id}
             )
-            return model.Rules(
+            brakes = district.rules.brakes
+            return Rules(
                 self.clever_id,
                 student_email=district.rules.student_email,
                 student_multi_school=district.rules.student_multi_school,
                 login_methods=district.rules.login_methods,
-                agreed_schools=[(row.name, row.clever_id) for row in schools],
+                agreed_schools=[Agreed(row.name, row.clever_id, row.licenses) for row in schools],
                 agreed_grades=district.row["agreed_grades"] or (),
+                licenses=district.row["licenses"],
+                over_license_policy=district.row["over_license_policy"],
+                limits={
+                    "district_role": (brakes.role_floor, Fraction(str(brakes.role_share))),
+                    "school_role": (brakes.school_floor, Fraction(str(brakes.school_share))),
+                    "relinks": (brakes.relink_floor, Fraction(str(brakes.relink_share))),
+                    "new_admins": (brakes.admin_floor, Fraction(str(brakes.admin_share))),
+                },
+                auto_initial=district.rules.auto_initial,
             )
 
     def rows(self) -> Rows:
@@ -142,7 +177,7 @@ class LiveDistrict:
             district_id = find_district(connection, self.clever_id).district_id
             return {table: _rows(connection, table, district_id) for table in ENTITY_ID}
 
-    def state(self) -> model.State:
+    def state(self) -> State:
         """The district as the model knows it."""
         return state_of(self.rows())
 
@@ -152,6 +187,29 @@ class LiveDistrict:
             district_id = find_district(connection, self.clever_id).district_id
             result = connection.execute(sa.text(statement), {"district": district_id, **values})
             return [dict(row) for row in result.mappings()] if result.returns_rows else []
+
+    def holds(self) -> dict[int, Hold]:
+        """Every hold of the district, by its number."""
+        found = self.execute("select * from ops.holds where district_id = :district order by hold_id")
+        return {
+            row["hold_id"]: Hold(
+                (row["kind"], row["school_id"], row["role"], row["counts"].get("collection")),
+                self.hold_acts.get(row["hold_id"], frozenset()),
+                row["status"],
+                row["expires_at"],
+            )
+            for row in found
+        }
+
+    def approve(self, hold_id: int) -> None:
+        """Support lets through what is held."""
+        with self.database.engine.begin() as connection:
+            holds.approve(connection, hold_id, by="support", now=self.clock.tick())
+
+    def reject(self, hold_id: int) -> None:
+        """Support keeps holding."""
+        with self.database.engine.begin() as connection:
+            holds.reject(connection, hold_id, by="support", now=self.clock.tick())
 
     def changes(self, sync_id: int) -> Sequence[Row]:
         """`ops.changes` of one sync."""
@@ -168,9 +226,9 @@ def _rows(connection: Connection, table: str, district_id: int) -> dict[str, Row
     return {":".join("" if row[part] is None else str(row[part]) for part in ENTITY_ID[table]): dict(row) for row in found}
 
 
-def state_of(rows: Rows, before: Rows | None = None) -> model.State:
-    """Rows as the model knows them. A row that was not there `before` goes by its Clever id instead of its number, as in the model."""
-    new: dict[Any, model.Id] = {}
+def state_of(rows: Rows, before: Rows | None = None) -> State:
+    """Rows as the model knows them. A row that was not there `before` goes by its Clever id instead of its number, as in the"""
+    new: dict[Any, Id] = {}
 
     def identity(table: str, row: Row) -> tuple[Any, ...]:
         return tuple(new.get((part, row[part]), row[part]) for part in ENTITY_ID[table])
@@ -193,16 +251,16 @@ def state_of(rows: Rows, before: Rows | None = None) -> model.State:
             new |= {
                 (part, row[part]): f"new:{row['clever_id']}" for entity_id, row in rows[table].items() if entity_id not in before[table]
             }
-    return model.State(
-        values("schools", model.School),
-        values("classrooms", model.Classroom),
-        values("users", model.User),
-        values("user_roles", model.Role),
-        values("enrollments", model.Enrollment),
+    return State(
+        values("schools", School),
+        values("classrooms", Classroom),
+        values("users", User),
+        values("user_roles", Role),
+        values("enrollments", Enrollment),
     )
 
 
-def differences(expected: model.State, actual: model.State) -> list[str]:
+def differences(expected: State, actual: State) -> list[str]:
     """What differs between two states, one line each: for people who read a failed test."""
     lines = []
     for table, rows in vars(expected).items():

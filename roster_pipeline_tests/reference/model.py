@@ -1,369 +1,110 @@
 """What one sync has to do to one district, written down a second time: plain Python, person by person, slow and obvious.
 
-Belongs here: SPEC 3-8 as a function from the rows of `app` and a snapshot to the rows of `app`. It shares no code with the pipeline, so
-that a mistake has to be made twice to go unseen. Does not belong here: the database, Hypothesis, and how records travel (`driver.py`).
-
-Not modelled: brakes and approvals (R7.3-R7.6) and licenses (R9). What is `kept` below is where a hold would add its people and places.
+Belongs here: SPEC 3-9 as a function from the rows of `app` and a snapshot to the rows of `app` and `ops.holds`. It shares no code with the
+pipeline, so that a mistake has to be made twice to go unseen; its parts are `records.py`, `matching.py`, `brakes.py` and `seats.py`. Does
+not belong here: the database, Hypothesis, and how records travel (`driver.py`).
 """
 
-import unicodedata
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-Id = int | str
-"""A generated key of the database; "new:<Clever id>" for a row this sync creates."""
-Record = Mapping[str, Any]
-"""One object as Clever sends it."""
+from roster_pipeline_tests.reference.brakes import LICENSES, NOTHING, Held, active_roles, decide, held_by, leavers, tripped
+from roster_pipeline_tests.reference.matching import Matches, add_those_without_a_name, give_usernames, match
+from roster_pipeline_tests.reference.records import Person, key, newest, read_people, split_named
+from roster_pipeline_tests.reference.rows import (
+    Agreed,
+    Classroom,
+    Enrollment,
+    Hold,
+    Id,
+    Identity,
+    Record,
+    Role,
+    Rules,
+    School,
+    Snapshot,
+    State,
+    User,
+)
+from roster_pipeline_tests.reference.seats import Student, hand_out, has_seat
 
-GRADES = (
-    {"InfantToddler", "Preschool", "PreKindergarten", "TransitionalKindergarten", "Kindergarten", "PostGraduate", "Ungraded", "Other"}
-    | {str(grade) for grade in range(1, 14)}
-)  # fmt: skip
-FAMILY = {"student": "student", "teacher": "staff", "school_admin": "staff", "district_admin": "staff", "account_owner": "staff"}
-
-
-@dataclass(frozen=True)
-class School:
-    """A row of app.schools."""
-
-    clever_id: str | None
-    name: str
-    source: str
-    protected: bool
-    deleted_at: datetime | None
-
-
-@dataclass(frozen=True)
-class Classroom:
-    """A row of app.classrooms."""
-
-    clever_id: str | None
-    name: str
-    school_id: Id | None
-    source: str
-    protected: bool
-    deleted_at: datetime | None
+__all__ = ["Hold", "Outcome", "Record", "Rules", "Snapshot", "State", "sync"]
 
 
 @dataclass(frozen=True)
-class User:
-    """A row of app.users, without the license (R9)."""
+class Outcome:
+    """What a sync leaves.
 
-    clever_id: str | None
-    username: str | None
-    first_name: str | None
-    middle_name: str | None
-    last_name: str | None
-    email: str | None
-    sis_id: str | None
-    state_id: str | None
-    student_number: str | None
-    grade: str | None
-    school_id: Id | None
-    source: str
-    protected: bool
-    do_not_restore: bool
-    login_methods: tuple[str, ...]
-    deleted_at: datetime | None
+    Attributes:
+        actions: of every written row by (entity, entity id), as in `ops.changes`.
+        holds: those that were there by their number, new ones by their identity.
+        holding: the brakes that hold something.
+        held: what they hold.
+    """
+
+    after: State
+    actions: Mapping[tuple[str, str], str]
+    holds: Mapping[Any, Hold]
+    holding: frozenset[Identity] = frozenset()
+    held: Held = NOTHING
 
     @property
-    def barred(self) -> bool:
-        """Deactivated by support on purpose (R8.3)."""
-        return self.do_not_restore and self.deleted_at is not None
+    def status(self) -> str:
+        """As in `ops.syncs`."""
+        return "held" if self.holding else "successful"
 
 
-@dataclass(frozen=True)
-class Role:
-    """A row of app.user_roles."""
-
-    source: str
-    deleted_at: datetime | None
-
-
-@dataclass(frozen=True)
-class Enrollment:
-    """A row of app.enrollments."""
-
-    is_primary: bool
-    source: str
-    deleted_at: datetime | None
-
-
-RoleKey = tuple[Id, str, Id | None]
-EnrollmentKey = tuple[Id, Id, str]
-
-
-@dataclass
-class State:
-    """The rows of one district. Roles go by (user, role, school), enrollments by (classroom, user, role)."""
-
-    schools: dict[Id, School] = field(default_factory=dict)
-    classrooms: dict[Id, Classroom] = field(default_factory=dict)
-    users: dict[Id, User] = field(default_factory=dict)
-    roles: dict[RoleKey, Role] = field(default_factory=dict)
-    enrollments: dict[EnrollmentKey, Enrollment] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Snapshot:
-    """What Clever sends for one district: its objects in the order in which they come, the ones it sends twice included."""
-
-    schools: Sequence[Record] = ()
-    sections: Sequence[Record] = ()
-    users: Sequence[Record] = ()
-
-
-@dataclass(frozen=True)
-class Rules:
-    """The district's agreement and profile. `agreed_schools` holds (name, Clever id or None); empty = no bound (R6.4)."""
-
-    clever_id: str
-    student_email: bool
-    student_multi_school: bool
-    login_methods: tuple[str, ...]
-    agreed_schools: Sequence[tuple[str, str | None]] = ()
-    agreed_grades: Sequence[str] = ()
-
-
-@dataclass
-class Person:
-    """One valid person of the snapshot. `listed` are the roles Clever gives, by the school's Clever id; None is the district."""
-
-    clever_id: str
-    values: dict[str, str | None]
-    is_student: bool
-    listed: set[tuple[str, str | None]]
-    primary: str | None
-    username: str
-
-    @property
-    def family(self) -> str:
-        return "student" if self.is_student else "staff"
-
-
-def key(username: str | None) -> str | None:
-    """How usernames and school names compare (SPEC 5)."""
-    return None if username is None else unicodedata.normalize("NFKC", username).strip().lower()
-
-
-def clean(text: Any) -> str | None:
-    """Text as it is stored (R4.5); blank is nothing."""
-    if text is None:
-        return None
-    for line_break in ("\r\n", "\t", "\n", "\x0b", "\x0c", "\r", "\x85", "\u2028", "\u2029"):
-        text = text.replace(line_break, " ")
-    text = "".join(each for each in text if unicodedata.category(each) not in ("Cc", "Cs"))
-    return unicodedata.normalize("NFC", text).strip() or None
-
-
-# Reading the snapshot -----------------------------------------------------------------------------------------------------------
-
-
-def newest(records: Iterable[Record], district: str) -> dict[str, Record]:
-    """One record per Clever id, none of another district (R3.6, R3.8)."""
-    chosen: dict[str, Record] = {}
-    for record in records:
-        if (record.get("district") or district) != district:
-            continue
-        rival = chosen.get(record["id"])
-        if rival is None or (record.get("last_modified") or "") >= (rival.get("last_modified") or ""):
-            chosen[record["id"]] = record
-    return chosen
-
-
-def split_named(records: Mapping[str, Record]) -> tuple[dict[str, str], set[str]]:
-    """Schools or sections: the name of each valid one, and the ids of the quarantined ones (R4.2)."""
-    names = {clever_id: clean(record.get("name")) for clever_id, record in records.items()}
-    return {clever_id: name for clever_id, name in names.items() if name}, {clever_id for clever_id, name in names.items() if not name}
-
-
-def read_people(users: Sequence[Record], rules: Rules) -> tuple[dict[str, Person], set[str]]:
-    """The valid people, and the ids of the quarantined ones (R4.2). Users are walked once per role, so they arrive role by role."""
-    arrivals = [record for role in ("student", "teacher", "staff", "district_admin") for record in users if role in record["roles"]]
-    people, quarantined = {}, set()
-    for clever_id, record in newest(arrivals, rules.clever_id).items():
-        name = record.get("name") or {}
-        if clean(name.get("first")) and clean(name.get("last")):
-            people[clever_id] = read_person(record, rules)
-        else:
-            quarantined.add(clever_id)
-    return people, quarantined
-
-
-def read_person(record: Record, rules: Rules) -> Person:
-    """One user of Clever (SPEC 1: username, e-mail; R5.8: roles)."""
-    roles = record["roles"]
-    student, teacher, staff = (roles.get(each) or {} for each in ("student", "teacher", "staff"))
-    listed: set[tuple[str, str | None]] = set()
-    if "student" in roles:
-        at = {*student.get("schools", ()), student.get("school")} if rules.student_multi_school else {student.get("school")}
-        listed |= {("student", school) for school in at if school}
-    listed |= {("teacher", school) for school in {*teacher.get("schools", ()), teacher.get("school")} if school}
-    listed |= {("school_admin", school) for school in staff.get("schools", ())}
-    if "district_admin" in roles:
-        listed.add(("district_admin", None))
-
-    sent = next((name for each in (student, teacher) if (name := clean((each.get("credentials") or {}).get("district_username")))), None)
-    is_admin = "staff" in roles or "district_admin" in roles
-    grade = clean(student.get("grade"))
-    email = clean(record.get("email"))
-    return Person(
-        clever_id=record["id"],
-        values={
-            "first_name": clean(record["name"]["first"]),
-            "middle_name": clean(record["name"].get("middle")),
-            "last_name": clean(record["name"]["last"]),
-            "email": email if email and email.count("@") == 1 and ("student" not in roles or rules.student_email) else None,
-            "sis_id": clean(student.get("sis_id")) or clean(teacher.get("sis_id")),
-            "state_id": clean(student.get("state_id")) or clean(teacher.get("state_id")),
-            "student_number": clean(student.get("student_number")),
-            "grade": grade if grade in GRADES else None,
-        },
-        is_student="student" in roles,
-        listed=listed,
-        primary=student.get("school") or teacher.get("school"),
-        username=record["id"] if is_admin or not sent else sent,
-    )
-
-
-# Who is who ---------------------------------------------------------------------------------------------------------------------
-
-
-@dataclass
-class Matches:
-    """Whom each person of the snapshot is in the application, and by which rule. Who is in none of them is new (R5.4)."""
-
-    linked: dict[str, Id] = field(default_factory=dict)
-    adopted: dict[str, Id] = field(default_factory=dict)
-    relinked: dict[str, Id] = field(default_factory=dict)
-
-    def user_of(self, clever_id: str) -> Id | None:
-        return self.linked.get(clever_id) or self.adopted.get(clever_id) or self.relinked.get(clever_id)
-
-
-def family_of(state: State, user_id: Id) -> str | None:
-    """Student or staff: by the roles the user has, or had before losing the last one. Who has both is staff, as in a snapshot."""
-    held = [(role, row) for (holder, role, _), row in state.roles.items() if holder == user_id]
-    roles = [role for role, row in held if row.deleted_at is None] or [role for role, _ in held]
-    if not roles:
-        return None
-    return "student" if set(roles) == {"student"} else "staff"
-
-
-def match(state: State, people: Mapping[str, Person], present: set[str]) -> Matches:
-    """R5.1-R5.3. `people` are those to be rostered, `present` every Clever id of the snapshot."""
-    matches = Matches()
-    for user_id, user in state.users.items():
-        if user.clever_id is not None and user.clever_id in people:
-            matches.linked[user.clever_id] = user_id
-
-    candidates: dict[tuple[str | None, str | None], list[Id]] = defaultdict(list)
-    for user_id, user in state.users.items():
-        if user.clever_id is None and user.username is not None and not user.protected and not user.do_not_restore:
-            candidates[key(user.username), family_of(state, user_id)].append(user_id)
-    unlinked = [person for person in people.values() if person.clever_id not in matches.linked]
-    claims = Counter((key(person.username), person.family) for person in unlinked)
-    for person in unlinked:
-        wanted = (key(person.username), person.family)
-        found = candidates[wanted]
-        found = [user_id for user_id in found if state.users[user_id].deleted_at is None] or found
-        if len(found) == 1 and claims[wanted] == 1:
-            matches.adopted[person.clever_id] = found[0]
-
-    pairs = [
-        (person.clever_id, user_id)
-        for person in unlinked
-        if person.clever_id not in matches.adopted
-        for user_id, user in state.users.items()
-        if user.clever_id is not None
-        and user.clever_id not in present
-        and not user.protected
-        and key(user.username) == key(person.username)
-        and family_of(state, user_id) == person.family
-        and agree(user, person)
-    ]
-    by_person, by_user = Counter(clever_id for clever_id, _ in pairs), Counter(user_id for _, user_id in pairs)
-    matches.relinked = {clever_id: user_id for clever_id, user_id in pairs if by_person[clever_id] == by_user[user_id] == 1}
-    return matches
-
-
-def agree(user: User, person: Person) -> bool:
-    """sis_id or both names (R5.3)."""
-    same_sis_id = user.sis_id is not None and user.sis_id == person.values["sis_id"]
-    theirs, ours = [(key(user.first_name), key(user.last_name)), (key(person.values["first_name"]), key(person.values["last_name"]))]
-    return same_sis_id or theirs == ours
-
-
-def give_usernames(state: State, people: Mapping[str, Person], matches: Matches, kept: set[Id]) -> dict[str, str]:
-    """R5.5: the username of each person who is to be written.
+def sync(
+    state: State, snapshot: Snapshot, rules: Rules, now: datetime, holds: Mapping[Any, Hold] | None = None, *, is_first: bool = False
+) -> Outcome:
+    """The district after the sync.
 
     Args:
-        people: those to be rostered, without the ones who are in the application as protected users.
-        kept: users that stay exactly as they are, with their names.
+        holds: every hold that there is, by its number.
+        is_first: no sync of the district has been applied yet (R7.6).
     """
-    taken = {key(user.username) for user_id, user in state.users.items() if user_id in kept and user.deleted_at is None}
-    owners = {key(clever_id): clever_id for clever_id in people}
-    claimants: dict[str | None, list[str]] = defaultdict(list)
-    for person in people.values():
-        claimants[key(person.username)].append(person.clever_id)
+    free = _Sync(state, snapshot, rules, now, NOTHING)
+    free.run()
+    holds = dict(holds or {})
+    found = tripped(state, free.after, free.matches.relinked, free.new_admins, snapshot, rules, is_first=is_first)
+    holding, _ = decide(found, holds, now, about_licenses=False)
+    if any(kind == "initial" for kind, *_ in holding):
+        return Outcome(state, {}, holds, frozenset(holding), Held(users=frozenset(leavers(state, free.after))))
+    held = held_by(state, free.after, holding)
 
-    given = {}
-    for person in people.values():
-        name = key(person.username)
-        incumbents = [each for each in claimants[name] if _has(state, matches.user_of(each), name)]
-        wins = name not in taken and name not in owners and (incumbents or claimants[name]) == [person.clever_id]
-        given[person.clever_id] = person.username if wins else person.clever_id
-    return given
-
-
-def add_those_without_a_name(state: State, people: Iterable[str], kept: set[Id]) -> set[str]:
-    """R5.5: whose own Clever id is the username of somebody else who stays as is: a protected user, or one who is quarantined.
-
-    Their own users are added to `kept`: now they stay too, with their names.
-    """
-    ids = {user.clever_id: user_id for user_id, user in state.users.items() if user.clever_id is not None}
-    found: set[str] = set()
-    while True:
-        more = {
-            clever_id
-            for clever_id in people
-            if clever_id not in found and any(_has(state, user_id, key(clever_id)) and user_id != ids.get(clever_id) for user_id in kept)
-        }
-        if not more:
-            return found
-        found |= more
-        kept |= {ids[each] for each in more if each in ids}
-
-
-def _has(state: State, user_id: Id | None, name: str | None) -> bool:
-    return user_id is not None and state.users[user_id].deleted_at is None and key(state.users[user_id].username) == name
-
-
-# The sync -----------------------------------------------------------------------------------------------------------------------
-
-
-def sync(state: State, snapshot: Snapshot, rules: Rules, now: datetime) -> tuple[State, dict[tuple[str, str], str]]:
-    """The district after the sync, and every written row's action by (entity, entity id) as in `ops.changes`."""
-    end = _Sync(state, snapshot, rules, now)
+    end = _Sync(state, snapshot, rules, now, held)
     end.run()
-    return end.after, actions(state, end.after, end.matches)
+    if rules.over_license_policy == "hold":
+        beyond = frozenset(end.beyond)
+        too_many = {LICENSES: frozenset(f"seat {each}" for each in beyond)} if beyond else {}
+        licenses, _ = decide(too_many, holds, now, about_licenses=True)
+        holding |= licenses
+        held = replace(held, beyond=beyond) if licenses else replace(held, let_in=beyond)
+        end = _Sync(state, snapshot, rules, now, held)
+        end.run()
+    else:
+        decide({}, holds, now, about_licenses=True)
+    return Outcome(end.after, actions(state, end.after, end.taken_over), holds, frozenset(holding), held)
 
 
 class _Sync:
-    def __init__(self, state: State, snapshot: Snapshot, rules: Rules, now: datetime) -> None:
-        self.before, self.rules, self.now = state, rules, now
+    """One pass: everything that a sync does, but for what is held."""
+
+    def __init__(self, state: State, snapshot: Snapshot, rules: Rules, now: datetime, held: Held) -> None:
+        self.before, self.rules, self.now, self.held = state, rules, now, held
         self.after = State(dict(state.schools), dict(state.classrooms), dict(state.users), dict(state.roles), dict(state.enrollments))
         self.school_records = newest(snapshot.schools, rules.clever_id)
         self.section_records = newest(snapshot.sections, rules.clever_id)
         self.people, self.quarantined_people = read_people(snapshot.users, rules)
-        self.matches = Matches()
 
     def run(self) -> None:
         self.roster_schools()
+        self.recognise_people()
+        self.hold_back()
         self.roster_people()
+        self.roster_roles()
         self.roster_classrooms()
         self.roster_enrollments()
 
@@ -373,112 +114,234 @@ class _Sync:
         `kept_schools` are quarantined: they and what is in them stay as they are. A deleted one is not among them, and not restored either.
         """
         names, quarantined = split_named(self.school_records)
-        inside = {clever_id for clever_id, name in names.items() if self._is_agreed(clever_id, name, names)}
+        inside = {clever_id for clever_id, name in names.items() if self._agreements(clever_id, name, names) is not None}
+        self.outside_schools = set(names) - inside
         self.open_schools: dict[str, Id] = {}
+        self.school_licenses: dict[Id, int] = {}
         self.kept_schools = {each for each, row in self.before.schools.items() if row.clever_id in quarantined and row.deleted_at is None}
         ids = {row.clever_id: school_id for school_id, row in self.before.schools.items() if row.clever_id}
         for school_id, row in self.before.schools.items():
-            if not row.protected and school_id not in self.kept_schools:
+            if not row.protected and school_id not in self.kept_schools | self.held.schools and not self.held.everything:
                 self.after.schools[school_id] = replace(row, deleted_at=row.deleted_at or self.now)
         for clever_id in inside:
             school_id = ids.get(clever_id, f"new:{clever_id}")
             old = self.before.schools.get(school_id)
-            if old is None or not old.protected:
+            if old is not None and old.protected and old.deleted_at is not None:
+                continue
+            if (old is None or not old.protected) and school_id not in self.held.schools:
                 self.after.schools[school_id] = School(clever_id, names[clever_id], "clever", False, None)
-            if self.after.schools[school_id].deleted_at is None:
-                self.open_schools[clever_id] = school_id
+            self.open_schools[clever_id] = school_id
+            numbers = [each.licenses for each in self._agreements(clever_id, names[clever_id], names) or () if each.licenses is not None]
+            if numbers:
+                self.school_licenses[school_id] = min(numbers)
 
-    def _is_agreed(self, clever_id: str, name: str, shared: Mapping[str, str]) -> bool:
-        """By Clever id, else (none recorded, or one that is not shared) by name."""
+    def _agreements(self, clever_id: str, name: str, shared: Mapping[str, str]) -> list[Agreed] | None:
+        """What the agreement says about a school: by Clever id, else (none recorded, or one that is not shared) by name. None: outside."""
         agreed = self.rules.agreed_schools
-        return not agreed or any(
-            known_id == clever_id if known_id in shared else key(known_name) == key(name) for known_name, known_id in agreed
-        )
+        found = [each for each in agreed if (each.clever_id == clever_id if each.clever_id in shared else key(each.name) == key(name))]
+        return found if found or not agreed else None
 
-    def roster_people(self) -> None:
-        """R5, R6.3, R6.4. Afterwards `rostered` are the people who are in, and `kept_users` stay exactly as they are."""
+    def recognise_people(self) -> None:
+        """R5.1-R5.5, R6.4: before any brake. Afterwards `candidates` are the people to be rostered, by Clever id.
+
+        `kept` are the users that stay exactly as they are: protected ones, and those behind quarantined records.
+        """
         users = self.before.users
         ids = {row.clever_id: user_id for user_id, row in users.items() if row.clever_id is not None}
         present = set(self.people) | self.quarantined_people
         # Whose only school is quarantined is neither gone nor placed (R4.6).
-        waiting = {each for each, person in self.people.items() if self._is_agreed_grade(person) and self._is_waiting(person)}
-        protected = {user_id for user_id, row in users.items() if row.protected}
-        kept = protected | {ids[each] for each in (self.quarantined_people | waiting) if each in ids}
-        nameless = add_those_without_a_name(self.before, self.people, kept)
+        waiting = {each for each, person in self.people.items() if self._is_waiting(person)}
+        self.protected = {user_id for user_id, row in users.items() if row.protected}
+        self.kept = self.protected | {ids[each] for each in (self.quarantined_people | waiting) if each in ids}
+        nameless = add_those_without_a_name(self.before, {each: ids.get(each) for each in self.people}, self.kept)
 
-        candidates = {each: person for each, person in self.people.items() if each not in waiting | nameless and self._roles_of(person)}
-        self.matches = match(self.before, candidates, present)
-        barred = {each for each in candidates if (user_id := self.matches.user_of(each)) is not None and users[user_id].barred}
-        self.rostered = {each: person for each, person in candidates.items() if each not in barred and ids.get(each) not in protected}
-        names = give_usernames(self.before, self.rostered, self.matches, kept)
-
-        self.kept_users = kept - protected
-        self.user_ids: dict[str, Id] = {each: self.matches.user_of(each) or f"new:{each}" for each in self.rostered}
-        for user_id, row in users.items():
-            if user_id not in kept:
-                self.after.users[user_id] = replace(row, deleted_at=row.deleted_at or self.now)
-        for clever_id, username in names.items():
-            user_id = self.user_ids[clever_id]
-            self.after.users[user_id] = self._user_row(self.rostered[clever_id], username, users.get(user_id))
-        for clever_id in barred & set(self.matches.relinked):  # R8.3
-            user_id = self.matches.relinked[clever_id]
-            self.after.users[user_id] = replace(users[user_id], clever_id=clever_id)
-        self._roster_roles(kept)
+        known = {each: person for each, person in self.people.items() if each not in waiting | nameless and self._roles_of(person)}
+        self.matches = match(self.before, known, {each: self._family_of(person) for each, person in known.items()}, present)
+        self.barred = {each for each in known if (user_id := self.matches.user_of(each)) is not None and users[user_id].barred}
+        self.candidates = {
+            each: person for each, person in known.items() if each not in self.barred and ids.get(each) not in self.protected
+        }
+        self.new_admins = {
+            each
+            for each, person in self.candidates.items()
+            if ("district_admin", None) in person.listed and ("district_admin", None) not in self._active_roles_of(each)
+        }
         # Protected people enroll like others, with the roles they have (R8.1).
-        self.members = {each: (self.user_ids[each], self._roles_of(person)) for each, person in self.rostered.items()}
-        for clever_id in set(self.people) - waiting - nameless:
-            if ids.get(clever_id) in protected and users[ids[clever_id]].deleted_at is None:
-                self.members[clever_id] = (ids[clever_id], self._held_roles(ids[clever_id]))
+        self.members: dict[str, tuple[Id, set[tuple[str, Id | None]]]] = {
+            each: (ids[each], active_roles(self.before, ids[each]))
+            for each in set(self.people) - waiting - nameless
+            if ids.get(each) in self.protected and users[ids[each]].deleted_at is None
+        }
 
-    def _is_agreed_grade(self, person: Person) -> bool:
+    def _listed(self, person: Person) -> set[tuple[str, str | None]]:
+        """What Clever lists, without the student in a grade outside the agreement (R6.4)."""
         grade = person.values["grade"]
-        return not person.is_student or not self.rules.agreed_grades or grade is None or grade in self.rules.agreed_grades
+        is_agreed = not self.rules.agreed_grades or grade is None or grade in self.rules.agreed_grades
+        return {(role, school) for role, school in person.listed if role != "student" or is_agreed}
+
+    def _family_of(self, person: Person) -> str:
+        """By the roles at schools that there are; who has both is staff, as among users."""
+        kept = {self.before.schools[each].clever_id for each in self.kept_schools}
+        roles = {role for role, school in self._listed(person) if school is None or school in self.open_schools or school in kept}
+        return "student" if roles == {"student"} else "staff"
 
     def _is_waiting(self, person: Person) -> bool:
         kept = {row.clever_id for each, row in self.before.schools.items() if each in self.kept_schools}
-        return not self._roles_of(person) and any(school in kept for _, school in person.listed)
+        return not self._roles_of(person) and any(school in kept for _, school in self._listed(person))
 
     def _roles_of(self, person: Person) -> set[tuple[str, Id | None]]:
         """The roles that Clever lists inside the agreement at open schools, and those the person has at schools that stay as they are."""
-        listed = {(role, self.open_schools.get(school) if school else None) for role, school in person.listed}
+        listed = {(role, self.open_schools.get(school) if school else None) for role, school in self._listed(person)}
         roles = {(role, school) for role, school in listed if school is not None or role == "district_admin"}
-        return (roles if self._is_agreed_grade(person) else set()) | self._kept_roles(person)
+        return roles | self._kept_roles(person)
 
     def _kept_roles(self, person: Person) -> set[tuple[str, Id | None]]:
         holders = [each for each, row in self.before.users.items() if row.clever_id == person.clever_id and row.deleted_at is None]
-        return {(role, school) for each in holders for role, school in self._held_roles(each) if school in self.kept_schools}
+        return {(role, at) for each in holders for role, at in active_roles(self.before, each) if at in self.kept_schools}
 
-    def _held_roles(self, user_id: Id) -> set[tuple[str, Id | None]]:
-        return {(role, school) for (holder, role, school), row in self.before.roles.items() if holder == user_id and row.deleted_at is None}
+    def _is_active(self, user_id: Id | None) -> bool:
+        return user_id is not None and self.before.users[user_id].deleted_at is None
+
+    def _active_roles_of(self, clever_id: str) -> set[tuple[str, Id | None]]:
+        """What a recognised person has now; nothing where the user is new or deleted."""
+        user_id = self.matches.user_of(clever_id)
+        return active_roles(self.before, user_id) if user_id is not None and self._is_active(user_id) else set()
+
+    def hold_back(self) -> None:
+        """R7.4. Afterwards `rostered` are the people who are written, `granted` their roles; `stuck` are the users that are held."""
+        self.kept_schools |= self.held.schools
+        self.open_schools = {clever_id: each for clever_id, each in self.open_schools.items() if each not in self.held.schools}
+        self.stuck: set[Id] = set(self.held.users)
+        self.granted: dict[str, set[tuple[str, Id | None]]] = {}
+        if self.held.relinks:
+            self.stuck |= set(self.matches.relinked.values())
+        for clever_id, person in self.candidates.items():
+            user_id = self.matches.user_of(clever_id)
+            if user_id in self.stuck:
+                continue
+            roles = self._roles_of(person)
+            if self.held.admins and clever_id in self.new_admins:
+                # Whoever is here keeps what they have; a newcomer comes without that role.
+                roles = self._active_roles_of(clever_id) if self._is_active(user_id) else roles - {("district_admin", None)}
+            if roles:
+                self.granted[clever_id] = roles
+            elif user_id is not None and self._is_active(user_id):
+                self.stuck.add(user_id)
+        named = {each: self.matches.user_of(each) for each in self.granted}
+        staying = self.kept | self.stuck
+        nameless = add_those_without_a_name(self.before, named, staying)
+        self.stuck |= staying - self.kept
+        self.kept |= staying
+        left_out = nameless | self.held.beyond
+        self.granted = {each: roles for each, roles in self.granted.items() if each not in left_out}
+        self.rostered = {each: self._as_named(self.candidates[each]) for each in self.granted}
+
+    def _as_named(self, person: Person) -> Person:
+        """A would-be admin keeps the username until the role is let through (R7.4)."""
+        if not (self.held.admins and person.clever_id in self.new_admins):
+            return person
+        user_id = self.matches.user_of(person.clever_id)
+        theirs = self.before.users[user_id].username if user_id is not None and self._is_active(user_id) else None
+        return replace(person, username=theirs or person.plain_username)
+
+    def roster_people(self) -> None:
+        """R5.4, R5.5, R9. Afterwards `beyond` are the students who arrive without a seat."""
+        users = self.before.users
+        names = give_usernames(self.before, self.rostered, self.matches, self.kept)
+        self.user_ids: dict[str, Id] = {each: self.matches.user_of(each) or f"new:{each}" for each in self.rostered}
+        self.members |= {each: (self.user_ids[each], self.granted[each]) for each in self.rostered}
+        relinked = {each: user_id for each, user_id in self.matches.relinked.items() if user_id not in self.stuck}
+        self.taken_over = Matches(
+            adopted={each: user_id for each, user_id in self.matches.adopted.items() if each in self.rostered},
+            relinked={each: user_id for each, user_id in relinked.items() if each in self.rostered or each in self.barred},
+        )
+        for user_id, row in users.items():
+            if user_id not in self.kept:
+                self.after.users[user_id] = replace(row, deleted_at=row.deleted_at or self.now)
+        seated = self._seated()
+        for clever_id, username in names.items():
+            user_id = self.user_ids[clever_id]
+            row = self._user_row(self.rostered[clever_id], username, users.get(user_id))
+            status = ("licensed" if user_id in seated else "waiting") if self._is_student(clever_id) else None
+            self.after.users[user_id] = replace(row, license_status=status)
+        for clever_id in self.barred & set(self.taken_over.relinked):  # R8.3
+            user_id = self.matches.relinked[clever_id]
+            self.after.users[user_id] = replace(users[user_id], clever_id=clever_id)
+
+    def _is_student(self, clever_id: str) -> bool:
+        return any(role == "student" for role, _ in self.granted[clever_id])
+
+    def _seated(self) -> set[Id]:
+        """R9.2: the rostered users who are licensed."""
+        users = self.before.users
+        students = [
+            Student(
+                user_id=self.user_ids[each],
+                clever_id=each,
+                school=self._school_of(person),
+                created_at=old.created_at if (old := users.get(self.user_ids[each])) else self.now,
+                has_seat=has_seat(old),
+                is_untouched=False,
+            )
+            for each, person in self.rostered.items()
+            if self._is_student(each)
+        ]
+        for user_id in self.kept:
+            user = users[user_id]
+            if user.deleted_at is None and self._is_student_in_scope(user_id):
+                # Who was imported has a seat unless told to wait.
+                students.append(
+                    Student(user_id, user.clever_id, user.school_id, user.created_at, user.license_status != "waiting", is_untouched=True)
+                )
+        if self.rules.over_license_policy == "warn":
+            seated = {student.user_id for student in students}
+        else:
+            seated = hand_out(students, self.rules.licenses, self.school_licenses)
+        let_in = {self.user_ids[each] for each in self.held.let_in}
+        self.beyond = {
+            each
+            for each, user_id in self.user_ids.items()
+            if self._is_student(each) and user_id not in seated and not self._is_active(self.matches.user_of(each))
+        }
+        return seated | let_in
+
+    def _is_student_in_scope(self, user_id: Id) -> bool:
+        """R9.1: one of the schools is not outside the agreement."""
+        at = [school for role, school in active_roles(self.before, user_id) if role == "student"]
+        return any(school is not None and self.before.schools[school].clever_id not in self.outside_schools for school in at)
+
+    def _school_of(self, person: Person) -> Id | None:
+        """The primary school, where it is rostered or stays as it is."""
+        known = {row.clever_id: each for each, row in self.before.schools.items() if each in self.kept_schools}
+        return (self.open_schools | known).get(person.primary)
 
     def _user_row(self, person: Person, username: str, old: User | None) -> User:
         methods = ["clever"]
         if key(username) != key(person.clever_id):
             methods += [each for each in self.rules.login_methods if each != "clever" and (each != "google" or person.values["email"])]
-        known = {row.clever_id: each for each, row in self.before.schools.items() if each in self.kept_schools}
-        school = (self.open_schools | known).get(person.primary)
         return User(
             **person.values,
             clever_id=person.clever_id,
             username=username,
-            school_id=school,
+            school_id=self._school_of(person),
             source="clever",
             protected=False,
             do_not_restore=old.do_not_restore if old else False,
+            license_status=None,
             login_methods=tuple(methods),
+            created_at=old.created_at if old else self.now,
             deleted_at=None,
         )
 
-    def _roster_roles(self, untouched: set[Id]) -> None:
+    def roster_roles(self) -> None:
         """R5.8: rostered roles come and go, the others stay."""
         for (user_id, role, school), row in self.before.roles.items():
-            if user_id not in untouched and row.source == "clever" and school not in self.kept_schools:
+            may_end = row.source == "clever" and school not in self.kept_schools and not self.held.everything
+            if user_id not in self.kept and may_end:
                 self.after.roles[user_id, role, school] = replace(row, deleted_at=row.deleted_at or self.now)
-        for clever_id, person in self.rostered.items():
+        for clever_id in self.rostered:
             user_id = self.user_ids[clever_id]
-            if user_id in untouched:
-                continue
-            for role, school in self._roles_of(person):
+            for role, school in self.granted[clever_id]:
                 old = self.before.roles.get((user_id, role, school))
                 if school not in self.kept_schools and (old is None or old.source == "clever" or old.deleted_at is not None):
                     self.after.roles[user_id, role, school] = Role("clever", None)
@@ -493,24 +356,28 @@ class _Sync:
             classroom_id
             for classroom_id, row in self.before.classrooms.items()
             if row.protected
-            or row.clever_id in quarantined | in_kept_schools
+            or (row.clever_id is not None and row.clever_id in quarantined | in_kept_schools)
             or (row.school_id in self.kept_schools and row.deleted_at is None)
         }
+        # Somebody in it is held: the row stays, while other members come and go (R7.4).
+        with_held = {at for (at, user_id, _), row in self.before.enrollments.items() if user_id in self.stuck and row.deleted_at is None}
         for classroom_id, row in self.before.classrooms.items():
-            if classroom_id not in self.kept_classrooms:
+            if classroom_id not in self.kept_classrooms | with_held and not self.held.everything:
                 self.after.classrooms[classroom_id] = replace(row, deleted_at=row.deleted_at or self.now)
         self.open_classrooms: dict[str, Id] = {}
         for clever_id, name in names.items():
             school = self.open_schools.get(self.section_records[clever_id].get("school") or "")
             classroom_id = ids.get(clever_id, f"new:{clever_id}")
             if school is not None and classroom_id not in self.kept_classrooms:
-                self.after.classrooms[classroom_id] = Classroom(clever_id, name, school, "clever", False, None)
+                if classroom_id not in with_held:
+                    self.after.classrooms[classroom_id] = Classroom(clever_id, name, school, "clever", False, None)
                 self.open_classrooms[clever_id] = classroom_id
 
     def roster_enrollments(self) -> None:
         """R6.2, R6.3."""
+        staying = self.kept - self.protected
         for (classroom_id, user_id, role), row in self.before.enrollments.items():
-            if classroom_id not in self.kept_classrooms and user_id not in self.kept_users:
+            if classroom_id not in self.kept_classrooms and user_id not in staying and not self.held.everything:
                 self.after.enrollments[classroom_id, user_id, role] = replace(row, deleted_at=row.deleted_at or self.now)
         for clever_id, classroom_id in self.open_classrooms.items():
             section = self.section_records[clever_id]

@@ -8,6 +8,9 @@ import pytest
 from roster_pipeline.database.engine import Database
 from roster_pipeline.errors import PermanentError
 from roster_pipeline.sync import holds
+from roster_pipeline_tests.reference.driver import LiveDistrict
+from roster_pipeline_tests.sync.clever import clever, district_admin, school, section, student, teacher
+from roster_pipeline_tests.sync.rows import active, enrolled, new_user, roles, user, usernames
 from roster_pipeline_tests.sync.scenario import Scenario, scenario
 
 
@@ -277,7 +280,7 @@ def test_the_first_sync_waits_when_it_would_delete(world: Scenario) -> None:
     assert world.rows("select kind, status from ops.holds") == [("initial", "open")]
     assert world.value("select count(*) from app.users") == 1
     assert world.value("select count(*) from staging.users") == 0
-    assert world.value("select count(*) from reconcile.soft_deletes where held_by = 'initial'") == 1
+    assert world.value("select count(*) from reconcile.soft_deletes") == 1
     assert world.value("select count(*) from ops.changes") == 0
     world.approve()
     assert world.sync().status == "successful"
@@ -352,3 +355,103 @@ def test_a_name_that_a_held_user_keeps_is_nobody_elses_even_as_a_clever_id(world
     world.approve()
     assert world.sync().status == "successful"
     assert world.active() == {newcomer, *other}
+
+
+def _approve(district: LiveDistrict) -> None:
+    for hold_id, hold in district.holds().items():
+        if hold.status == "open":
+            district.approve(hold_id)
+
+
+def test_who_would_become_a_district_admin_and_nothing_else_keeps_role_and_username(district: LiveDistrict) -> None:
+    """R7.4: a teacher whom Clever makes a district admin stays a teacher until the gain is let through."""
+    boss = district_admin("p9")
+    district.sync(clever(teacher("p1", "eva"), teacher("p2"), boss))
+    district.agree(settings={"brakes": {"admin_floor": 0, "admin_share": 0}})
+    promoted = clever(district_admin("p1"), teacher("p2"), boss)
+    assert district.sync(promoted).status == "held"
+    assert roles(district, "p1") == {("teacher", "s1")}
+    assert usernames(district)["p1"] == "eva"
+    _approve(district)
+    assert district.sync(promoted).status == "successful"
+    assert roles(district, "p1") == {("district_admin", None)}
+    assert usernames(district)["p1"] == "p1"
+
+
+def test_an_adopted_user_who_would_become_a_district_admin_keeps_the_username(district: LiveDistrict) -> None:
+    """R7.4: also somebody whom this sync recognises for the first time."""
+    boss = district_admin("p9")
+    district.sync(clever(teacher("p2"), boss))
+    district.agree(settings={"brakes": {"admin_floor": 0, "admin_share": 0}})
+    existing = new_user(district, "p1", role="teacher")
+    assert district.sync(clever(teacher("p1", "eva", district_admin=True), teacher("p2"), boss)).status == "held"
+    assert user(district, "p1")["user_id"] == existing
+    assert usernames(district)["p1"] == "p1"
+
+
+def test_who_moves_to_a_held_school_is_not_left_without_a_role(district: LiveDistrict) -> None:
+    """R7.4: the role there cannot be gained, so the person stays as is at the school they come from."""
+    places = [school("s1"), school("s2")]
+    here, there = [student(f"p{each}", at="s1") for each in (1, 2)], [student(f"p{each}", at="s2") for each in (3, 4)]
+    district.sync(clever(*places, *here, *there))
+    district.agree(settings={"brakes": {"school_floor": 0, "school_share": 0}})
+    moved = clever(*places, student("p1", at="s2", name="Ana New"), here[1], there[0])
+    assert district.sync(moved).status == "held"
+    assert roles(district, "p1") == {("student", "s1")}
+    assert user(district, "p1")["last_name"] == "Li"
+    _approve(district)
+    district.sync(moved)
+    assert roles(district, "p1") == {("student", "s2")}
+
+
+def test_a_kept_class_of_a_school_that_is_gone_takes_nobody_in(district: LiveDistrict) -> None:
+    """R6.1, R6.3, R7.4: the row stays because of a held member; whoever else is listed is not at that school any more."""
+    places, people = [school("s1"), school("s2")], [student("p1", at="s2"), student("p2", at="s2"), student("p3", at="s1")]
+    district.sync(clever(*places, *people, section("c1", ["p1", "p2"], at="s2")))
+    district.agree(settings={"brakes": {"role_floor": 0, "role_share": 0}})
+    moved = clever(school("s1"), student("p1", at="s1"), people[2], section("c1", ["p1", "p2", "p3"], at="s2"))
+    assert district.sync(moved).status == "held"
+    assert active(district, "classrooms") == {"c1"}
+    assert enrolled(district, "c1") == {("p2", "student", False)}
+
+
+def test_a_name_that_stays_with_who_waits_for_a_held_school_is_nobody_elses(district: LiveDistrict) -> None:
+    """R5.5, R7.4: the newcomer whose Clever id it is waits as well, and the sync does not fail."""
+    places = [school("s1"), school("s2")]
+    leaver, mover, boss = student("p1", at="s2"), student("p2", "p3", at="s1"), student("p4", at="s2")
+    district.sync(clever(*places, leaver, mover, boss))
+    district.agree(settings={"brakes": {"school_floor": 0, "school_share": 0}})
+    moved = clever(*places, student("p2", "other", at="s2"), boss, student("p3", at="s1"))
+    assert district.sync(moved).status == "held"
+    assert usernames(district) == {"p1": "p1", "p2": "p3", "p4": "p4"}
+    _approve(district)
+    assert district.sync(moved).status == "successful"
+    assert usernames(district) == {"p2": "other", "p3": "p3", "p4": "p4"}
+
+
+def test_the_first_sync_waits_under_one_hold_whatever_the_licenses(district: LiveDistrict) -> None:
+    """R7.6: `initial` is over the whole plan; the licenses have their say when it runs."""
+    district.agree(settings={"auto_initial": False}, licenses=0, over_license_policy="hold")
+    new_user(district, "old")
+    assert district.sync(clever(student("p1"))).status == "held"
+    assert [hold.identity[0] for hold in district.holds().values()] == ["initial"]
+    _approve(district)
+    assert district.sync(clever(student("p1"))).status == "held"
+    assert [(hold.identity[0], hold.status) for hold in district.holds().values()] == [("initial", "used"), ("licenses", "open")]
+
+
+def test_a_school_held_for_two_roles_is_one_school(district: LiveDistrict) -> None:
+    """R7.4: students and teachers of one school are held; who stays there is written once."""
+    places = [school("s1"), school("s2")]
+    there = [student("p1", at="s2"), student("p2", at="s2"), teacher("p3", at="s2"), teacher("p4", at="s2")]
+    here = [student("p5"), teacher("p6", schools=["s2"]), section("c1", ["p5"], ["p4", "p6"])]
+    district.sync(clever(*places, *there, *here))
+    district.agree(settings={"brakes": {"school_floor": 0, "school_share": 0}})
+    left = clever(*places, student("p1", at="s2", name="Ana New"), teacher("p4", at="s2"), *here[:2], section("c1", ["p5"], ["p6", "p4"]))
+    report = district.sync(left)
+    assert report.status == "held"
+    assert len(district.holds()) == 2
+    assert user(district, "p1")["last_name"] == "New"
+    told = [(each["entity"], each["entity_id"]) for each in district.changes(report.sync_id)]
+    assert len(told) == len(set(told))
+    assert enrolled(district, "c1") == {("p5", "student", False), ("p6", "teacher", True), ("p4", "teacher", False)}

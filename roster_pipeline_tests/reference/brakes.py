@@ -1,0 +1,174 @@
+"""What trips a brake (R7.3, R7.6), what a tripped one holds (R7.4), and what became of the holds that people know of (R7.5).
+
+Belongs here: the comparison of a district before a sync with what the sync would make of it, if nothing held it. Does not belong here:
+that sync (`model.py`).
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+from roster_pipeline_tests.reference.rows import Hold, Id, Identity, Record, Rules, Snapshot, State
+
+UNDECIDED = ("open", "approved", "rejected")
+# How users are walked: the collection, the role in Clever, the role here.
+WALKS = (
+    ("students", "student", "student"),
+    ("teachers", "teacher", "teacher"),
+    ("staff", "staff", "school_admin"),
+    ("district_admins", "district_admin", "district_admin"),
+)
+LICENSES: Identity = ("licenses", None, None, None)
+
+
+@dataclass(frozen=True)
+class Held:
+    """What a sync may not do.
+
+    Attributes:
+        users: stay exactly as they are.
+        schools: stay as they are, with their classrooms and every role there.
+        relinks: nobody takes over a user of another Clever id.
+        admins: nobody becomes a district admin.
+        everything: nothing is soft-deleted (`empty_collection`).
+        beyond: students whom the licenses keep out, by Clever id.
+        let_in: students beyond the licenses whom an approval makes licensed.
+    """
+
+    users: frozenset[Id] = frozenset()
+    schools: frozenset[Id] = frozenset()
+    relinks: bool = False
+    admins: bool = False
+    everything: bool = False
+    beyond: frozenset[str] = frozenset()
+    let_in: frozenset[str] = frozenset()
+
+
+NOTHING = Held()
+
+
+def leavers(before: State, after: State) -> set[Id]:
+    """The deactivations: users who would be soft-deleted."""
+    return {each for each, user in before.users.items() if user.deleted_at is None and after.users[each].deleted_at is not None}
+
+
+def deletions(before: State, after: State) -> frozenset[str]:
+    """Every soft delete of a school, classroom or user, as an act: by Clever id, or number where there is none."""
+    return frozenset(
+        f"delete {entity} {row.clever_id or row_id}"
+        for entity in ("schools", "classrooms", "users")
+        for row_id, row in getattr(before, entity).items()
+        if row.deleted_at is None and getattr(after, entity)[row_id].deleted_at is not None
+    )
+
+
+def tripped(
+    before: State, after: State, relinked: Iterable[str], new_admins: Iterable[str], snapshot: Snapshot, rules: Rules, *, is_first: bool
+) -> dict[Identity, frozenset[str]]:
+    """The acts of every brake that trips, if the sync went from `before` to `after` without any."""
+    gone = deletions(before, after)
+    if is_first:
+        return {("initial", None, None, None): gone} if gone and not rules.auto_initial else {}
+    acts: dict[Identity, set[str]] = defaultdict(set)
+    for user_id in leavers(before, after):
+        for role, school in active_roles(before, user_id):
+            act = f"delete users {before.users[user_id].clever_id or user_id}"
+            acts["district_role", None, role, None].add(act)
+            # An adopted user can keep a role at a school that is gone: there is nothing to hold there.
+            if school is not None and before.schools[school].deleted_at is None:
+                acts["school_role", school, role, None].add(act)
+    acts["relinks", None, None, None] = {f"relink users {each}" for each in relinked}
+    acts["new_admins", None, "district_admin", None] = {f"admit admin {each}" for each in new_admins}
+    found = {identity: frozenset(each) for identity, each in acts.items() if len(each) > limit(before, identity, rules)}
+    return found | {("empty_collection", None, None, collection): gone for collection in empty_collections(before, snapshot, rules)}
+
+
+def limit(before: State, identity: Identity, rules: Rules) -> Any:
+    """The most acts that pass: the larger of the floor and the share of the active Clever-linked users the brake is about."""
+    kind, at, role, _ = identity
+    floor, share = rules.limits[kind]
+    linked = [each for each, user in before.users.items() if user.clever_id is not None and user.deleted_at is None]
+    if kind != "relinks":
+        linked = [each for each in linked if any(held == role and at in (None, school) for held, school in active_roles(before, each))]
+    return max(floor, share * len(linked))
+
+
+def empty_collections(before: State, snapshot: Snapshot, rules: Rules) -> list[str]:
+    """What comes back empty though some of it is active and could be soft-deleted."""
+
+    def ours(records: Sequence[Record]) -> list[Record]:
+        return [each for each in records if (each.get("district") or rules.clever_id) == rules.clever_id]
+
+    def any_active(rows: Mapping[Id, Any]) -> bool:
+        return any(row.clever_id is not None and row.deleted_at is None and not row.protected for row in rows.values())
+
+    def any_active_role(role: str) -> bool:
+        rows = [(holder, held) for (holder, held, _), row in before.roles.items() if row.source == "clever" and row.deleted_at is None]
+        holders = {holder for holder, held in rows if held == role}
+        return any_active({each: before.users[each] for each in holders})
+
+    found = []
+    if not ours(snapshot.schools) and any_active(before.schools):
+        found.append("schools")
+    if not ours(snapshot.sections) and any_active(before.classrooms):
+        found.append("sections")
+    for collection, walked, role in WALKS:
+        if not any(walked in each["roles"] for each in ours(snapshot.users)) and any_active_role(role):
+            found.append(collection)
+    return found
+
+
+def active_roles(state: State, user_id: Id) -> set[tuple[str, Id | None]]:
+    """Roles and schools of one user."""
+    return {(role, school) for (holder, role, school), row in state.roles.items() if holder == user_id and row.deleted_at is None}
+
+
+def held_by(before: State, after: State, holding: Iterable[Identity]) -> Held:
+    """What these holds cover (R7.4)."""
+    users: set[Id] = set()
+    holding = set(holding)
+    for user_id in leavers(before, after):
+        for role, school in active_roles(before, user_id):
+            if {("district_role", None, role, None), ("school_role", school, role, None)} & holding:
+                users.add(user_id)
+    kinds = {kind for kind, *_ in holding}
+    everything = "empty_collection" in kinds
+    return Held(
+        users=frozenset(leavers(before, after) if everything else users),
+        schools=frozenset(school for kind, school, _, _ in holding if kind == "school_role" and school is not None),
+        relinks="relinks" in kinds,
+        admins="new_admins" in kinds,
+        everything=everything,
+    )
+
+
+def decide(
+    found: Mapping[Identity, frozenset[str]], holds: dict[Any, Hold], now: datetime, *, about_licenses: bool
+) -> tuple[set[Identity], set[Identity]]:
+    """Which of the tripped brakes hold, and which are released; `holds` is brought up to date (R7.5). A new hold goes by its identity."""
+    waiting = {
+        hold.identity: each for each, hold in holds.items() if hold.status in UNDECIDED and (hold.identity == LICENSES) == about_licenses
+    }
+    holding, released = set(), set()
+    for identity, acts in found.items():
+        known = waiting.pop(identity, None)
+        hold = holds.get(known)
+        if hold is not None and hold.acts == acts and hold.status == "approved" and hold.expires_at and hold.expires_at > now:
+            released.add(identity)
+            continue
+        holding.add(identity)
+        if hold is not None and hold.acts == acts and hold.status != "approved":
+            continue
+        if hold is not None:
+            holds[known] = replace(hold, status="superseded" if hold.acts != acts else "expired")
+        holds[identity] = Hold(identity, acts)
+    for each in waiting.values():
+        holds[each] = replace(holds[each], status="superseded")
+    still_held = {act for identity in holding for act in found[identity]}
+    for identity in released:
+        if not found[identity] or found[identity] - still_held:
+            (used,) = (each for each, hold in holds.items() if hold.identity == identity and hold.status == "approved")
+            holds[used] = replace(holds[used], status="used")
+    return holding, released

@@ -1,0 +1,209 @@
+"""What holds after every sync, whatever happened: one function per promise.
+
+Belongs here: promises that need no model, and the comparison with the model. Does not belong here: how a step comes about (`driver.py`,
+`hands.py`, `world.py`).
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from roster_pipeline_tests.reference.driver import ENTITY_ID, LiveDistrict, Row, Rows, differences, state_of
+from roster_pipeline_tests.reference.model import Outcome
+from roster_pipeline_tests.reference.records import key
+from roster_pipeline_tests.reference.rows import Hold, Id, Rules, State
+
+# Written by every update, and of no meaning to anybody but the database.
+BOOKKEEPING = {"xmin", "ctid", "created_at", "updated_at", "username_key"}
+
+
+@dataclass(frozen=True)
+class Step:
+    """One sync: the district before and after it, what it told, and what the model says."""
+
+    district: LiveDistrict
+    rules: Rules
+    before: Rows
+    after: Rows
+    changes: Iterable[Row]
+    status: str
+    holds_before: Mapping[int, Hold]
+    holds_after: Mapping[int, Hold]
+    outcome: Outcome
+
+    @property
+    def old(self) -> State:
+        """Before, as the model knows it."""
+        return state_of(self.before)
+
+    @property
+    def new(self) -> State:
+        """After, with the database's own numbers."""
+        return state_of(self.after)
+
+
+def check(step: Step) -> None:
+    """Everything below."""
+    rows_agree_with_the_model(step)
+    actions_agree_with_the_model(step)
+    holds_agree_with_the_model(step)
+    changes_lead_from_before_to_after(step)
+    nothing_is_physically_deleted(step)
+    protected_rows_stay(step)
+    held_people_stay(step)
+    held_schools_stay(step)
+    seats_are_within_the_licenses(step)
+    active_users_are_distinct(step)
+
+
+def rows_agree_with_the_model(step: Step) -> None:
+    """SPEC 3-9: every row of `app`."""
+    lines = differences(step.outcome.after, state_of(step.after, step.before))
+    assert not lines, "\n".join(lines)
+
+
+def actions_agree_with_the_model(step: Step) -> None:
+    """SPEC 2: one change per written row, under the right name."""
+    told = {(each["entity"], each["entity_id"]): each["action"] for each in step.changes}
+    expected = _numbered(step.outcome.actions, step.before, step.after)
+    assert told == expected, _unequal(expected, told)
+
+
+def holds_agree_with_the_model(step: Step) -> None:
+    """R7.3, R7.5: what became of every hold, the new ones, and the end of the sync."""
+    old = {each: (hold.identity, hold.status) for each, hold in step.holds_after.items() if each in step.holds_before}
+    expected = {each: (hold.identity, hold.status) for each, hold in step.outcome.holds.items() if each in step.holds_before}
+    assert old == expected, _unequal(expected, old)
+    new = Counter((hold.identity, hold.status) for each, hold in step.holds_after.items() if each not in step.holds_before)
+    opened = Counter((hold.identity, hold.status) for each, hold in step.outcome.holds.items() if each not in step.holds_before)
+    assert new == opened, _unequal(opened, new)
+    assert step.status == step.outcome.status
+
+
+def changes_lead_from_before_to_after(step: Step) -> None:
+    """SPEC 2: every written row has one change and no other has any; its columns, laid over the old row, are the new one."""
+    told = [(each["entity"], each["entity_id"]) for each in step.changes]
+    written = [(table, each) for table, rows in step.after.items() for each, row in rows.items() if row != step.before[table].get(each)]
+    assert sorted(told) == sorted(written)
+    for change in step.changes:
+        old, new = (_plain(change["entity"], rows[change["entity"]].get(change["entity_id"])) for rows in (step.before, step.after))
+        if change["action"] != "create" and old:
+            assert change["before"] == {key: old[key] for key in change["before"]}
+            assert {**old, **change["after"]} == new
+        else:  # What a new row's change leaves out has the column's default.
+            assert change["before"] is None
+            assert change["after"] == {key: new[key] for key in change["after"]}
+            assert not any(value for key, value in new.items() if key not in change["after"])
+
+
+def nothing_is_physically_deleted(step: Step) -> None:
+    """R7.1."""
+    assert all(step.before[table].keys() <= step.after[table].keys() for table in step.after)
+
+
+def protected_rows_stay(step: Step) -> None:
+    """R8.1: not one row version of a protected row, of a protected user's roles, or of a protected classroom's enrollments."""
+    for table in ("schools", "classrooms", "users"):
+        _stay(step, table, lambda row: row["protected"])
+    users, classrooms = (
+        {row[f"{each}_id"] for row in step.before[f"{each}s"].values() if row["protected"]} for each in ("user", "classroom")
+    )
+    _stay(step, "user_roles", lambda row: row["user_id"] in users)
+    _stay(step, "enrollments", lambda row: row["classroom_id"] in classrooms)
+
+
+def held_people_stay(step: Step) -> None:
+    """R7.4: row, roles and enrollments of everybody held, seat and username with them."""
+    held = step.outcome.held.users
+    for table in ("users", "user_roles", "enrollments"):
+        _stay(step, table, lambda row: row["user_id"] in held)
+
+
+def held_schools_stay(step: Step) -> None:
+    """R6.1, R7.4: a school with a held brake, every role there, and its active classrooms."""
+    held = step.outcome.held.schools
+    _stay(step, "schools", lambda row: row["school_id"] in held)
+    _stay(step, "user_roles", lambda row: row["school_id"] in held)
+    _stay(step, "classrooms", lambda row: row["school_id"] in held and row["deleted_at"] is None)
+
+
+def seats_are_within_the_licenses(step: Step) -> None:
+    """R9.2: under `wait` and `hold` nobody licensed who stays an active student loses the seat; and whenever somebody is given one, other
+    than by an approval, all who have one are within the licenses.
+    """
+    before, after = _licensed(step.old), _licensed(step.new)
+    if step.rules.over_license_policy == "warn":
+        return
+    students = _students(step.new)
+    assert before & students <= after
+    approved = {each for each, user in step.new.users.items() if user.clever_id in step.outcome.held.let_in}
+    given = after - before - approved
+    # Where schools are agreed, who is held at another one is out of scope and does not count (R9.1).
+    counted = after - approved if not step.rules.agreed_schools else given
+    if given and step.rules.licenses is not None:
+        assert len(counted) <= step.rules.licenses
+
+
+def active_users_are_distinct(step: Step) -> None:
+    """SPEC 5: one active user per Clever id and per username."""
+    active = [user for user in step.new.users.values() if user.deleted_at is None]
+    for values in ([user.clever_id for user in active], [key(user.username) for user in active]):
+        assert max(Counter(value for value in values if value is not None).values(), default=0) <= 1
+
+
+def a_repeat_writes_nothing(first: Step, second: Step) -> None:
+    """R7.2: no row version in `app` and no change, unless arrivals made a held brake's share large enough (n of R7.3 is counted anew)."""
+    if second.outcome.holding == first.outcome.holding:
+        assert second.after == second.before
+        assert not list(second.changes)
+
+
+def _students(state: State) -> set[Id]:
+    """Active users with an active role of a student."""
+    holders = {holder for (holder, role, _), row in state.roles.items() if role == "student" and row.deleted_at is None}
+    return {each for each in holders if state.users[each].deleted_at is None}
+
+
+def _licensed(state: State) -> set[Id]:
+    return {each for each in _students(state) if state.users[each].license_status == "licensed"}
+
+
+def _unequal(expected: Mapping[Any, Any], actual: Mapping[Any, Any]) -> str:
+    """For people who read a failed test."""
+    return "\n".join(
+        f"{each}: should be {expected.get(each)}, is {actual.get(each)}"
+        for each in sorted({*expected, *actual}, key=str)
+        if expected.get(each) != actual.get(each)
+    )
+
+
+def _stay(step: Step, table: str, chosen: Any) -> None:
+    for each, row in step.before[table].items():
+        if chosen(row):
+            assert step.after[table][each] == row, f"{table} {each} was written"
+
+
+def _numbered(actions: Mapping[tuple[str, str], str], before: Rows, after: Rows) -> dict[tuple[str, str], str]:
+    """The model's actions with the numbers that the database gave to new rows."""
+    numbers = {
+        (table, f"new:{row['clever_id']}"): entity_id
+        for table in ("schools", "classrooms", "users")
+        for entity_id, row in after[table].items()
+        if entity_id not in before[table]
+    }
+    places = {"user_roles": ("users", "", "schools"), "enrollments": ("classrooms", "users", "")}
+    found = {}
+    for (entity, entity_id), action in actions.items():
+        parts = [part.replace("/", ":") for part in entity_id.replace("new:", "new/").split(":")]
+        tables = places.get(entity, (entity,))
+        found[entity, ":".join(numbers.get((table, part), part) for table, part in zip(tables, parts, strict=True))] = action
+    return found
+
+
+def _plain(table: str, row: Mapping[str, Any] | None) -> dict[str, Any]:
+    """A row as JSON has it, without its key and bookkeeping."""
+    left_out = {*BOOKKEEPING, "district_id", *ENTITY_ID[table]}
+    values = {key: value for key, value in (row or {}).items() if key not in left_out}
+    return {key: value.astimezone(UTC).isoformat() if isinstance(value, datetime) else value for key, value in values.items()}

@@ -1,0 +1,128 @@
+"""Who is who, and who is called what (R5.1-R5.5): people of the snapshot against users of the application.
+
+Does not belong here: who is to be rostered, and what a brake holds (`model.py`).
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from roster_pipeline_tests.reference.records import Person, key
+from roster_pipeline_tests.reference.rows import Id, State, User
+
+
+@dataclass
+class Matches:
+    """Whom each person of the snapshot is in the application, and by which rule. Who is in none of them is new (R5.4)."""
+
+    linked: dict[str, Id] = field(default_factory=dict)
+    adopted: dict[str, Id] = field(default_factory=dict)
+    relinked: dict[str, Id] = field(default_factory=dict)
+
+    def user_of(self, clever_id: str) -> Id | None:
+        return self.linked.get(clever_id) or self.adopted.get(clever_id) or self.relinked.get(clever_id)
+
+
+def family_of(state: State, user_id: Id) -> str | None:
+    """Student or staff: by the roles the user has, or had before losing the last one. Who has both is staff, as in a snapshot."""
+    held = [(role, row) for (holder, role, _), row in state.roles.items() if holder == user_id]
+    roles = [role for role, row in held if row.deleted_at is None] or [role for role, _ in held]
+    if not roles:
+        return None
+    return "student" if set(roles) == {"student"} else "staff"
+
+
+def match(state: State, people: Mapping[str, Person], families: Mapping[str, str], present: set[str]) -> Matches:
+    """R5.1-R5.3.
+
+    Args:
+        people: those to be rostered.
+        families: student or staff, by Clever id.
+        present: every Clever id of the snapshot.
+    """
+    matches = Matches()
+    for user_id, user in state.users.items():
+        if user.clever_id is not None and user.clever_id in people:
+            matches.linked[user.clever_id] = user_id
+
+    candidates: dict[tuple[str | None, str | None], list[Id]] = defaultdict(list)
+    for user_id, user in state.users.items():
+        if user.clever_id is None and user.username is not None and not user.protected and not user.do_not_restore:
+            candidates[key(user.username), family_of(state, user_id)].append(user_id)
+    unlinked = [person for person in people.values() if person.clever_id not in matches.linked]
+    claims = Counter((key(person.username), families[person.clever_id]) for person in unlinked)
+    for person in unlinked:
+        wanted = (key(person.username), families[person.clever_id])
+        found = candidates[wanted]
+        found = [user_id for user_id in found if state.users[user_id].deleted_at is None] or found
+        if len(found) == 1 and claims[wanted] == 1:
+            matches.adopted[person.clever_id] = found[0]
+
+    pairs = [
+        (person.clever_id, user_id)
+        for person in unlinked
+        if person.clever_id not in matches.adopted
+        for user_id, user in state.users.items()
+        if user.clever_id is not None
+        and user.clever_id not in present
+        and not user.protected
+        and key(user.username) == key(person.username)
+        and family_of(state, user_id) == families[person.clever_id]
+        and agree(user, person)
+    ]
+    by_person, by_user = Counter(clever_id for clever_id, _ in pairs), Counter(user_id for _, user_id in pairs)
+    matches.relinked = {clever_id: user_id for clever_id, user_id in pairs if by_person[clever_id] == by_user[user_id] == 1}
+    return matches
+
+
+def agree(user: User, person: Person) -> bool:
+    """sis_id or both names (R5.3)."""
+    same_sis_id = user.sis_id is not None and user.sis_id == person.values["sis_id"]
+    theirs, ours = [(key(user.first_name), key(user.last_name)), (key(person.values["first_name"]), key(person.values["last_name"]))]
+    return same_sis_id or theirs == ours
+
+
+def give_usernames(state: State, people: Mapping[str, Person], matches: Matches, kept: set[Id]) -> dict[str, str]:
+    """R5.5: the username of each person who is to be written.
+
+    Args:
+        people: those to be rostered, without the ones who are in the application as protected users.
+        kept: users that stay exactly as they are, with their names.
+    """
+    taken = {key(user.username) for user_id, user in state.users.items() if user_id in kept and user.deleted_at is None}
+    owners = {key(clever_id): clever_id for clever_id in people}
+    claimants: dict[str | None, list[str]] = defaultdict(list)
+    for person in people.values():
+        claimants[key(person.username)].append(person.clever_id)
+
+    given = {}
+    for person in people.values():
+        name = key(person.username)
+        incumbents = [each for each in claimants[name] if _has(state, matches.user_of(each), name)]
+        wins = name not in taken and name not in owners and (incumbents or claimants[name]) == [person.clever_id]
+        given[person.clever_id] = person.username if wins else person.clever_id
+    return given
+
+
+def add_those_without_a_name(state: State, people: Mapping[str, Id | None], kept: set[Id]) -> set[str]:
+    """R5.5: whose own Clever id is the username of somebody else who stays as is. Their own users are added to `kept`: now they stay too.
+
+    Args:
+        people: Clever ids, with the user each person is.
+        kept: users that stay exactly as they are.
+    """
+    found: set[str] = set()
+    while True:
+        more = {
+            clever_id
+            for clever_id, user in people.items()
+            if clever_id not in found and any(_has(state, user_id, key(clever_id)) and user_id != user for user_id in kept)
+        }
+        if not more:
+            return found
+        found |= more
+        kept |= {user for each in more if (user := people[each]) is not None}
+
+
+def _has(state: State, user_id: Id | None, name: str | None) -> bool:
+    return user_id is not None and state.users[user_id].deleted_at is None and key(state.users[user_id].username) == name

@@ -1,0 +1,115 @@
+"""Reading what Clever sends (R3.6, R3.8, R4.2, R4.5): one record per Clever id, clean text, and who each person is.
+
+Does not belong here: what the application has, and what becomes of anybody (`matching.py`, `model.py`).
+"""
+
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from roster_pipeline_tests.reference.rows import Record, Rules
+
+GRADES = (
+    {"InfantToddler", "Preschool", "PreKindergarten", "TransitionalKindergarten", "Kindergarten", "PostGraduate", "Ungraded", "Other"}
+    | {str(grade) for grade in range(1, 14)}
+)  # fmt: skip
+
+
+@dataclass
+class Person:
+    """One valid person of the snapshot.
+
+    Attributes:
+        listed: the roles Clever gives, by the school's Clever id; None is the district.
+        username: what the person is to get.
+        plain_username: the same as long as the role of a district admin is held (R7.4).
+    """
+
+    clever_id: str
+    values: dict[str, str | None]
+    listed: set[tuple[str, str | None]]
+    primary: str | None
+    username: str
+    plain_username: str
+
+
+def key(username: str | None) -> str | None:
+    """How usernames and school names compare (SPEC 5)."""
+    return None if username is None else unicodedata.normalize("NFKC", username).strip().lower()
+
+
+def clean(text: Any) -> str | None:
+    """Text as it is stored (R4.5); blank is nothing."""
+    if text is None:
+        return None
+    for line_break in ("\r\n", "\t", "\n", "\x0b", "\x0c", "\r", "\x85", "\u2028", "\u2029"):
+        text = text.replace(line_break, " ")
+    text = "".join(each for each in text if unicodedata.category(each) not in ("Cc", "Cs"))
+    return unicodedata.normalize("NFC", text).strip() or None
+
+
+def newest(records: Iterable[Record], district: str) -> dict[str, Record]:
+    """One record per Clever id, none of another district (R3.6, R3.8)."""
+    chosen: dict[str, Record] = {}
+    for record in records:
+        if (record.get("district") or district) != district:
+            continue
+        rival = chosen.get(record["id"])
+        if rival is None or (record.get("last_modified") or "") >= (rival.get("last_modified") or ""):
+            chosen[record["id"]] = record
+    return chosen
+
+
+def split_named(records: Mapping[str, Record]) -> tuple[dict[str, str], set[str]]:
+    """Schools or sections: the name of each valid one, and the ids of the quarantined ones (R4.2)."""
+    names = {clever_id: clean(record.get("name")) for clever_id, record in records.items()}
+    return {clever_id: name for clever_id, name in names.items() if name}, {clever_id for clever_id, name in names.items() if not name}
+
+
+def read_people(users: Sequence[Record], rules: Rules) -> tuple[dict[str, Person], set[str]]:
+    """The valid people, and the ids of the quarantined ones (R4.2). Users are walked once per role, so they arrive role by role."""
+    arrivals = [record for role in ("student", "teacher", "staff", "district_admin") for record in users if role in record["roles"]]
+    people, quarantined = {}, set()
+    for clever_id, record in newest(arrivals, rules.clever_id).items():
+        name = record.get("name") or {}
+        if clean(name.get("first")) and clean(name.get("last")):
+            people[clever_id] = read_person(record, rules)
+        else:
+            quarantined.add(clever_id)
+    return people, quarantined
+
+
+def read_person(record: Record, rules: Rules) -> Person:
+    """One user of Clever (SPEC 1: username, e-mail; R5.8: roles)."""
+    roles = record["roles"]
+    student, teacher, staff = (roles.get(each) or {} for each in ("student", "teacher", "staff"))
+    listed: set[tuple[str, str | None]] = set()
+    if "student" in roles:
+        at = {*student.get("schools", ()), student.get("school")} if rules.student_multi_school else {student.get("school")}
+        listed |= {("student", school) for school in at if school}
+    listed |= {("teacher", school) for school in {*teacher.get("schools", ()), teacher.get("school")} if school}
+    listed |= {("school_admin", school) for school in staff.get("schools", ())}
+    if "district_admin" in roles:
+        listed.add(("district_admin", None))
+
+    sent = next((name for each in (student, teacher) if (name := clean((each.get("credentials") or {}).get("district_username")))), None)
+    grade = clean(student.get("grade"))
+    email = clean(record.get("email"))
+    return Person(
+        clever_id=record["id"],
+        values={
+            "first_name": clean(record["name"]["first"]),
+            "middle_name": clean(record["name"].get("middle")),
+            "last_name": clean(record["name"]["last"]),
+            "email": email if email and email.count("@") == 1 and ("student" not in roles or rules.student_email) else None,
+            "sis_id": clean(student.get("sis_id")) or clean(teacher.get("sis_id")),
+            "state_id": clean(student.get("state_id")) or clean(teacher.get("state_id")),
+            "student_number": clean(student.get("student_number")),
+            "grade": grade if grade in GRADES else None,
+        },
+        listed=listed,
+        primary=student.get("school") or teacher.get("school"),
+        username=sent if sent and "staff" not in roles and "district_admin" not in roles else record["id"],
+        plain_username=sent if sent and "staff" not in roles else record["id"],
+    )

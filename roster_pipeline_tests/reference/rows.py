@@ -1,0 +1,153 @@
+"""What the model works on: the rows of one district, what Clever sends for it, and its rules.
+
+Belongs here: plain data. Does not belong here: what is right (`model.py` and the modules it is made of) and the database (`driver.py`).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from fractions import Fraction
+from typing import Any
+
+Id = int | str
+"""A generated key of the database; "new:<Clever id>" for a row this sync creates."""
+Record = Mapping[str, Any]
+"""One object as Clever sends it."""
+
+
+@dataclass(frozen=True)
+class School:
+    """A row of app.schools."""
+
+    clever_id: str | None
+    name: str
+    source: str
+    protected: bool
+    deleted_at: datetime | None
+
+
+@dataclass(frozen=True)
+class Classroom:
+    """A row of app.classrooms."""
+
+    clever_id: str | None
+    name: str
+    school_id: Id | None
+    source: str
+    protected: bool
+    deleted_at: datetime | None
+
+
+@dataclass(frozen=True)
+class User:
+    """A row of app.users."""
+
+    clever_id: str | None
+    username: str | None
+    first_name: str | None
+    middle_name: str | None
+    last_name: str | None
+    email: str | None
+    sis_id: str | None
+    state_id: str | None
+    student_number: str | None
+    grade: str | None
+    school_id: Id | None
+    source: str
+    protected: bool
+    do_not_restore: bool
+    license_status: str | None
+    login_methods: tuple[str, ...]
+    created_at: datetime
+    deleted_at: datetime | None
+
+    @property
+    def barred(self) -> bool:
+        """Deactivated by support on purpose (R8.3)."""
+        return self.do_not_restore and self.deleted_at is not None
+
+
+@dataclass(frozen=True)
+class Role:
+    """A row of app.user_roles."""
+
+    source: str
+    deleted_at: datetime | None
+
+
+@dataclass(frozen=True)
+class Enrollment:
+    """A row of app.enrollments."""
+
+    is_primary: bool
+    source: str
+    deleted_at: datetime | None
+
+
+RoleKey = tuple[Id, str, Id | None]
+EnrollmentKey = tuple[Id, Id, str]
+
+
+@dataclass
+class State:
+    """The rows of one district. Roles go by (user, role, school), enrollments by (classroom, user, role)."""
+
+    schools: dict[Id, School] = field(default_factory=dict)
+    classrooms: dict[Id, Classroom] = field(default_factory=dict)
+    users: dict[Id, User] = field(default_factory=dict)
+    roles: dict[RoleKey, Role] = field(default_factory=dict)
+    enrollments: dict[EnrollmentKey, Enrollment] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """What Clever sends for one district: its objects in the order in which they come, the ones it sends twice included."""
+
+    schools: Sequence[Record] = ()
+    sections: Sequence[Record] = ()
+    users: Sequence[Record] = ()
+
+
+@dataclass(frozen=True)
+class Agreed:
+    """One school of the agreement. Licenses: None is no cap (R9.1)."""
+
+    name: str
+    clever_id: str | None = None
+    licenses: int | None = None
+
+
+@dataclass(frozen=True)
+class Rules:
+    """The district's agreement and settings.
+
+    Attributes:
+        agreed_schools: none is no bound (R6.4); so are no grades.
+        licenses: of the district; None is no cap (R9.1).
+        limits: of the brakes that have any: floor and share by kind (R7.3).
+    """
+
+    clever_id: str
+    student_email: bool
+    student_multi_school: bool
+    login_methods: tuple[str, ...]
+    agreed_schools: Sequence[Agreed] = ()
+    agreed_grades: Sequence[str] = ()
+    licenses: int | None = None
+    over_license_policy: str = "warn"
+    limits: Mapping[str, tuple[int, Fraction]] = field(default_factory=dict)
+    auto_initial: bool = True
+
+
+Identity = tuple[str, Id | None, str | None, str | None]
+"""Which hold it is, whatever it holds: kind, school, role, collection."""
+
+
+@dataclass(frozen=True)
+class Hold:
+    """A row of ops.holds, with the acts themselves instead of a hash over them (R7.5)."""
+
+    identity: Identity
+    acts: frozenset[str]
+    status: str = "open"
+    expires_at: datetime | None = None

@@ -1,0 +1,322 @@
+"""A district with accounts of its own is connected, by the full path and through the command line: readiness, approval, the first sync, a
+night of changes, and a school that vanishes.
+
+What one rule does is tested where that rule lives. Here every step is looked at the way whoever connects the district meets it: exit
+status, `ops.syncs`, `ops.holds`, and what became of each existing account.
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+from sqlalchemy import text
+
+from roster_pipeline import cli
+from roster_pipeline.database.engine import Database
+from roster_pipeline.sandbox import Changes, District, Sandbox, SandboxServer, generate_district
+from roster_pipeline.settings import Settings
+
+DONE, HELD = 0, 3
+TABLES = ("schools", "classrooms", "users", "user_roles", "enrollments")
+
+
+class Person(NamedTuple):
+    """A student or teacher of the simulated Clever."""
+
+    clever_id: str
+    username: str
+    first: str
+    last: str
+
+
+class Connection:
+    """What whoever connects the district has at hand: the command, the application's database, and the district's side of Clever."""
+
+    def __init__(self, database: Database, clever: Sandbox, capsys: pytest.CaptureFixture[str]) -> None:
+        self.district: District = clever.district()
+        self.changes: Changes = clever.change()
+        self._database = database
+        self._capsys = capsys
+
+    def roster(self, *arguments: str, status: int = DONE) -> dict[str, Any]:
+        """Runs a command, which has to end with `status`. Returns its document."""
+        self._capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            cli.main([*arguments, "--json"])
+        captured = self._capsys.readouterr()
+        assert ended.value.code == status, captured.out + captured.err
+        document = json.loads(captured.out)
+        assert isinstance(document, dict)
+        return document
+
+    def on_district(self, command: str, *arguments: str, status: int = DONE) -> dict[str, Any]:
+        """The same, of a command about the district."""
+        return self.roster(command, self.district.id, *arguments, status=status)
+
+    def query(self, statement: str, **values: object) -> list[Any]:
+        """Rows of a statement; a single column as its values."""
+        with self._database.engine.begin() as connection:
+            result = connection.execute(text(statement), values)
+            rows: list[Any] = list(result.all()) if result.returns_rows else []
+        return [row[0] for row in rows] if rows and len(rows[0]) == 1 else rows
+
+    def people(self, role: str) -> list[Person]:
+        """Who holds this role only in Clever, and has a username that nobody else of the role claims."""
+        found = []
+        for key in self.district.shared("users", role):
+            record = self.district.get("users", key)
+            if list(record["roles"]) != [role]:
+                continue
+            username = record["roles"][role]["credentials"]["district_username"]
+            found.append(Person(key, username, record["name"]["first"], record["name"]["last"]))
+        names = [person.username for person in found]
+        return [person for person in found if person.username and names.count(person.username) == 1]
+
+    def only_at(self, school: str) -> list[str]:
+        """Students whom the district shares in this school only."""
+        students = ((key, self.district.get("users", key)) for key in self.district.shared("users", "student"))
+        return [key for key, record in students if record["roles"]["student"]["schools"] == [school]]
+
+    def account(self, username: str, *, role: str | None = "student", deleted: bool = False, **more: object) -> int:
+        """An account as the application makes it: the obvious columns, by plain SQL. Returns its user id."""
+        columns = {"username": username, "first_name": "A", "last_name": "Person", **more}
+        names, values = ", ".join(columns), ", ".join(f":{name}" for name in columns)
+        gone = "now()" if deleted else "null"
+        insert = f"insert into app.users (district_id, deleted_at, {names}) values (1, {gone}, {values}) returning user_id"
+        (user_id,) = self.query(insert, **columns)
+        if role is not None:
+            school = "null" if role in ("account_owner", "district_admin") else "(select min(school_id) from app.schools)"
+            self.query(f"insert into app.user_roles (user_id, role, school_id) values (:user, :role, {school})", user=user_id, role=role)
+        return int(user_id)
+
+    def users(self, ids: Sequence[int]) -> list[tuple[str | None, str, bool]]:
+        """Clever id, source and whether active, in the order of user ids."""
+        found = self.query("select user_id, clever_id, source, deleted_at is null from app.users where user_id = any(:ids)", ids=list(ids))
+        by_id = {row[0]: tuple(row[1:]) for row in found}
+        return [by_id[user_id] for user_id in ids]
+
+    def linked(self, people: Sequence[str]) -> list[tuple[str, bool]]:
+        """Username and whether active of the users who are linked to these Clever ids, in this order."""
+        found = self.query("select clever_id, username, deleted_at is null from app.users where clever_id = any(:ids)", ids=list(people))
+        by_id = {row[0]: tuple(row[1:]) for row in found}
+        return [by_id[clever_id] for clever_id in people]
+
+    def written(self, sync_id: int) -> dict[str, dict[str, int]]:
+        """Rows of `ops.changes` of one sync, by table and action."""
+        counted: dict[str, dict[str, int]] = {}
+        for entity, action, rows in self.query(
+            "select entity, action, count(*) from ops.changes where sync_id = :sync group by 1, 2", sync=sync_id
+        ):
+            counted.setdefault(entity, {})[action] = rows
+        return counted
+
+    @contextmanager
+    def nothing_written(self) -> Iterator[None]:
+        """Every row of `app` but the agreement is the same version afterwards, and there is no new history."""
+        before = self._versions()
+        yield
+        assert self._versions() == before
+
+    def _versions(self) -> list[Any]:
+        rows = [self.query(f"select row_to_json(rows)::text || xmin::text from app.{table} as rows order by 1") for table in TABLES]
+        return [*rows, self.query("select count(*) from ops.changes")]
+
+
+@pytest.fixture
+def connection(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Iterator[Connection]:
+    """A simulated Clever with 200 students at three schools, and an environment that names it and the test's database."""
+    for name in Settings.model_fields:
+        monkeypatch.delenv(name.upper(), raising=False)
+    monkeypatch.setattr(cli, "_install_handlers", lambda **_: None)  # they would stay for the rest of the test run
+    monkeypatch.chdir(tmp_path)
+    clever = Sandbox(generate_district(1, 200))
+    with SandboxServer(clever) as server:
+        environment = {
+            "ROSTER_HOME": str(tmp_path / "home"),
+            "ROSTER_DATABASE_URL": database.url.render_as_string(hide_password=False),
+            "CLEVER_API_URL": server.url,
+            "CLEVER_AUTH_URL": server.url,
+            "CLEVER_CLIENT_ID": clever.client_id,
+            "CLEVER_CLIENT_SECRET": clever.client_secret,
+        }
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        yield Connection(database, clever, capsys)
+
+
+def _numbers(report: dict[str, Any], topic: str) -> dict[str, int]:
+    """The counts of one question of a readiness report."""
+    (question,) = [question for question in report["questions"] if question["topic"] == topic]
+    return {item["item"]: item["count"] for item in question["items"]}
+
+
+def test_a_district_with_accounts_is_connected(connection: Connection, tmp_path: Path) -> None:
+    """SPEC 5, 7, 8, 10 by the full path: connect, readiness, held, approved, adopted; a night; a school that vanishes, held, approved."""
+    roster, on_district, query, district = connection.roster, connection.on_district, connection.query, connection.district
+    elementary, middle, high = district.shared("schools")
+
+    # Connect: the agreement is recorded, and the application has accounts already.
+    agreement = ("--name", "Test", "--profile", "typing_agent", "--domain", "test.example.org", "--licenses", "500")
+    assert roster("district", "add", district.id, *agreement)["status"] == "active"
+    query("insert into app.schools (district_id, name) values (1, 'Aspen')")
+    query("insert into app.classrooms (district_id, school_id, name) select 1, school_id, 'Room 1' from app.schools")
+    students, teachers = connection.people("student"), connection.people("teacher")
+    matching, students = students[:90], students[90:]
+    kept = [
+        connection.account(f" {person.username.upper()} ", first_name=person.first, last_name=person.last) for person in matching
+    ]  # case and blanks make no difference (SPEC 5)
+    teaching = connection.account(teachers[0].username, role="teacher")
+    query(
+        "insert into app.enrollments (classroom_id, user_id, role) select classroom_id, :user, 'student' from app.classrooms", user=kept[0]
+    )
+    differing = [connection.account(f"{person.username}@school.example.org") for person in students[:6]]
+    former = [connection.account(f"former{number}") for number in range(4)]
+    back, of_two, both, imported_name, staff_name, roleless, deactivated, *contested = students[6:15]
+    returned = connection.account(back.username, deleted=True)
+    two = [connection.account(name, deleted=True) for name in [of_two.username] * 2]
+    active = connection.account(both.username)
+    long_gone = connection.account(both.username, deleted=True)
+    guarded = connection.account(imported_name.username, protected=True)
+    teacher_of_the_name = connection.account(staff_name.username, role="teacher")
+    without_role = connection.account(roleless.username, role=None)
+    not_wanted = connection.account(deactivated.username, deleted=True, do_not_restore=True)
+    for person in contested:
+        connection.changes.change_username(person.clever_id, "contested.name")
+    same_name = connection.account("contested.name")
+    admin = next(key for key in district.shared("users", "staff") if "teacher" in district.get("users", key)["roles"])
+    name_of_admin = connection.account(district.get("users", admin)["roles"]["staff"]["credentials"]["district_username"], role="teacher")
+    owner = connection.account("owner", role="account_owner")
+    (tmp_path / "admins.csv").write_text("username,first_name,last_name,role,school,email\nadmin,A,Person,district_admin,,\n")
+    roster("admins", "import", "admins.csv", "--district", district.id)
+
+    # Readiness and plan tell, and write nothing.
+    lost = [*differing, *former, teacher_of_the_name, without_role, same_name, name_of_admin]
+    with connection.nothing_written():
+        report = on_district("readiness", status=HELD)
+        assert (report["verdict"], report["would_be_held"]) == ("stop", ["initial"])
+        existing, names, data = (_numbers(report, topic) for topic in ("existing_users", "usernames", "existing_data"))
+        assert (existing["active"], existing["protected"]) == (len(kept) + len(lost) + 5, 3)
+        assert names["match"] == len(kept) + 3  # a teacher, one who returns, and the active one of two
+        assert names["taken"] == 1
+        assert names["contested"] == 2 + 2  # the generated district has a pair of its own
+        assert names["not_recognised"] == 3 + 2
+        assert (data["users_adopted"], data["users_restored"], data["users_soft_deleted"]) == (names["match"], 1, len(lost))
+        assert (data["schools_soft_deleted"], data["classrooms_soft_deleted"], data["enrollments_soft_deleted"]) == (1, 1, 1)
+        on_district("plan", status=HELD)
+    assert (query("select * from ops.syncs"), query("select * from ops.holds")) == ([], [])
+
+    # R7.6: the first sync waits as a whole, and waits on.
+    with connection.nothing_written():
+        for _ in range(2):
+            assert on_district("sync", status=HELD)["counts"]["changes"] == {}
+    assert query("select trigger, status from ops.syncs order by sync_id") == [("initial", "held")] * 2
+    assert query("select kind, sync_id, status, counts -> 'acts' from ops.holds") == [("initial", 1, "open", len(lost) + 2)]
+
+    # Approved, it does what the plan says.
+    hold_id = on_district("holds")["holds"][0]["hold_id"]
+    roster("approve", str(hold_id), "--by", "ticket 1")
+    planned = on_district("plan")["changes"]
+    assert on_district("sync")["counts"]["changes"] == planned == connection.written(3)
+    assert planned["users"]["adopt"] == names["match"]
+    assert planned["users"]["soft_delete"] == len(lost)
+    assert query("select trigger, status from ops.syncs where sync_id = 3") == [("initial", "successful")]
+    assert query("select status, decided_by from ops.holds") == [("used", "ticket 1")]
+    assert on_district("holds")["holds"] == []
+
+    # R5.2: whoever is recognised keeps the account; nobody else is taken for them.
+    adopted = [*zip(kept, matching, strict=True), (teaching, teachers[0]), (returned, back), (active, both)]
+    assert connection.users([user for user, _ in adopted]) == [(person.clever_id, "clever", True) for _, person in adopted]
+    assert connection.users(lost) == [(None, "app", False)] * len(lost)
+    assert connection.users([*two, long_gone, not_wanted]) == [(None, "app", False)] * 4
+    assert connection.users([guarded, owner]) == [(None, "app", True)] * 2
+    assert query("select count(*) from app.users where source = 'csv' and deleted_at is null") == [1]
+    # R5.5: a free name goes to its one claimant; a protected user's, and one that two claim, to nobody else.
+    for person in (of_two, staff_name, roleless, deactivated):
+        assert connection.linked([person.clever_id]) == [(person.username, True)]
+    for clever_id in (imported_name.clever_id, *(person.clever_id for person in contested), admin):
+        assert connection.linked([clever_id]) == [(clever_id, True)]
+    # What was there before is gone, and nothing of it is lost.
+    assert query("select name from app.schools where source = 'app' and deleted_at is not null") == ["Aspen"]
+    assert query("select deleted_at is not null from app.enrollments where source = 'app'") == [True]
+    with connection.nothing_written():
+        assert on_district("sync")["message"] == "Nothing had changed."
+
+    # A night of changes: new, gone, renamed, moved, under a new id, and two who swap their usernames.
+    one, other, gone, renamed, renumbered = (person.clever_id for person in matching[:5])
+    moved = connection.only_at(elementary)[-1]
+    new = connection.changes.add_user("student", "New", "Student", schools=[middle], username="new.student", grade="7")
+    connection.changes.swap_usernames(one, other)
+    connection.changes.remove_users([gone])
+    connection.changes.rename(renamed, last="Renamed")
+    connection.changes.move_students({moved: middle})
+    new_id = connection.changes.re_id([renumbered])[renumbered]
+    changed = on_district("sync")["counts"]["changes"]
+    assert changed == connection.written(5)
+    assert changed["users"] == {"create": 1, "relink": 1, "soft_delete": 1, "update": 4}
+    assert connection.linked([new, one, other, gone]) == [
+        ("new.student", True),
+        (matching[1].username, True),
+        (matching[0].username, True),
+        (matching[2].username, False),
+    ]
+    assert query("select last_name from app.users where clever_id = :id", id=renamed) == ["Renamed"]
+    moved_to = (
+        "select schools.clever_id from app.users as users inner join app.schools as schools using (school_id) where users.clever_id = :id"
+    )
+    assert query(moved_to, id=moved) == [middle]
+    assert connection.users(kept[2:5]) == [(gone, "clever", False), (renamed, "clever", True), (new_id, "clever", True)]
+
+    # A school vanishes: its people are held, arrivals are not.
+    held = connection.only_at(high)
+    assert len(held) > 20
+    before = connection.linked(held)
+    classes = """
+        select count(*) from app.enrollments as enrollments
+        inner join app.users as users on enrollments.user_id = users.user_id
+        where users.clever_id = any(:held) and enrollments.deleted_at is null
+    """
+    enrolled = query(classes, held=held)
+    connection.changes.unshare([high])
+    arrival = connection.changes.add_user("student", "New", "Student", schools=[middle], username="arrival", grade="7")
+    assert on_district("readiness", status=HELD)["verdict"] == "stop"
+    stopped = on_district("sync", status=HELD)
+    assert query("select status from ops.syncs where sync_id = :sync", sync=stopped["sync_id"]) == ["held"]
+    assert stopped["counts"]["changes"]["users"]["create"] == 1
+    assert connection.linked([arrival]) == [("arrival", True)]
+    assert connection.linked(held) == before
+    assert query(classes, held=held) == enrolled
+    assert query("select deleted_at is null from app.schools where clever_id = :high", high=high) == [True]
+    holds = on_district("holds")["holds"]
+    (high_id,) = query("select school_id from app.schools where clever_id = :high", high=high)
+    assert {hold["school_id"] for hold in holds} == {None, high_id}
+    kinds = {(hold["kind"], hold["role"]) for hold in holds}
+    assert kinds >= {("district_role", "student"), ("school_role", "student")}
+    assert {hold["status"] for hold in holds} == {"open"}
+
+    # Nobody has decided: the next night is the same, with the same holds.
+    with connection.nothing_written():
+        on_district("sync", status=HELD)
+    assert on_district("holds")["holds"] == holds
+
+    # Approved, it is applied, once.
+    for hold in holds:
+        roster("approve", str(hold["hold_id"]), "--by", "ticket 2")
+    planned = on_district("plan")["changes"]
+    applied = on_district("sync")
+    assert applied["counts"]["changes"] == planned == connection.written(applied["sync_id"])
+    assert planned["users"]["soft_delete"] >= len(held)
+    assert connection.linked(held) == [(username, False) for username, _ in before]
+    assert query(classes, held=held) == [0]
+    assert query("select distinct status from ops.holds") == ["used"]
+    with connection.nothing_written():
+        on_district("sync")
+
+    # R5.4: shared again, the same accounts are back.
+    connection.changes.reshare([high])
+    on_district("sync")
+    assert connection.linked(held) == before
