@@ -7,7 +7,7 @@ Belongs here: running Alembic from code and reading what the migrations create. 
 import re
 from dataclasses import dataclass
 from functools import cache
-from itertools import pairwise
+from itertools import pairwise, takewhile
 from pathlib import Path
 
 import sqlglot
@@ -70,8 +70,19 @@ def known_tables() -> dict[str, tuple[str, ...]]:
     Raises:
         ValueError: a `create table` or `create view` that cannot be read, in a file of ours.
     """
-    scripts = (path.read_text(encoding="utf-8") for path in sorted((_MIGRATIONS / "versions").glob("*.sql")))
-    return {name: columns for script in scripts for name, columns in tables_created_by(script).items()}
+    return {name: tuple(columns) for name, columns in column_types().items()}
+
+
+@cache
+def column_types() -> dict[str, dict[str, str]]:
+    """The same tables, with each column's type as the migration writes it; a view's columns have none."""
+    tables: dict[str, dict[str, str]] = {}
+    for path in sorted((_MIGRATIONS / "versions").glob("*.sql")):
+        script = path.read_text(encoding="utf-8")
+        tables |= _typed_tables(script)
+        for table, column, kind in re.findall(r"^alter table (\w+\.\w+) add column (\w+) ([\w\[\]]+)", script, re.MULTILINE):
+            tables[table][column] = kind
+    return tables
 
 
 @cache
@@ -85,8 +96,12 @@ def foreign_keys() -> dict[str, frozenset[str]]:
 
 
 def tables_created_by(script: str) -> dict[str, tuple[str, ...]]:
-    """The same for one script."""
-    tables: dict[str, tuple[str, ...]] = {}
+    """The tables and views of one script, each with its columns."""
+    return {name: tuple(columns) for name, columns in _typed_tables(script).items()}
+
+
+def _typed_tables(script: str) -> dict[str, dict[str, str]]:
+    tables: dict[str, dict[str, str]] = {}
     statement: list[sqlglot.Token] = []
     for token in [*sqlglot.tokenize(script, read="postgres"), None]:
         if token is not None and token.token_type is not TokenType.SEMICOLON:
@@ -94,7 +109,7 @@ def tables_created_by(script: str) -> dict[str, tuple[str, ...]]:
             continue
         kind = _created_kind(statement)
         text = script[statement[0].start : statement[-1].end + 1] if statement else ""
-        name, columns = _table(statement) if kind == "TABLE" else _view(text) if kind == "VIEW" else (None, ())
+        name, columns = _table(statement, script) if kind == "TABLE" else _view(text) if kind == "VIEW" else (None, {})
         if kind and (name is None or not columns):
             raise ValueError(f"Cannot read schema, name and columns of: {text[:80]}")
         if name is not None:
@@ -112,34 +127,44 @@ def _created_kind(statement: list[sqlglot.Token]) -> str | None:
     return kind if kind in {"TABLE", "VIEW"} else None
 
 
-def _table(statement: list[sqlglot.Token]) -> tuple[str | None, tuple[str, ...]]:
+def _table(statement: list[sqlglot.Token], script: str) -> tuple[str | None, dict[str, str]]:
     """Name and columns of `create table schema.name (...)`, from the tokens: sqlglot's parser does not know `exclude ... deferrable`."""
     kinds = [token.token_type for token in statement]
     opening = kinds.index(TokenType.L_PAREN) if TokenType.L_PAREN in kinds else 0
     if opening < 4 or kinds[opening - 2] is not TokenType.DOT:
-        return None, ()
+        return None, {}
     openers, closers = {TokenType.L_PAREN, TokenType.L_BRACKET}, {TokenType.R_PAREN, TokenType.R_BRACKET}
-    starts, depth = [], 0  # The first word of every part of the list is a column, or opens a constraint of the table.
+    parts: list[list[sqlglot.Token]] = []  # The first word of every part of the list is a column, or opens a constraint of the table.
+    depth = 0
     for token, following in pairwise(statement[opening:]):
         depth += (token.token_type in openers) - (token.token_type in closers)
         if depth == 0:
             break
         if depth == 1 and token.token_type in (TokenType.L_PAREN, TokenType.COMMA) and following.token_type not in closers:
-            starts.append(following)
+            parts.append([])
+        elif parts:
+            parts[-1].append(token)
     constraints = {"CONSTRAINT", "CHECK", "PRIMARY KEY", "PRIMARY", "UNIQUE", "FOREIGN KEY", "FOREIGN", "EXCLUDE"}
-    columns = tuple(token.text for token in starts if token.text.upper() not in constraints)
+    columns = {part[0].text: _type(part[1:], script) for part in parts if part and part[0].text.upper() not in constraints}
     return f"{statement[opening - 3].text}.{statement[opening - 1].text}", columns
 
 
-def _view(text: str) -> tuple[str | None, tuple[str, ...]]:
+def _type(definition: list[sqlglot.Token], script: str) -> str:
+    """A column's type: what stands between its name and the first constraint."""
+    constraints = {"NOT", "NULL", "DEFAULT", "CHECK", "PRIMARY KEY", "UNIQUE", "REFERENCES", "GENERATED", "COLLATE", "CONSTRAINT"}
+    words = list(takewhile(lambda token: token.text.upper() not in constraints, definition))
+    return script[words[0].start : words[-1].end + 1] if words else ""
+
+
+def _view(text: str) -> tuple[str | None, dict[str, str]]:
     create = sqlglot.parse_one(text, dialect="postgres")
     name = create.find(exp.Table)
     if not isinstance(create, exp.Create) or name is None or not name.db or not isinstance(create.expression, exp.Query):
-        return None, ()
+        return None, {}
     if isinstance(create.this, exp.Schema):
-        return f"{name.db}.{name.name}", tuple(column.name for column in create.this.expressions)
-    columns = tuple(create.expression.named_selects)
-    return (None, ()) if "*" in columns else (f"{name.db}.{name.name}", columns)
+        return f"{name.db}.{name.name}", {column.name: "" for column in create.this.expressions}
+    columns = dict.fromkeys(create.expression.named_selects, "")
+    return (None, {}) if "*" in columns else (f"{name.db}.{name.name}", columns)
 
 
 def _config() -> Config:

@@ -6,7 +6,7 @@ what a run reports (`report.py`).
 A key is `schema/table`. Groups sort in the order in which data flows.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import dagster as dg
 
@@ -20,6 +20,9 @@ AGREEMENT_GROUP = "0_agreement"
 UNAPPROVED = ("staging", "app")
 OWNERS = ["team:data-engineering"]
 
+# Tables, `schema.table` -> columns -> their types.
+Columns = Mapping[str, Mapping[str, str]]
+
 _KINDS = {"clever": {"python", "pandas", "pandera"}}
 _DISTRICT = "The district object: its name and when Clever last loaded it (`last_sync`). Clever: GET /districts."
 
@@ -29,8 +32,8 @@ def asset_key(name: str) -> dg.AssetKey:
     return dg.AssetKey(name.split("."))
 
 
-def synced_assets(graph: Lineage, tables: dict[str, tuple[str, ...]]) -> Iterator[dg.AssetSpec]:
-    """Every asset that a sync materializes, in run order. `tables` are the columns of the tables that outlive a sync."""
+def synced_assets(graph: Lineage, tables: Columns) -> Iterator[dg.AssetSpec]:
+    """Every asset that a sync materializes, in run order. `tables` are those that outlive a sync."""
     for name in graph.pulled:
         resource = name.split(".")[1]
         model = contracts.RESOURCES.get(resource)
@@ -51,7 +54,7 @@ def synced_assets(graph: Lineage, tables: dict[str, tuple[str, ...]]) -> Iterato
         )
 
 
-def agreement_assets(graph: Lineage, tables: dict[str, tuple[str, ...]]) -> Iterator[dg.AssetSpec]:
+def agreement_assets(graph: Lineage, tables: Columns) -> Iterator[dg.AssetSpec]:
     """The tables that people write: shown, because they bound what is rostered (R6.4), and never run."""
     for name in graph.agreed:
         yield dg.AssetSpec(
@@ -106,8 +109,8 @@ def _contract_schema(resource: str) -> dg.TableSchema:
     )
 
 
-def _plain_schema(columns: tuple[str, ...]) -> dg.TableSchema:
-    return dg.TableSchema([dg.TableColumn(name, "") for name in columns])
+def _plain_schema(columns: Mapping[str, str]) -> dg.TableSchema:
+    return dg.TableSchema([dg.TableColumn(name, type) for name, type in columns.items()])
 
 
 def _paragraph(text: str | None) -> str:

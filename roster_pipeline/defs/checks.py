@@ -1,15 +1,17 @@
-"""The checks: every data-quality rule as Dagster shows it, with a count and never a value (R4.4).
+"""The checks: every data-quality rule (R4.4) and every brake (R7.3) as Dagster shows it, with counts and ids and never a value.
 
-Belongs here: which asset a rule is shown at, and turning a sync's counts into results. Does not belong here: the rules (`contracts.py`,
-`dbt_like_sql/audits/`). A check is the display; what must hold before a write is verified in the sync's own transaction.
+Belongs here: which asset a rule or a brake is shown at, and turning a sync's counts into results. Does not belong here: the rules
+(`contracts.py`, `dbt_like_sql/audits/`) and the brakes (`sync/brakes.py`). A check is the display; what must hold before a write is
+verified in the sync's own transaction.
 """
 
 import re
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal
+from math import floor, inf
+from typing import Any, Literal, NamedTuple
 
 import dagster as dg
 
@@ -18,6 +20,7 @@ from roster_pipeline.database.models import Model, Models
 from roster_pipeline.defs.assets import asset_key, describe, source_of
 from roster_pipeline.defs.districts import districts
 from roster_pipeline.defs.lineage import Lineage
+from roster_pipeline.defs.report import Metadata, table
 
 # What an audit calls a resource of Clever -> the table of `app` that holds it; the others are called the same.
 _APP_TABLES = {"sections": "classrooms"}
@@ -25,21 +28,92 @@ _APP_TABLES = {"sections": "classrooms"}
 _WHOLE_DISTRICT = "staging.districts"
 
 
+class Shown(NamedTuple):
+    """Where a brake is shown, and what trips it and what it then holds."""
+
+    asset: str
+    description: str
+
+
+# By `ops.holds.kind`. At the asset that says what would be done if the brake did not hold.
+BRAKES = {
+    "empty_collection": Shown(
+        "reconcile.soft_deletes",
+        "Clever shares no schools, no sections or nobody of a role any more, though some are active here. Holds every soft delete in the "
+        "district.",
+    ),
+    "district_role": Shown(
+        "reconcile.soft_deletes",
+        "More users of one role would be soft-deleted than the larger of `role_floor` and `role_share` of those active in the district. "
+        "Holds those users.",
+    ),
+    "school_role": Shown(
+        "reconcile.soft_deletes",
+        "More users of one role at one school would be soft-deleted than the larger of `school_floor` and `school_share` of those active "
+        "there. Holds those users, their school, their classrooms and every role at the school.",
+    ),
+    "initial": Shown(
+        "reconcile.soft_deletes",
+        "The first sync would soft-delete existing data, and the district is not set to `auto_initial`. Holds the whole sync; read "
+        "`roster readiness` before it is approved.",
+    ),
+    "relinks": Shown(
+        "reconcile.user_matches",
+        "More users would move to new Clever ids than the larger of `relink_floor` and `relink_share` of the linked ones. Holds the "
+        "relinks: the old users stay as they are, and no new ones are created.",
+    ),
+    "new_admins": Shown(
+        "reconcile.user_matches",
+        "More people would become district admins than the larger of `admin_floor` and `admin_share` of the active ones. Holds that role "
+        "of theirs.",
+    ),
+    "licenses": Shown(
+        "reconcile.license_reconciliation",
+        "Students would be rostered beyond the licenses, and the district's policy is `hold`. Holds those students; more licenses release "
+        "them too.",
+    ),
+}
+_BRAKE_NUMBERS = """**Rules:** R7.3, R7.4, R7.5, R7.6, R9.2.
+
+**holds**: in force. **acts**: what the brake nearest to its limit, or furthest above it, has to let through; **limit**: the most that it
+lets through without approval; **active**: out of how many. Without a limit a single act is too many.
+
+This check only displays. The sync's own transaction decides, whatever starts it.
+"""
+_NEXT = (
+    "`roster holds` says what waits, and `roster plan DISTRICT` what a sync would do. `roster approve HOLD --by WHO` lets the next sync "
+    "do exactly this; `roster reject HOLD --by WHO` keeps it held."
+)
+
+_COLUMNS = {
+    "school_id": "int",
+    "role": "string",
+    "collection": "string",
+    "acts": "int",
+    "limit": "int",
+    "active": "int",
+    "status": "string",
+    "hold_id": "int",
+}
+
+Outcome = tuple[bool, Metadata]
+
+
 @dataclass(frozen=True)
 class Check:
-    """One rule at one asset.
+    """One rule or brake at one asset.
 
     Attributes:
-        name: the rule's, as in `ops.quarantine` and the file names of the audits.
+        name: the rule's, as in `ops.quarantine` and the file names of the audits; of a brake, `brake_` and its kind.
         asset: `schema.table` it is shown at.
-        count: how often the rule was broken, from a sync's `counts`.
+        judge: whether it passed and its numbers, from a sync's `counts`.
     """
 
     name: str
     asset: str
     severity: Literal["warn", "error"]
     description: str
-    count: Callable[[Mapping[str, Any]], int]
+    judge: Callable[[Mapping[str, Any]], Outcome]
     metadata: Mapping[str, dg.MetadataValue]
 
     def spec(self) -> dg.AssetCheckSpec:
@@ -50,23 +124,23 @@ class Check:
             )
 
     def result(self, counts: Mapping[str, Any]) -> dg.AssetCheckResult:
-        """How the rule fared in a sync with these counts (`ops.syncs.counts`)."""
-        broken = self.count(counts)
+        """How it fared in a sync with these counts (`ops.syncs.counts`)."""
+        passed, numbers = self.judge(counts)
         severity = dg.AssetCheckSeverity.ERROR if self.severity == "error" else dg.AssetCheckSeverity.WARN
         return dg.AssetCheckResult(
-            asset_key=asset_key(self.asset), check_name=self.name, passed=broken == 0, severity=severity, metadata={"count": broken}
+            asset_key=asset_key(self.asset), check_name=self.name, passed=passed, severity=severity, metadata=numbers
         )
 
 
 def all_checks(models: Models, graph: Lineage) -> Iterator[Check]:
-    """One per single-row rule, one per audit, and whether the sync was held."""
+    """One per single-row rule, one per audit, one per kind of brake."""
     for rule in contracts.rules():
         yield Check(
             name=rule.name,
             asset=f"clever.{rule.resource}",
             severity=rule.severity,
             description=rule.description,
-            count=partial(_counted, "findings", f"{rule.resource}.{rule.name}"),
+            judge=partial(_unbroken, "findings", f"{rule.resource}.{rule.name}"),
             metadata={},
         )
     for audit in models.of("audits"):
@@ -75,21 +149,47 @@ def all_checks(models: Models, graph: Lineage) -> Iterator[Check]:
             asset=_audited(audit, graph),
             severity=audit.severity,
             description=describe(audit),
-            count=partial(_counted, "audits", audit.table),
+            judge=partial(_unbroken, "audits", audit.table),
             metadata=source_of(audit),
         )
-    yield Check(
-        name="nothing_held",
-        asset=_WHOLE_DISTRICT,
-        severity="warn",
-        description="Brakes that hold something back until it is approved: `roster holds` shows them (R7.4).",
-        count=lambda counts: len(counts["held"]),
-        metadata={},
-    )
+    for kind, shown in BRAKES.items():
+        yield Check(
+            name=f"brake_{kind}",
+            asset=shown.asset,
+            # A held sync is a good one: it has applied everything else.
+            severity="warn",
+            description=f"{shown.description}\n\n{_BRAKE_NUMBERS}",
+            judge=partial(_unheld, kind),
+            metadata={},
+        )
 
 
-def _counted(group: str, key: str, counts: Mapping[str, Any]) -> int:
-    return int(counts[group].get(key, 0))
+def _unbroken(group: str, key: str, counts: Mapping[str, Any]) -> Outcome:
+    """How often a rule was broken."""
+    broken = int(counts[group].get(key, 0))
+    return broken == 0, {"count": broken}
+
+
+def _unheld(kind: str, counts: Mapping[str, Any]) -> Outcome:
+    """The holds of one kind of brake; also how near it came where nothing is held."""
+    held, passed = (_nearest_first(each for each in counts[group] if each["kind"] == kind) for group in ("held", "passed"))
+    brakes = [{"collection": None, "limit": None, **each} for each in held + passed]
+    numbers: Metadata = {"holds": len(held), "acts": 0}
+    if brakes:
+        nearest = brakes[0]
+        numbers["acts"] = nearest["acts"]
+        if nearest["limit"] is not None:
+            numbers |= {"limit": nearest["limit"], "active": nearest["active"]}
+        numbers["brakes"] = table(brakes, _COLUMNS)
+    if held:
+        numbers["next"] = _NEXT
+    return not held, numbers
+
+
+def _nearest_first(brakes: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """By share of their limits, in whole people: more acts than 13.4 are more than 13."""
+    whole = [{**each, "limit": floor(each["limit"])} if "limit" in each else each for each in brakes]
+    return sorted(whole, key=lambda each: (each["acts"] / each["limit"] if each.get("limit") else inf, each["acts"]), reverse=True)
 
 
 def _audited(audit: Model, graph: Lineage) -> str:

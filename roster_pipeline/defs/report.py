@@ -1,20 +1,35 @@
-"""What a finished sync says at each asset: plain numbers, which Dagster plots per district. Counts only (SPEC 12).
+"""What a finished sync says at each asset: numbers, which Dagster plots per district, and small tables. Ids and counts only (SPEC 12).
 
-Does not belong here: the definitions (`assets.py`, `checks.py`) and counting anything itself, except the rows the application sees.
+Does not belong here: the definitions (`assets.py`, `checks.py`) and any decision. What is counted here is what the sync has left in the
+tables: the rows the application sees, and the decisions.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import dagster as dg
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from roster_pipeline.clever.records import Collection as Pulled
+from roster_pipeline.database.migrate import known_tables
+from roster_pipeline.sync.readiness import QUESTIONS
 
 if TYPE_CHECKING:
     from roster_pipeline.sync.run import SyncReport
 
-Numbers = dict[str, int | float | str | bool]
+Metadata = dict[str, int | float | str | bool | dg.TableMetadataValue]
+
+# Zeros are told as well: a night without a number would be a gap in its plot. A test compares both with what is found.
+DECISIONS = ("link", "adopt", "relink", "create", "protected", "deactivated", "relink_deactivated", "frozen", "held", "none")
+ACTIONS = {
+    "users": ("create", "update", "restore", "soft_delete", "adopt", "relink"),
+    "user_roles": ("role_gain", "role_loss"),
+}
+_ACTIONS = ("create", "update", "restore", "soft_delete")
+
+# A table in Dagster's event log is for a look. All of it is in the table of the asset's name, and in `roster holds`.
+SHOWN_ROWS = 100
 
 
 def is_accepted(report: "SyncReport") -> bool:
@@ -22,24 +37,27 @@ def is_accepted(report: "SyncReport") -> bool:
     return any(step.name.startswith("app.") for step in report.steps)
 
 
-def metadata_of(name: str, report: "SyncReport", active: Mapping[str, int]) -> Numbers:
+def metadata_of(name: str, report: "SyncReport", active: Mapping[str, int], decided: Mapping[str, Metadata]) -> Metadata:
     """The metadata of one asset's materialization.
 
     Args:
         name: `schema.table` of the asset.
         active: rows the application sees, by table of `app` (`active_rows`).
+        decided: what the tables of decisions say (`decisions`).
     """
-    numbers: Numbers = {"sync_id": str(report.sync_id)}  # as text: a number would be plotted
+    numbers: Metadata = {"sync_id": str(report.sync_id)}  # as text: a number would be plotted
     layer, table = name.split(".")
     if layer == "clever":
         return numbers | _pulled(table, report)
     step = next(step for step in report.steps if step.name == name)
     numbers["seconds"] = round(step.seconds, 3)
     if name in active:
-        changes: Mapping[str, int] = report.counts["changes"].get(table, {})
+        changes = dict.fromkeys(ACTIONS.get(table, _ACTIONS), 0) | report.counts["changes"].get(table, {})
         return numbers | {"dagster/row_count": active[name], "rows_written": sum(changes.values()), **changes}
     numbers |= {"rows_written" if layer in ("app", "ops") else "dagster/row_count": step.rows}
-    return numbers | (report.counts["people"] if name == "reconcile.user_matches" else {})
+    if name == "reconcile.user_matches":
+        numbers |= _people(report.counts["people"])
+    return numbers | decided.get(name, {})
 
 
 def active_rows(connection: Connection, district_id: int, tables: Mapping[str, Collection[str]]) -> dict[str, int]:
@@ -54,7 +72,113 @@ def active_rows(connection: Connection, district_id: int, tables: Mapping[str, C
     return counts
 
 
-def _pulled(resource: str, report: "SyncReport") -> Numbers:
+def decisions(connection: Connection, district_id: int) -> dict[str, Metadata]:
+    """What a district's last plan decided, by table of `reconcile`."""
+    return {
+        "reconcile.soft_deletes": _soft_deletes(connection, district_id),
+        "reconcile.license_reconciliation": _licenses(connection, district_id),
+        "reconcile.readiness": _readiness(connection, district_id),
+    }
+
+
+def table(records: Iterable[Mapping[str, Any]], columns: Mapping[str, str]) -> dg.TableMetadataValue:
+    """The first records as a table of these columns, name -> type."""
+    shown = [dg.TableRecord({column: record[column] for column in columns}) for record in records]
+    return dg.TableMetadataValue(shown[:SHOWN_ROWS], dg.TableSchema([dg.TableColumn(name, type) for name, type in columns.items()]))
+
+
+def _people(people: Mapping[str, int]) -> Metadata:
+    """People by decision, and by decision and rule, from counts under `decision: rule`."""
+    numbers = dict.fromkeys(DECISIONS, 0)
+    rows = []
+    for name, count in sorted(people.items(), key=lambda each: -each[1]):
+        decision, rule = name.split(": ")
+        numbers[decision] += count
+        rows.append({"decision": decision, "rule": rule, "people": count})
+    return {**numbers, **people, "decisions": table(rows, {"decision": "string", "rule": "string", "people": "int"})}
+
+
+def _soft_deletes(connection: Connection, district_id: int) -> Metadata:
+    """What is gone, by kind of row, and of users by role; each soft-deleted or held. Somebody with two roles counts under both."""
+    gone, users, roles = _table("reconcile.soft_deletes"), _table("app.users"), _table("app.user_roles")
+    fate = sa.case((gone.c.held_by.is_(None), "soft_delete"), else_="held").label("fate")
+    ours = gone.c.district_id == district_id
+    by_reason = _rows(
+        connection,
+        sa.select(gone.c.entity, gone.c.reason, gone.c.held_by, sa.func.count().label("rows"))
+        .where(ours)
+        .group_by(gone.c.entity, gone.c.reason, gone.c.held_by)
+        .order_by(sa.desc("rows"), gone.c.entity, gone.c.reason, gone.c.held_by),
+    )
+    by_role = _rows(
+        connection,
+        sa.select(roles.c.role, fate, sa.func.count(gone.c.entity_id.distinct()).label("rows"))
+        .join(users, users.c.user_id == gone.c.entity_id)
+        .join(roles, sa.and_(roles.c.district_id == gone.c.district_id, roles.c.user_id == gone.c.entity_id))
+        # Roles that were active when the plan was made: they still are, or ended together with the user.
+        .where(ours, gone.c.entity == "users", sa.or_(roles.c.deleted_at.is_(None), roles.c.deleted_at == users.c.deleted_at))
+        .group_by(roles.c.role, fate),
+    )
+    entities, people = ("users", "classrooms", "schools"), ("student", "teacher", "school_admin", "district_admin")
+    numbers = {f"{what}: {each}": 0 for what in (*entities, *people) for each in ("soft_delete", "held")}
+    for row in by_reason:
+        numbers[f"{row['entity']}: {'held' if row['held_by'] else 'soft_delete'}"] += row["rows"]
+    return {
+        **numbers,
+        **{f"{row['role']}: {row['fate']}": row["rows"] for row in by_role},
+        "gone": table(by_reason, {"entity": "string", "reason": "string", "held_by": "string", "rows": "int"}),
+    }
+
+
+def _licenses(connection: Connection, district_id: int) -> Metadata:
+    """Seats of the district as numbers; those of the schools that have licenses of their own in the table, the fullest first."""
+    licenses = _table("reconcile.license_reconciliation")
+    c = licenses.c
+    rows = _rows(
+        connection,
+        sa.select(
+            c.scope, c.school_id, c.licenses, c.used, (c.used - c.without_seat).label("licensed"), c.without_seat.label("waiting"), c.held,
+            c.is_over,
+        )
+        .where(c.district_id == district_id)
+        .order_by(c.scope != "district", (c.used + c.held - c.licenses).desc(), c.scope),
+    )  # fmt: skip
+    district = rows[0]
+    seats = ("used", "licensed", "waiting", "held")
+    numbers: Metadata = {each: district[each] for each in seats}
+    if district["licenses"] is not None:
+        numbers["licenses"] = district["licenses"]
+    return {
+        **numbers,
+        "is_over": int(district["is_over"]),
+        "schools_over": sum(row["is_over"] for row in rows[1:]),
+        "seats": table(rows, {"scope": "string", "school_id": "int", "licenses": "int", **dict.fromkeys(seats, "int")}),
+    }
+
+
+def _readiness(connection: Connection, district_id: int) -> Metadata:
+    """The report's numbers, with its words in the table. Without the names of schools: `roster readiness` shows them."""
+    readiness = _table("reconcile.readiness")
+    query = sa.select(readiness.c.topic, readiness.c.item, readiness.c.count).where(readiness.c.district_id == district_id)
+    counts = {(row["topic"], row["item"]): row["count"] for row in _rows(connection, query)}
+    lines = [(topic, item, line) for topic, question in QUESTIONS.items() for item, line in question.items.items()]
+    rows = [{"topic": topic, "what": line.label, "count": counts[topic, item]} for topic, item, line in lines]
+    return {
+        **{f"{topic}: {item}": counts[topic, item] for topic, item, _ in lines},
+        "report": table(rows, {"topic": "string", "what": "string", "count": "int"}),
+    }
+
+
+def _table(name: str) -> sa.TableClause:
+    schema, table = name.split(".")
+    return sa.table(table, *(sa.column(each) for each in known_tables()[name]), schema=schema)
+
+
+def _rows(connection: Connection, query: sa.Select[Any]) -> Sequence[Mapping[str, Any]]:
+    return [dict(row) for row in connection.execute(query).mappings()]
+
+
+def _pulled(resource: str, report: "SyncReport") -> Metadata:
     if resource == "districts":
         cost: Mapping[str, Any] = report.counts["pull"]
         numbers = {each: value for each, value in cost.items() if isinstance(value, int | float)}

@@ -66,17 +66,28 @@ class Plan:
         return any(decision.brake.kind == "initial" for decision in self.holding)
 
     def as_counts(self) -> dict[str, Any]:
-        """For `ops.syncs.counts`."""
+        """For `ops.syncs.counts`.
+
+        `held` are the brakes that hold; `passed` those that an approval released, and of the others the one of each kind nearest its limit.
+        """
         return {
             "changes": {} if self.writes_nothing else {table: dict(actions) for table, actions in self.changes.items()},
             "people": dict(self.people),
             "audits": dict(self.audits),
             "members_missing": self.members_missing,
-            "held": [
-                {"kind": each.brake.kind, "school_id": each.brake.school_id, "role": each.brake.role, **each.brake.as_counts()}
-                for each in self.holding
-            ],
+            "held": [_brake_counts(each.brake, each.status, each.hold_id) for each in self.holding],
+            "passed": [_brake_counts(each.brake, each.status, each.hold_id) for each in self.decisions if not each.is_holding]
+            + [_brake_counts(each, "passes", None) for each in self._nearest()],
         }
+
+    def _nearest(self) -> list[Brake]:
+        """Of the brakes that needed no decision, the one of each kind nearest its limit: there is one per school and role."""
+        decided = {decision.brake.identity for decision in self.decisions}
+        nearest: dict[str, Brake] = {}
+        for brake in sorted(self.brakes, key=lambda each: (each.acts / each.limit if each.limit else 0, each.acts)):
+            if brake.identity not in decided:
+                nearest[brake.kind] = brake
+        return list(nearest.values())
 
 
 def make_plan(
@@ -195,10 +206,12 @@ class _Gate:
         """  # noqa: S608
         beyond, plan_hash = self._runner.connection.exec_driver_sql(query).one()
         brake = Brake(LICENSES, None, None, None, beyond, 0, None, plan_hash)
-        decisions = self._decide([brake] if beyond else [], kinds=[LICENSES])
+        # While the whole first sync waits, its one hold is over everybody (R7.6).
+        is_waiting = any(each.brake.kind == "initial" and each.is_holding for each in self.decisions)
+        decisions = [] if is_waiting else self._decide([brake] if beyond else [], kinds=[LICENSES])
         if beyond:
             self.brakes.append(brake)
-        released = not any(each.is_holding for each in decisions)
+        released = not is_waiting and not any(each.is_holding for each in decisions)
         for decision in decisions:
             if not decision.is_holding:
                 self._use(decision)
@@ -219,6 +232,17 @@ class _Gate:
         )
         self.decisions += decisions
         return decisions
+
+
+def _brake_counts(brake: Brake, status: str, hold_id: int | None) -> dict[str, Any]:
+    return {
+        "kind": brake.kind,
+        "school_id": brake.school_id,
+        "role": brake.role,
+        **brake.as_counts(),
+        "status": status,
+        "hold_id": hold_id,
+    }
 
 
 def _counts(runner: ModelRunner, name: str, what: str) -> dict[str, int]:

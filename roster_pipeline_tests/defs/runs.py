@@ -1,0 +1,38 @@
+"""One district synced through Dagster, and what the run says about it.
+
+Belongs here: what the tests of runs share. Does not belong here: expectations.
+"""
+
+from typing import Any
+
+import dagster as dg
+
+from roster_pipeline.definitions import defs
+
+
+def run(instance: dg.DagsterInstance, clever_id: str, *, job: str = "sync_district", **tags: str) -> dg.ExecuteInProcessResult:
+    """Run a job for the district's partition."""
+    instance.add_dynamic_partitions("districts", [clever_id])
+    return defs.resolve_job_def(job).execute_in_process(partition_key=clever_id, instance=instance, tags=tags, raise_on_error=False)
+
+
+def numbers(result: dg.ExecuteInProcessResult, name: str) -> dict[str, Any]:
+    """The metadata of one asset's materialization."""
+    (event,) = [each for each in result.asset_materializations_for_node("sync") if each.asset_key == dg.AssetKey(name.split("/"))]
+    return {key: value.value for key, value in event.metadata.items()}
+
+
+def check(result: dg.ExecuteInProcessResult, name: str) -> dg.AssetCheckEvaluation:
+    """One check's result."""
+    (found,) = [each for each in result.get_asset_check_evaluations() if each.check_name == name]
+    return found
+
+
+def check_numbers(result: dg.ExecuteInProcessResult, name: str) -> dict[str, Any]:
+    """The metadata of one check's result."""
+    return {key: value.value for key, value in check(result, name).metadata.items()}
+
+
+def records(table: dg.TableMetadataValue) -> list[dict[str, Any]]:
+    """The rows of a table in metadata."""
+    return [dict(record.data) for record in table.records]
