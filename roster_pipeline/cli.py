@@ -36,15 +36,18 @@ COMMANDS = {
     "migrate": Entry("roster_pipeline.commands.migrate", "migrate", "Create the database's tables, or bring them up to this release."),
     "district": Entry("roster_pipeline.commands.district", "district", "Record, list, show, pause and resume districts."),
     "sync": Entry("roster_pipeline.commands.sync", "sync", "Sync one district, here and now."),
+    "request": Entry("roster_pipeline.commands.request", "request", "Ask for a sync, which the daemon starts within seconds."),
     "plan": Entry("roster_pipeline.commands.plan", "plan", "Show what a sync would do now, and write nothing."),
     "readiness": Entry("roster_pipeline.commands.readiness", "readiness", "Is a district ready for its first sync?"),
     "holds": Entry("roster_pipeline.commands.holds", "holds", "Show what is held and waits for a decision."),
     "approve": Entry("roster_pipeline.commands.holds", "approve", "Let the next sync do what a hold holds."),
     "reject": Entry("roster_pipeline.commands.holds", "reject", "Keep it held."),
     "status": Entry("roster_pipeline.commands.status", "status", "Show recent syncs and how they ended."),
+    "health": Entry("roster_pipeline.commands.health", "health", "Does everything go as it should? For monitoring, too."),
     "explain": Entry("roster_pipeline.commands.explain", "explain", "Everything known about one person, and why."),
     "admins": Entry("roster_pipeline.commands.people", "admins", "Import school and district admins from a CSV file."),
     "users": Entry("roster_pipeline.commands.people", "users", "Import users of any role from a CSV file."),
+    "purge": Entry("roster_pipeline.commands.purge", "purge", "Remove users for good who were soft-deleted long ago."),
     "sandbox": Entry("roster_pipeline.sandbox.command", "sandbox", "A simulated Clever on this machine."),
 }
 

@@ -27,6 +27,7 @@ from roster_pipeline.database.tables import districts
 from roster_pipeline.sandbox import District, Sandbox, SandboxServer, generate_district
 from roster_pipeline.settings import Settings
 from roster_pipeline.sync.districts import Agreement, record_agreement
+from roster_pipeline.sync.ledger import Origin
 from roster_pipeline.sync.run import SyncRequest, run_sync
 
 STUDENTS = 1_000
@@ -162,7 +163,7 @@ def _size(district: District) -> str:
 def _sync(database: Database, settings: Settings, clever_id: str) -> DemoSync:
     before = _row_versions(database)
     start = time.perf_counter()
-    report = run_sync(database, settings, SyncRequest(clever_id, requested_by="roster demo"))
+    report = run_sync(database, settings, SyncRequest(clever_id, Origin(requested_by="roster demo")))
     seconds = time.perf_counter() - start
     written = len(_row_versions(database) - before)
     return DemoSync(report.sync_id, report.status, report.message, seconds, report.counts["changes"], written)

@@ -51,7 +51,7 @@ def run_dev(settings: Settings, *, port: int, say: Callable[[str], None]) -> int
     with open_database(settings) as database:
         migrate(database)
         ensure_dagster_database(database)
-        environment = _environment(settings, database)
+        environment = _environment(settings, database, port)
         home = _prepare_home(Path(environment["DAGSTER_HOME"]))
         _add_partitions(database, environment)
         command = [sys.executable, "-m", "dagster", "dev", "-w", str(PROJECT / "workspace.yaml"), "-h", HOST, "-p", str(port)]
@@ -77,7 +77,7 @@ def _require_free(port: int) -> None:
             raise PermanentError(f"Port {port} cannot be used: {error.strerror}.", hint="Choose another --port.") from None
 
 
-def _environment(settings: Settings, database: Database) -> dict[str, str]:
+def _environment(settings: Settings, database: Database, port: int) -> dict[str, str]:
     """Ours, with every setting written out: the children run in another folder, where `.env` and relative paths lead elsewhere."""
     home = settings.roster_home.resolve()
     given = {name.upper(): getattr(settings, name) for name in settings.model_fields_set}
@@ -85,6 +85,7 @@ def _environment(settings: Settings, database: Database) -> dict[str, str]:
         name: value.get_secret_value() if isinstance(value, SecretStr) else str(value) for name, value in given.items() if value is not None
     }
     return {
+        "ROSTER_UI_URL": f"http://{HOST}:{port}",
         **os.environ,
         **texts,
         "ROSTER_HOME": str(home),

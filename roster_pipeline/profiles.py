@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from roster_pipeline.errors import UsageError
 
 LoginMethod = Literal["clever", "password", "google", "microsoft", "classlink"]
+RequestRole = Literal["support", "account_owner"]
 
 
 class Brakes(BaseModel):
@@ -41,16 +42,28 @@ class Profile(BaseModel):
     )
     users_csv: bool = Field(description="`roster users import` is allowed; otherwise admins only (R8.2).")
     auto_initial: bool = Field(False, description="The first sync may soft-delete existing data without approval (R7.6).")
+    request_roles: tuple[RequestRole, ...] = Field(description="On whose behalf a sync may be requested (R11.3).")
+    requests_per_hour: int | None = Field(None, ge=1, description="Syncs that may be requested within an hour; none: no limit.")
     approval_hours: int = Field(72, gt=0, description="Hours until an approval of a hold expires (R7.5).")
     brakes: Brakes = Brakes()
 
 
 PROFILES: dict[str, Profile] = {
     "typing_agent": Profile(
-        nightly_at="21:00", student_email=False, student_multi_school=False, login_methods=("clever", "password"), users_csv=False
+        nightly_at="21:00",
+        student_email=False,
+        student_multi_school=False,
+        login_methods=("clever", "password"),
+        users_csv=False,
+        request_roles=("support",),
     ),
     "twig_science": Profile(
-        nightly_at="00:00", student_email=True, student_multi_school=True, login_methods=("clever", "password", "google"), users_csv=True
+        nightly_at="00:00",
+        student_email=True,
+        student_multi_school=True,
+        login_methods=("clever", "password", "google"),
+        users_csv=True,
+        request_roles=("account_owner", "support"),
     ),
 }
 

@@ -35,9 +35,33 @@ class Settings(BaseSettings):
     roster_pull_deadline_s: float = Field(
         900.0, gt=0, description="Seconds one district's whole pull may take, retries and rate-limit waits included."
     )
+    roster_late_tick_minutes: int = Field(
+        180, ge=0, description="Minutes after its time within which a nightly schedule that was missed still starts."
+    )
+    roster_shard_from: int = Field(
+        20, ge=0, description="Up to this many districts due at once are synced by a run each; more share ROSTER_SHARDS runs."
+    )
+    roster_shards: int = Field(8, ge=1, description="Runs that share the districts of a night. Two of them run at a time (dagster.yaml).")
+    roster_district_timeout_s: float = Field(3600.0, gt=0, description="Seconds after which the nightly sync of a district is stopped.")
+    roster_district_memory_mb: int = Field(2048, gt=0, description="Megabytes of memory above which a shard stops the sync of a district.")
     roster_work_mem: str = Field("256MB", pattern=r"^[0-9]+(kB|MB|GB)$", description="PostgreSQL work_mem of a sync's own session.")
+    roster_keep_syncs_days: int = Field(
+        400, ge=1, description="Days to keep ended syncs with their history and quarantine, decided holds and closed alerts."
+    )
+    roster_keep_changes_days: int = Field(
+        90,
+        ge=1,
+        description="Days to keep the values in ops.changes: personal data. Which row was changed when is kept as long as its sync.",
+    )
+    roster_keep_runs_days: int = Field(
+        60, ge=1, description="Days to keep Dagster's runs and their logs; of each district at least the newest."
+    )
+    roster_alert_urls: SecretStr | None = Field(
+        None, description="Where alerts go: Apprise URLs (mail, Slack, Teams, webhooks), comma separated. They hold secrets."
+    )
+    roster_ui_url: str = Field("http://127.0.0.1:3000", description="Where people reach Dagster's UI: alerts link to it.")
 
-    @field_validator("clever_api_url", "clever_auth_url")
+    @field_validator("clever_api_url", "clever_auth_url", "roster_ui_url")
     @classmethod
     def _plain_base_url(cls, value: str) -> str:
         TypeAdapter(AnyHttpUrl).validate_python(value)

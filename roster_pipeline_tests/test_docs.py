@@ -6,7 +6,8 @@ How a page is read:
   (`# exit status 3`). The lines below it are what it prints, in this order. Lines may be left out; numbers, spacing and `(name)` stand
   for any.
 - An `sh` block needs the outside world: its `roster` commands are only parsed. A `csv NAME` block is a file that commands may read.
-- A comment `<!-- in Clever: VERB JSON -->` is something that happens in the simulated Clever at that point; readers do not see it.
+- A comment `<!-- in Clever: VERB JSON -->` is something that happens in the simulated Clever at that point, and
+  `<!-- in the application: SQL -->` a statement that the application runs then; readers do not see them.
 """
 
 import ast
@@ -30,16 +31,18 @@ from roster_pipeline.settings import Settings
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
 RULES = ROOT / "docs" / "rules.md"
+SITES = {"clever.com", "dagster.io", "docs.astral.sh", "github.com", "hooks.slack.com", "keepachangelog.com"}
 
 Run = Callable[[list[str]], tuple[int, str]]
 
 
 class Event(NamedTuple):
-    """Something a page says happens: a console block, or a change in Clever."""
+    """Something a page says happens: a console block, a change in Clever, or a statement of the application."""
 
     block: str
     verb: str
     arguments: str
+    statement: str
 
 
 def _name(page: Path) -> str:
@@ -59,7 +62,7 @@ def _prose(page: Path) -> str:
 
 
 def _events(page: Path) -> list[Event]:
-    pattern = r"^```console\n(.*?)^```$|^<!-- in Clever: (\w+) (.*?) -->$"
+    pattern = r"^```console\n(.*?)^```$|^<!-- in Clever: (\w+) (.*?) -->$|^<!-- in the application: (.*?) -->$"
     return [Event(*(part or "" for part in found)) for found in re.findall(pattern, _text(page), re.MULTILINE | re.DOTALL)]
 
 
@@ -125,13 +128,16 @@ def clever(monkeypatch: pytest.MonkeyPatch) -> Iterator[Sandbox]:
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if _events(page)], ids=_name)
-def test_commands_run_and_print_what_is_shown(page: Path, roster: Run, clever: Sandbox, tmp_path: Path) -> None:
+def test_commands_run_and_print_what_is_shown(page: Path, roster: Run, clever: Sandbox, database: Database, tmp_path: Path) -> None:
     """Every console block of a page, in order, against one database and one Clever."""
     for name, content in re.findall(r"^```csv (\S+)\n(.*?)^```$", _text(page), re.MULTILINE | re.DOTALL):
         (tmp_path / name).write_text(content, encoding="utf-8")
     for event in _events(page):
         if event.verb:
             getattr(clever.change(), event.verb)(**json.loads(event.arguments))
+        if event.statement:
+            with database.engine.begin() as connection:
+                connection.exec_driver_sql(event.statement)
         for arguments, status, shown in _console_commands(event.block):
             ended, printed = roster(arguments)
             assert ended == status, f"{_name(page)}: roster {shlex.join(arguments)} ended with {ended}:\n{printed}"
@@ -190,10 +196,12 @@ def _anchors(page: Path) -> set[str]:
 
 @every_page
 def test_pages_name_nothing_of_one_machine(page: Path) -> None:
-    """A page holds on every machine: no absolute path but the one that root's server really has, no site but the few that it links to."""
+    """A page holds on every machine: no absolute path but those that the project itself fixes, no site but the few that it links to."""
     paths = re.findall(r"(?<![\w.:/<>*-])/[a-z][\w-]*/[\w./-]*", _text(page))
-    assert not [path for path in paths if not path.startswith("/var/lib/roster-pipeline/")]
-    assert set(re.findall(r"\bhttps?://([^/)\s]+)", _text(page))) <= {"clever.com", "dagster.io", "docs.astral.sh", "keepachangelog.com"}
+    # Where root's embedded server is, and where the systemd units say that things are.
+    known = ("/var/lib/roster-pipeline/", "/opt/roster", "/etc/roster.env", "/etc/systemd/system/")
+    assert not [path for path in paths if not path.startswith(known)]
+    assert set(re.findall(r"\bhttps?://([^/)\s]+)", _text(page))) <= SITES
 
 
 @every_page

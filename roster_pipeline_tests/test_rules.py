@@ -4,9 +4,7 @@ import ast
 import re
 from pathlib import Path
 
-HOW_MANY = {3: 8, 4: 6, 5: 9, 6: 4, 7: 6, 8: 3, 9: 3}
-# Its second half, pulling again in the night, comes with the schedules; R9.3 is an alert, which comes with the alerts.
-NOT_BUILT_YET = {"R9.3"}
+HOW_MANY = {3: 8, 4: 6, 5: 9, 6: 4, 7: 6, 8: 3, 9: 3, 11: 8}
 
 
 def _cited() -> set[str]:
@@ -27,4 +25,4 @@ def _cited() -> set[str]:
 def test_every_rule_is_cited_by_a_test() -> None:
     """A rule without a test is a wish."""
     rules = {f"R{section}.{number}" for section, last in HOW_MANY.items() for number in range(1, last + 1)}
-    assert sorted(rules - _cited() - NOT_BUILT_YET) == []
+    assert sorted(rules - _cited()) == []

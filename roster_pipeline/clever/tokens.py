@@ -3,6 +3,8 @@
 Does not belong here: data requests, and what a new or vanished connection means (R11.7).
 """
 
+from collections.abc import Iterable
+from datetime import UTC, datetime
 from typing import Annotated
 
 from msgspec import Meta, Struct
@@ -20,10 +22,10 @@ _PATH = "/oauth/tokens"
 
 
 class Owner(Struct):
-    """Whom a token belongs to."""
+    """Whom a token belongs to. A district that is new becomes a row of that id (R11.7)."""
 
     type: str
-    id: Annotated[str, Meta(min_length=1)]
+    id: Annotated[str, Meta(pattern=r"^[0-9A-Za-z_-]{1,64}\Z")]
 
 
 class Token(Struct):
@@ -41,8 +43,20 @@ class TokenBody(Struct):
     links: list[Link] = []
 
 
-def list_tokens(settings: Settings, *, deadline: Deadline | None = None, stats: PullStats | None = None) -> dict[str, SecretStr]:
-    """Every connected district's Clever id -> its token. Complete or it raises.
+class TokenListing(dict[str, SecretStr]):
+    """Every connected district's Clever id -> its token.
+
+    Attributes:
+        began_at: when the listing was asked for, aware UTC: of two listings the one that began later knows more (R11.7).
+    """
+
+    def __init__(self, tokens: Iterable[tuple[str, SecretStr]], began_at: datetime) -> None:
+        super().__init__(tokens)
+        self.began_at = began_at
+
+
+def list_tokens(settings: Settings, *, deadline: Deadline | None = None, stats: PullStats | None = None) -> TokenListing:
+    """Every connected district's token. Complete or it raises.
 
     Args:
         deadline: when the pull it is part of has to be over; by default a new one of ROSTER_PULL_DEADLINE_S.
@@ -61,6 +75,7 @@ def list_tokens(settings: Settings, *, deadline: Deadline | None = None, stats: 
     tokens: list[Token] = []
     cursors = Cursors(settings.clever_auth_url, _PATH)
     deadline = deadline or Deadline(settings.roster_pull_deadline_s)
+    began_at = datetime.fromtimestamp(deadline.clock.wall(), UTC)
     with CleverHttp(settings.clever_auth_url, settings, deadline=deadline, stats=stats or PullStats()) as http:
         params = {"owner_type": "district"}
         while True:
@@ -81,4 +96,4 @@ def list_tokens(settings: Settings, *, deadline: Deadline | None = None, stats: 
             params["starting_after"] = cursor
     # A rotated token may be listed beside its predecessor: the newest counts, of two equally new ones the later in the list.
     newest = sorted((token for token in tokens if token.owner.type == "district"), key=lambda token: token.created)
-    return {token.owner.id: SecretStr(token.access_token) for token in newest}
+    return TokenListing(((token.owner.id, SecretStr(token.access_token)) for token in newest), began_at)

@@ -6,16 +6,22 @@ from datetime import datetime
 from typing import Any, get_origin
 
 import click
-import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from roster_pipeline.commands.environment import current_database
 from roster_pipeline.commands.output import json_option, print_json, print_table
-from roster_pipeline.database.engine import Database, translate_database_errors
-from roster_pipeline.database.tables import districts
-from roster_pipeline.errors import PermanentError, UsageError
+from roster_pipeline.database.engine import translate_database_errors
+from roster_pipeline.errors import UsageError
 from roster_pipeline.profiles import PROFILES, Profile
-from roster_pipeline.sync.districts import Agreement, District, all_districts, find_district, record_agreement, schools_agreed
+from roster_pipeline.sync.districts import (
+    Agreement,
+    District,
+    all_districts,
+    find_district,
+    record_agreement,
+    schools_agreed,
+    set_status,
+)
 
 
 @click.group()
@@ -80,7 +86,7 @@ def add(
         print_json(document)
     else:
         click.echo(f"District {clever_id} is recorded and active (district id {recorded.district_id}, profile {profile}).")
-        click.echo(f"Next: `roster sync {clever_id}`; `roster district show {clever_id}` prints its settings.")
+        click.echo(f"Next: `roster readiness {clever_id}`; `roster district show {clever_id}` prints its settings.")
 
 
 @district.command("list")
@@ -138,35 +144,12 @@ def resume(reference: str, *, as_json: bool) -> None:
 
 
 def _change_status(reference: str, before: str, after: str, *, as_json: bool) -> None:
-    with current_database() as database:
-        changed = set_status(database, reference, before, after)
+    with current_database() as database, translate_database_errors(), database.engine.begin() as connection:
+        changed = set_status(connection, reference, before, after)
     if as_json:
         print_json({"district_id": changed.district_id, "district": changed.clever_id, "status": changed.status})
     else:
         click.echo(f"District {changed.clever_id} is {changed.status}.")
-
-
-def set_status(database: Database, reference: str, before: str, after: str) -> District:
-    """Move a district from one status to another; one that is there already stays.
-
-    Raises:
-        PermanentError: there is no such district, or it has neither status.
-    """
-    with translate_database_errors(), database.engine.begin() as connection:
-        found = find_district(connection, reference)
-        connection.execute(
-            sa.update(districts)
-            .where(districts.c.district_id == found.district_id, districts.c.status == before)
-            .values(status=after, updated_at=sa.func.now())
-        )
-        changed = find_district(connection, reference)
-        if changed.status != after:
-            raise PermanentError(
-                f"The district is {changed.status}; only one that is {before} can be {after}.",
-                hint="`roster district add` records its agreement and makes it active.",
-                district=changed.clever_id,
-            )
-    return changed
 
 
 def _document(connection: Connection, recorded: District) -> dict[str, Any]:

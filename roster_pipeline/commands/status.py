@@ -1,64 +1,108 @@
-"""`roster status`: the page of recent syncs."""
+"""`roster status`: the page of recent syncs, and when each district syncs next; `--watch` follows it."""
 
+import time
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 import click
-import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from roster_pipeline.commands.environment import current_database
 from roster_pipeline.commands.output import json_option, print_json, print_table
 from roster_pipeline.database.engine import translate_database_errors
-from roster_pipeline.database.lock import district_lock, locked_districts
-from roster_pipeline.database.tables import syncs
-from roster_pipeline.errors import SyncRunningError
 from roster_pipeline.sync import ledger
 from roster_pipeline.sync.districts import all_districts, find_district
+from roster_pipeline.sync.night import PACIFIC, next_scheduled_at
+from roster_pipeline.sync.recovery import mark_crashed_syncs
+
+WATCH_SECONDS = 2
 
 
 @click.command()
 @click.argument("district", required=False)
+@click.option("--watch", is_flag=True, help="Stay, and print again whenever something changes, until Ctrl-C.")
 @json_option
-def status(district: str | None, *, as_json: bool) -> None:
-    """Show the 20 newest syncs, of one DISTRICT or of all, and how they ended."""
+def status(district: str | None, *, watch: bool, as_json: bool) -> None:
+    """Show the 20 newest syncs, of one DISTRICT or of all, how they ended, and when the next ones start.
+
+    What waits to be started is shown however old it is. With --watch, --json prints one document a line.
+    """
     with current_database() as database, translate_database_errors(), database.engine.connect() as opened:
         connection = opened.execution_options(isolation_level="AUTOCOMMIT")
-        crashed = mark_crashed_syncs(connection, now=datetime.now(UTC))
-        only = find_district(connection, district).district_id if district is not None else None
-        clever_ids = {each.district_id: each.clever_id for each in all_districts(connection)}
-        recent = ledger.recent(connection, district_id=only)
-    if as_json:
-        print_json({"marked_as_failed": crashed, "syncs": [{**row, "district": clever_ids.get(row["district_id"])} for row in recent]})
-        return
-    if crashed:
-        click.echo(f"{crashed} sync(s) had been ended by a crash; now marked as failed.")
-    if not recent:
-        click.echo("No sync yet. `roster sync DISTRICT` makes the first.")
-        return
-    rows = [
-        (row["sync_id"], clever_ids.get(row["district_id"]), row["trigger"], row["status"], row["started_at"] or row["requested_at"])
-        for row in recent
-    ]
-    print_table(("Sync", "District", "Trigger", "Status", "Began (UTC)"), rows)
-    for row in recent:
-        if row["message"]:
-            click.echo(f"Sync {row['sync_id']}: {row['message']}")
-
-
-def mark_crashed_syncs(connection: Connection, *, now: datetime) -> int:
-    """End every `processing` row whose district's lock is free (R11.4). Returns how many there were.
-
-    Args:
-        connection: in autocommit.
-        now: aware UTC.
-    """
-    processing = sa.select(syncs.c.district_id).where(syncs.c.status == "processing").distinct()
-    stale = set(connection.execute(processing).scalars()) - locked_districts(connection)
-    marked = 0
-    for district_id in sorted(stale):
+        if not watch:
+            _show(_document(connection, district), as_json=as_json)
+            return
+        shown: Mapping[str, Any] | None = None
         try:
-            with district_lock(connection, district_id, str(district_id)):
-                marked += ledger.mark_crashed(connection, district_id, now=now)
-        except SyncRunningError:
-            continue  # A sync has begun since, and marks the row itself.
-    return marked
+            while True:
+                document = _document(connection, district)
+                if document != shown:
+                    if not as_json:
+                        click.clear()  # of a terminal; a file or a pipe gets one page after the other
+                    _show(document, as_json=as_json)
+                # Said once; that it is not true any more two seconds later is no change.
+                shown = {**document, "marked_as_failed": 0}
+                time.sleep(WATCH_SECONDS)
+        except KeyboardInterrupt:
+            return
+
+
+def _document(connection: Connection, reference: str | None) -> dict[str, Any]:
+    now = datetime.now(UTC)
+    crashed = mark_crashed_syncs(connection, now=now)
+    only = find_district(connection, reference).district_id if reference is not None else None
+    known = all_districts(connection)
+    clever_ids = {each.district_id: each.clever_id for each in known}
+    successes = ledger.last_successes(connection)
+    return {
+        "marked_as_failed": crashed,
+        "syncs": [{**row, "district": clever_ids.get(row["district_id"])} for row in ledger.recent(connection, district_id=only)],
+        "districts": [
+            {
+                "district": each.clever_id,
+                "district_id": each.district_id,
+                "status": each.status,
+                "next_scheduled_at": next_scheduled_at(each, now),
+                "last_success_at": successes.get(each.district_id),
+            }
+            for each in known
+            if only in (None, each.district_id)
+        ],
+    }
+
+
+def _show(document: dict[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        print_json(document)
+        return
+    if document["marked_as_failed"]:
+        click.echo(f"{document['marked_as_failed']} sync(s) had been ended by a crash; now marked as failed.")
+    if document["syncs"]:
+        _show_syncs(document["syncs"])
+    else:
+        click.echo("No sync yet. `roster sync DISTRICT` makes the first.")
+    _show_districts(document["districts"])
+
+
+def _show_syncs(syncs: Sequence[Mapping[str, Any]]) -> None:
+    rows = [(row["sync_id"], row["district"], row["trigger"], row["status"], row["started_at"] or row["requested_at"]) for row in syncs]
+    print_table(("Sync", "District", "Trigger", "Status", "Began (UTC)"), rows)
+    for row in syncs:
+        asked = f", asked for by {row['requested_by']}" if row["requested_by"] else ""
+        if row["message"]:
+            click.echo(f"Sync {row['sync_id']}{asked}: {row['message']}")
+        elif asked:
+            click.echo(f"Sync {row['sync_id']}{asked}.")
+    if waiting := sum(row["status"] == "queued" for row in syncs):
+        click.echo(f"Requests that wait to be started: {waiting}.")
+
+
+def _show_districts(districts: Sequence[Mapping[str, Any]]) -> None:
+    """The next nightly sync, as the clock in Los Angeles shows it; of many districts the soonest."""
+    if due := [each for each in districts if each["next_scheduled_at"] is not None]:
+        soonest = min(each["next_scheduled_at"] for each in due)
+        many = f" ({sum(each['next_scheduled_at'] == soonest for each in due)} of {len(districts)} districts)" if len(districts) > 1 else ""
+        click.echo(f"Next nightly sync{many}: {soonest.astimezone(PACIFIC):%Y-%m-%d %H:%M} in Los Angeles, {soonest:%H:%M} UTC.")
+    if len(districts) == 1 and (ended := districts[0]["last_success_at"]) is not None:
+        click.echo(f"Last success: {ended:%Y-%m-%d %H:%M} UTC.")

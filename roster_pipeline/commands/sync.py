@@ -11,6 +11,7 @@ from roster_pipeline.commands.environment import read_settings
 from roster_pipeline.commands.output import json_option, print_json, print_table
 from roster_pipeline.commands.progress import show_progress
 from roster_pipeline.database.engine import open_database
+from roster_pipeline.sync.ledger import Origin
 from roster_pipeline.sync.run import SyncReport, SyncRequest, project_models, run_sync
 
 HELD = 3
@@ -26,7 +27,7 @@ HELD = 3
 def sync(context: click.Context, district: str, requested_by: str | None, reason: str | None, *, profile: bool, as_json: bool) -> None:
     """Sync one DISTRICT now: pull it from Clever, work out what changed, and write that in one transaction."""
     settings = read_settings()
-    request = SyncRequest(district, requested_by=requested_by, reason=reason)
+    request = SyncRequest(district, Origin(requested_by=requested_by, reason=reason))
     with open_database(settings) as database, nullcontext(lambda _: None) if as_json else show_progress() as on_step:
         report = run_sync(database, settings, request, on_step=on_step)
     if as_json:
@@ -58,6 +59,8 @@ def _print_report(report: SyncReport, *, profile: bool) -> None:
         print_table(("Found", "Records", "What it means"), found, title="Worth a look")
     if report.counts["moved_during_pull"]:
         click.echo("Clever loaded new data of this district while it was pulled; sync it again for the rest.")
+    if report.status == "held":
+        click.echo(f"`roster holds {report.district.clever_id}` shows what waits for a decision.")
     click.echo(f"Look: `roster status {report.district.clever_id}`, the Dagster UI (`roster dev`), or in SQL:")
     click.echo(f"  select * from ops.changes where sync_id = {report.sync_id};")  # noqa: S608  (shown, not run)
 

@@ -104,13 +104,22 @@ def translate_database_errors() -> Iterator[None]:
     """Turns whatever the driver raises inside into PermanentError or TransientError.
 
     The message names SQLSTATE, table, column and constraint; the driver's own text is left out, also as a cause: it can hold row values.
+    An interrupt stays one: cleaning up after it in the middle of a statement can fail, and that failure would hide it.
     """
     try:
         yield
-    except sqlalchemy.exc.DBAPIError as error:
-        raise _translated(error.orig) from None
-    except psycopg.Error as error:
-        raise _translated(error) from None
+    except (sqlalchemy.exc.DBAPIError, psycopg.Error) as error:
+        if (interrupt := _interrupt_behind(error)) is not None:
+            raise interrupt from None
+        raise _translated(error.orig if isinstance(error, sqlalchemy.exc.DBAPIError) else error) from None
+
+
+def _interrupt_behind(error: BaseException) -> BaseException | None:
+    """The Ctrl-C or SIGTERM that was being handled when the driver failed."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, KeyboardInterrupt | SystemExit):
+        cause = cause.__context__
+    return cause
 
 
 def _translated(error: BaseException | None) -> RosterError:

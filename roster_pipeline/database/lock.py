@@ -17,9 +17,11 @@ from roster_pipeline.errors import SyncRunningError
 
 _DISTRICT_PREFIX = 0x5259
 _SCHEMA_PREFIX = 0x525A
+_ALERTS_PREFIX = 0x525B
 
 MIGRATION_LOCK = _SCHEMA_PREFIX << 48 | 1
 CREATE_DATABASE_LOCK = _SCHEMA_PREFIX << 48 | 2
+_DELIVERY_LOCK = _ALERTS_PREFIX << 48 | 1
 
 _ROW_SECONDS = 1.0
 
@@ -54,16 +56,39 @@ def district_lock(connection: Connection, district_id: int, clever_id: str) -> I
     try:
         yield
     finally:
-        try:
-            connection.execute(text("select pg_advisory_unlock(:key)"), key)
-        except sqlalchemy.exc.SQLAlchemyError:
-            # The session is gone or useless. Closing it frees the lock, and what happened in the block stays the error.
-            connection.invalidate()
+        _unlock(connection, key["key"])
+
+
+@contextmanager
+def delivery_lock(connection: Connection) -> Iterator[bool]:
+    """Held, if it is free, for the length of the block: who sends alerts is alone, so that none is sent twice (R11.8).
+
+    Args:
+        connection: in autocommit.
+
+    Yields:
+        Whether this session has the lock.
+    """
+    key = {"key": _DELIVERY_LOCK}
+    is_ours = bool(connection.execute(text("select pg_try_advisory_lock(:key)"), key).scalar_one())
+    try:
+        yield is_ours
+    finally:
+        if is_ours:
+            _unlock(connection, _DELIVERY_LOCK)
 
 
 def locked_districts(connection: Connection) -> set[int]:
     """The district ids whose lock somebody holds. A `processing` row of any other district is that of a crashed sync (R11.4)."""
     return set(connection.execute(_LOCKED, {"prefix": _DISTRICT_PREFIX}).scalars())
+
+
+def _unlock(connection: Connection, key: int) -> None:
+    try:
+        connection.execute(text("select pg_advisory_unlock(:key)"), {"key": key})
+    except sqlalchemy.exc.SQLAlchemyError:
+        # The session is gone or useless. Closing it frees the lock, and what happened in the block stays the error.
+        connection.invalidate()
 
 
 def _running_sync(connection: Connection, district_id: int) -> int | None:

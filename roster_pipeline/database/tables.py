@@ -56,6 +56,7 @@ syncs = sa.Table(
     sa.Column("counts", pg.JSONB),
     sa.Column("message", sa.Text),
     sa.Column("dagster_run_id", sa.Text),
+    sa.Column("requested_role", sa.Text),
     schema="ops",
 )
 
@@ -75,6 +76,69 @@ holds = sa.Table(
     sa.Column("decided_at", _time),
     sa.Column("expires_at", _time),
     sa.Column("created_at", _time),
+    schema="ops",
+)
+
+alerts = sa.Table(
+    "alerts",
+    _metadata,
+    sa.Column("alert_id", sa.BigInteger, primary_key=True),
+    sa.Column("event", sa.Text),
+    sa.Column("kind", sa.Text),
+    sa.Column("district_id", sa.BigInteger),
+    sa.Column("sync_id", sa.BigInteger),
+    sa.Column("facts", pg.JSONB),
+    sa.Column("is_urgent", sa.Boolean),
+    sa.Column("created_at", _time),
+    sa.Column("closed_at", _time),
+    schema="ops",
+)
+
+alert_deliveries = sa.Table(
+    "alert_deliveries",
+    _metadata,
+    sa.Column("alert_id", sa.BigInteger, primary_key=True),
+    sa.Column("receiver", sa.Text, primary_key=True),
+    sa.Column("accepted_at", _time),
+    schema="ops",
+)
+
+alert_receivers = sa.Table(
+    "alert_receivers",
+    _metadata,
+    sa.Column("receiver", sa.Text, primary_key=True),
+    sa.Column("failures", sa.Integer),
+    sa.Column("next_attempt_at", _time),
+    schema="ops",
+)
+
+connections = sa.Table(
+    "connections",
+    _metadata,
+    sa.Column("clever_id", sa.Text, primary_key=True),
+    sa.Column("district_id", sa.BigInteger),
+    sa.Column("connected_at", _time),
+    sa.Column("disconnected_at", _time),
+    schema="ops",
+)
+
+token_listings = sa.Table(
+    "token_listings",
+    _metadata,
+    sa.Column("is_newest", sa.Boolean, primary_key=True),
+    sa.Column("began_at", _time),
+    schema="ops",
+)
+
+purges = sa.Table(
+    "purges",
+    _metadata,
+    sa.Column("purge_id", sa.BigInteger, primary_key=True),
+    sa.Column("district_id", sa.BigInteger),
+    sa.Column("purged_by", sa.Text),
+    sa.Column("purged_at", _time),
+    sa.Column("users", sa.Integer),
+    sa.Column("deleted_before", sa.Date),
     schema="ops",
 )
 

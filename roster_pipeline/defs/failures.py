@@ -30,7 +30,7 @@ def as_dagster_failures() -> Iterator[None]:
             f"{frame.name} ({frame.filename.rpartition('/')[2]}:{frame.lineno})" for frame in traceback.extract_tb(error.__traceback__)
         ]
         raise dg.Failure(
-            f"Internal error: {type(error).__name__}. Nothing was written; ops.syncs has the sync.",
+            f"Internal error: {type(error).__name__}. What it had begun is rolled back.",
             metadata={"passed through": dg.MetadataValue.text(" > ".join(lines))},
             allow_retries=False,
         ) from None

@@ -1,27 +1,34 @@
 """The one thing that runs: the sync of one district, as one multi-asset and one job.
 
-Belongs here: calling `run_sync` and yielding what it reports. Does not belong here: what is reported (`report.py`, `checks.py`).
+Belongs here: calling `run_sync` and yielding what it reports. Does not belong here: what is reported (`report.py`, `checks.py`), and a run
+that syncs many districts (`shards.py`), which tells the same of each.
 """
 
+import warnings
 from collections.abc import Iterator
+from typing import cast
 
 import dagster as dg
 
 from roster_pipeline import contracts
-from roster_pipeline.database.engine import translate_database_errors
-from roster_pipeline.database.migrate import known_tables
+from roster_pipeline.database.engine import Database, translate_database_errors
+from roster_pipeline.database.migrate import column_types, known_tables
 from roster_pipeline.defs.assets import UNAPPROVED, agreement_assets, asset_key, synced_assets
 from roster_pipeline.defs.checks import all_checks
+from roster_pipeline.defs.districts import districts
 from roster_pipeline.defs.failures import as_dagster_failures
 from roster_pipeline.defs.lineage import lineage
-from roster_pipeline.defs.report import active_rows, is_accepted, metadata_of
+from roster_pipeline.defs.report import active_rows, decisions, is_accepted, metadata_of
 from roster_pipeline.defs.resources import RosterDatabase
+from roster_pipeline.defs.tags import origin_of
 from roster_pipeline.sync.run import SyncReport, SyncRequest, project_models, run_sync
 
 MODELS = project_models()
 GRAPH = lineage(MODELS, known_tables(), [*contracts.RESOURCES, "districts"])
 CHECKS = tuple(all_checks(MODELS, GRAPH))
-AGREEMENT = tuple(agreement_assets(GRAPH, known_tables()))
+# Whether the district's last sync did what it was to do. At the asset with which every sync begins.
+SYNCED, SYNCED_AT = "synced", asset_key("clever.districts")
+AGREEMENT = tuple(agreement_assets(GRAPH, column_types()))
 
 DESCRIPTION = """Sync one district with Clever now.
 
@@ -32,43 +39,94 @@ DESCRIPTION = """Sync one district with Clever now.
 district that is being synced already is refused with the running sync's number.
 
 **When it fails:** the run's last error says what happened and what to do. Nothing was written. A failed check is news about the data and no
-failure of the run: it says how many records broke which rule.
+failure of the run: it says how many records broke which rule, or which brake holds something until somebody decides.
 """
+
+
+def _synced_spec() -> dg.AssetCheckSpec:
+    description = "The district's last sync in Dagster did not fail. Where it did, nothing was written, and `ops.syncs` has the reason too."
+    with warnings.catch_warnings(category=dg.PreviewWarning, action="ignore"):
+        return dg.AssetCheckSpec(SYNCED, asset=SYNCED_AT, description=description, partitions_def=districts)
+
+
+def synced(reason: str | None = None) -> dg.AssetCheckResult:
+    """The check that a sync, by its end, has passed; or has not, for this reason (ids and counts only)."""
+    return dg.AssetCheckResult(
+        asset_key=SYNCED_AT,
+        check_name=SYNCED,
+        passed=reason is None,
+        # A failed sync is told by its run or its shard, and by an alert. This is where it is seen by district.
+        severity=dg.AssetCheckSeverity.WARN,
+        metadata={} if reason is None else {"reason": reason},
+    )
+
+
+def evaluation(result: dg.AssetCheckResult, district: str) -> dg.AssetCheckEvaluation:
+    """A check's result as an event about one district, whatever the run that writes it is about."""
+    return dg.AssetCheckEvaluation(
+        asset_key=cast("dg.AssetKey", result.asset_key),
+        check_name=str(result.check_name),
+        passed=result.passed,
+        severity=result.severity,
+        metadata=result.metadata,
+        partition=district,
+    )
+
+
+def results_of(database: Database, report: SyncReport) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
+    """What a finished sync says at every asset and check, in the order in which data flows. Read at once, told one by one.
+
+    Raises:
+        RosterError: the database could not be read.
+    """
+    with translate_database_errors(), database.engine.connect() as connection:
+        district_id = report.district.district_id
+        active = active_rows(connection, district_id, {model.name: known_tables()[model.name] for model in GRAPH.modelled})
+        decided = decisions(connection, district_id)
+    accepted = is_accepted(report)
+    for name in (*GRAPH.pulled, *(model.name for model in GRAPH.modelled)):
+        if accepted or not name.startswith(UNAPPROVED):
+            yield dg.MaterializeResult(asset_key=asset_key(name), metadata=metadata_of(name, report, active, decided))
+        if asset_key(name) == SYNCED_AT:
+            yield synced()
+        yield from (check.result(report.counts) for check in CHECKS if check.asset == name)
+
+
+def second_attempt(failure: dg.Failure, retry_number: int) -> Exception:
+    """What to raise for a failure: once, that the step be tried again in a minute, for a database that was away for a moment. Clever's own
+    faults are retried inside the pull (R3.3).
+
+    A `RetryPolicy` would also start again what somebody has just cancelled.
+    """
+    if failure.allow_retries and retry_number == 0:
+        return dg.RetryRequested(max_retries=1, seconds_to_wait=60)
+    return failure
 
 
 @dg.multi_asset(
     name="sync",
-    specs=list(synced_assets(GRAPH, known_tables())),
-    check_specs=[check.spec() for check in CHECKS],
+    specs=list(synced_assets(GRAPH, column_types())),
+    check_specs=[_synced_spec(), *(check.spec() for check in CHECKS)],
     # A sync is one transaction: launching any asset syncs the whole district.
     can_subset=False,
-    # For a database that was away for a moment; Clever's own faults are retried inside the pull (R3.3).
-    retry_policy=dg.RetryPolicy(max_retries=1, delay=60),
 )
 def sync_assets(
     context: dg.AssetExecutionContext, roster_database: RosterDatabase
-) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
+) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult | dg.AssetCheckEvaluation]:
     """Sync the district of this run's partition."""
-    tags = context.run.tags
-    request = SyncRequest(
-        context.partition_key,
-        requested_by=tags.get("requested_by", "dagster"),
-        reason=tags.get("reason"),
-        dagster_run_id=context.run.run_id,
-    )
-    with as_dagster_failures(), roster_database.open() as database:
-        report = run_sync(database, roster_database.settings, request)
-        with translate_database_errors(), database.engine.connect() as connection:
-            active = active_rows(
-                connection, report.district.district_id, {model.name: known_tables()[model.name] for model in GRAPH.modelled}
-            )
-    context.log.info(_summary(report))
-    _keep_connections(context.instance)
-    accepted = is_accepted(report)
-    for name in (*GRAPH.pulled, *(model.name for model in GRAPH.modelled)):
-        if accepted or not name.startswith(UNAPPROVED):
-            yield dg.MaterializeResult(asset_key=asset_key(name), metadata=metadata_of(name, report, active))
-        yield from (check.result(report.counts) for check in CHECKS if check.asset == name)
+    request = SyncRequest(context.partition_key, origin_of(context.run))
+    try:
+        with as_dagster_failures(), roster_database.open() as database:
+            report = run_sync(database, roster_database.settings, request)
+            results = list(results_of(database, report))
+    except dg.Failure as failure:
+        # That another sync of the district is running is no news about it.
+        if "running_sync_id" not in failure.metadata:
+            yield evaluation(synced(failure.description), context.partition_key)
+        raise second_attempt(failure, context.retry_number) from None
+    context.log.info(summary(report))
+    keep_connections(context.instance)
+    yield from results
 
 
 job = dg.define_asset_job(
@@ -79,15 +137,17 @@ job = dg.define_asset_job(
 )
 
 
-def _keep_connections(instance: dg.DagsterInstance) -> None:
-    """Let this process write its events over connections that stay open, as Dagster's web server does. Call after the long part.
+def keep_connections(instance: dg.DagsterInstance) -> None:
+    """Let this process write a burst of events over connections that stay open, as Dagster's web server does.
 
-    By default dagster-postgres connects anew for every query: 1,300 times in a run of 30 assets and 90 checks, two thirds of its time.
+    By default dagster-postgres connects anew for every query: 1,300 times in a run of 30 assets and 90 checks, two thirds of its time. A
+    connection that is older is not used again: the server may have been restarted since.
     """
-    instance.optimize_for_webserver(statement_timeout=60_000, pool_recycle=600, max_overflow=2)  # milliseconds, seconds, connections
+    instance.optimize_for_webserver(statement_timeout=60_000, pool_recycle=5, max_overflow=2)  # milliseconds, seconds, connections
 
 
-def _summary(report: SyncReport) -> str:
+def summary(report: SyncReport) -> str:
+    """A sync in one line."""
     slowest = sorted(report.steps, key=lambda step: -step.seconds)[:3]
     steps = ", ".join(f"{step.name} {step.seconds:.1f} s" for step in slowest)
     return f"Sync {report.sync_id} of district {report.district.clever_id}: {report.status}. {report.message} Slowest steps: {steps}."

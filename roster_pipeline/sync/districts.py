@@ -42,11 +42,24 @@ class UnknownDistrictError(PermanentError):
     """No district has this Clever id or district id."""
 
 
+class UnusableSettingsError(UsageError):
+    """The district's own settings were changed by hand to something that is not valid.
+
+    Attributes:
+        district_id: the application's id.
+    """
+
+    def __init__(self, error: UsageError, row: Mapping[str, Any]) -> None:
+        self.district_id = int(row["district_id"])
+        super().__init__(error.reason, hint=error.hint, district=row["clever_id"])
+
+
 def find_district(connection: Connection, reference: str) -> District:
     """The district with this Clever id, or else this district id.
 
     Raises:
         UnknownDistrictError: there is none.
+        UnusableSettingsError: its own settings are not valid.
     """
     by_clever_id = connection.execute(sa.select(districts).where(districts.c.clever_id == reference)).mappings().one_or_none()
     row = by_clever_id
@@ -61,14 +74,42 @@ def find_district(connection: Connection, reference: str) -> District:
 
 
 def all_districts(connection: Connection) -> list[District]:
-    """Every district, oldest first."""
-    return [_district(dict(row)) for row in connection.execute(sa.select(districts).order_by(districts.c.district_id)).mappings()]
+    """Every district, oldest first. One whose settings are not valid has its profile's rules here: its own sync says what is wrong."""
+    found = []
+    for row in connection.execute(sa.select(districts).order_by(districts.c.district_id)).mappings():
+        try:
+            found.append(_district(dict(row)))
+        except UnusableSettingsError:
+            found.append(_with_rules(dict(row), PROFILES.get(row["profile"])))
+    return found
 
 
 def schools_agreed(connection: Connection, district_id: int) -> list[Mapping[str, Any]]:
     """The schools of a district's agreement: name, Clever id, licenses. None at all means no bound (R6.4)."""
     query = sa.select(agreed_schools).where(agreed_schools.c.district_id == district_id).order_by(agreed_schools.c.agreed_school_id)
     return [dict(row) for row in connection.execute(query).mappings()]
+
+
+def set_status(connection: Connection, reference: str, before: str, after: str) -> District:
+    """Move a district from one status to another; one that is there already stays.
+
+    Raises:
+        PermanentError: there is no such district, or it has neither status.
+    """
+    found = find_district(connection, reference)
+    connection.execute(
+        sa.update(districts)
+        .where(districts.c.district_id == found.district_id, districts.c.status == before)
+        .values(status=after, updated_at=sa.func.now())
+    )
+    changed = find_district(connection, reference)
+    if changed.status != after:
+        raise PermanentError(
+            f"The district is {changed.status}; only one that is {before} can be {after}.",
+            hint="`roster district add` records its agreement and makes it active.",
+            district=changed.clever_id,
+        )
+    return changed
 
 
 @dataclass(frozen=True)
@@ -159,13 +200,21 @@ def _merge(recorded: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str,
 
 
 def _district(row: Mapping[str, Any]) -> District:
-    profile = row["profile"]
+    if row["profile"] is None:
+        return _with_rules(row, None)
+    try:
+        return _with_rules(row, effective_profile(row["profile"], row["settings"]))
+    except UsageError as error:
+        raise UnusableSettingsError(error, row) from None
+
+
+def _with_rules(row: Mapping[str, Any], rules: Profile | None) -> District:
     return District(
         district_id=row["district_id"],
         clever_id=row["clever_id"],
         name=row["name"],
         status=row["status"],
-        profile=profile,
-        rules=effective_profile(profile, row["settings"]) if profile else None,
+        profile=row["profile"],
+        rules=rules,
         row=row,
     )

@@ -1,64 +1,95 @@
 """`ops.syncs`: one row per sync from request to end, true at every moment (R11.4).
 
-Belongs here: every write to `ops.syncs`. Does not belong here: what a sync does between start and end.
+Belongs here: every write to `ops.syncs` but the removal of old rows (`retention.py`). Does not belong here: what a sync does between start
+and end.
 Every function takes the connection of its caller, and so is part of the caller's transaction where there is one (R11.5).
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from roster_pipeline.database.tables import staged_districts, syncs
+from roster_pipeline.database.engine import psycopg_connection
+from roster_pipeline.database.tables import districts, staged_districts, syncs
+from roster_pipeline.errors import PermanentError
+from roster_pipeline.sync.alerting import alert_failures
 
+ANSWERED_BY = "Answered by sync"
 CRASHED = "The process that ran this sync ended before the sync did. Nothing of it was applied; the next sync starts afresh."
 
 
-def begin(
-    connection: Connection, district_id: int, *, now: datetime, requested_by: str | None, reason: str | None, dagster_run_id: str | None
-) -> int:
-    """A new `processing` row; the first sync of a district is an `initial` one. Returns its sync_id."""
-    first = not has_accepted_snapshot(connection, district_id)
-    return _insert(
-        connection,
-        district_id=district_id,
-        trigger="initial" if first else "on_demand",
-        requested_by=requested_by,
-        requested_at=now,
-        reason=reason,
-        status="processing",
-        started_at=now,
-        dagster_run_id=dagster_run_id,
-    )
+@dataclass(frozen=True)
+class Origin:
+    """Where a sync comes from: columns of its row.
+
+    Attributes:
+        trigger: why it starts; the first sync of a district is an `initial` one whatever it says.
+        requested_role: on whose behalf a person asked for it; None: nobody did, the schedule started it.
+        sync_id: the `queued` row that this sync answers; None makes a row.
+    """
+
+    trigger: str = "on_demand"
+    requested_by: str | None = None
+    reason: str | None = None
+    requested_role: str | None = "support"
+    dagster_run_id: str | None = None
+    sync_id: int | None = None
+
+    @property
+    def is_urgent(self) -> bool:
+        """Whether somebody waits for it. What the schedule starts is told of in the night's digest (R11.8)."""
+        return self.requested_role is not None
 
 
-def refused(
-    connection: Connection,
-    district_id: int | None,
-    *,
-    now: datetime,
-    status: str,
-    message: str,
-    requested_by: str | None,
-    reason: str | None,
-    dagster_run_id: str | None,
-) -> int:
-    """A row that ends as soon as it begins: `skipped` (the district is not active) or `failed` (there is no such district)."""
-    return _insert(
-        connection,
-        district_id=district_id,
-        trigger="on_demand",
-        requested_by=requested_by,
-        requested_at=now,
-        reason=reason,
-        status=status,
-        started_at=now,
-        finished_at=now,
-        message=message,
-        dagster_run_id=dagster_run_id,
-    )
+def queue(connection: Connection, district_id: int, origin: Origin, *, now: datetime) -> int:
+    """The row of a sync that somebody asks for. Returns its sync_id."""
+    return _insert(connection, district_id, origin, now=now, status="queued")
+
+
+def begin(connection: Connection, district_id: int, origin: Origin, *, now: datetime) -> int:
+    """Make the row of a sync `processing`: a new one, or the queued one that it answers. Returns its sync_id.
+
+    Whoever else was waiting for this district is answered by the same sync.
+
+    Raises:
+        PermanentError: the queued row has been answered already.
+    """
+    origin = _second_attempt(connection, origin)
+    values = {"trigger": origin.trigger if has_accepted_snapshot(connection, district_id) else "initial", "status": "processing"}
+    if origin.sync_id is None:
+        return _insert(connection, district_id, origin, now=now, **values, started_at=now)
+    # Both or neither, also where the connection commits every statement.
+    with psycopg_connection(connection).transaction():
+        sync_id = _take(connection, origin, **values, started_at=now)
+        waiting = sa.and_(syncs.c.district_id == district_id, syncs.c.status == "queued")
+        answered = {"status": "skipped", "finished_at": now, "message": f"{ANSWERED_BY} {sync_id}."}
+        connection.execute(sa.update(syncs).where(waiting).values(answered))
+    return sync_id
+
+
+def refused(connection: Connection, district_id: int | None, origin: Origin, *, now: datetime, status: str, message: str) -> int:
+    """A row that ends as soon as it begins: `skipped` (the district may not be synced) or `failed` (it is unknown, or its settings are)."""
+    origin = _second_attempt(connection, origin)
+    ended = {"status": status, "started_at": now, "finished_at": now, "message": message}
+    with psycopg_connection(connection).transaction():
+        if origin.sync_id is not None:
+            sync_id = _take(connection, origin, **ended)
+        else:
+            sync_id = _insert(connection, district_id, origin, now=now, **ended)
+        # An id that nobody knows is a typing error of whoever sees the answer.
+        if status == "failed" and district_id is not None:
+            row = {"sync_id": sync_id, "district_id": district_id, "message": message, "requested_role": origin.requested_role}
+            alert_failures(connection, [row], now=now)
+    return sync_id
+
+
+def dismiss(connection: Connection, sync_id: int, *, now: datetime, status: str, message: str) -> None:
+    """End a queued row that never becomes a sync: `skipped`, it may not, or `failed`, it could not. One that a sync has taken stays."""
+    _end(connection, syncs.c.sync_id == sync_id, {"status": status, "finished_at": now, "message": message}, now=now, was="queued")
 
 
 def pull_began(connection: Connection, sync_id: int, snapshot_at: datetime) -> None:
@@ -76,25 +107,89 @@ def newest_applied(connection: Connection, district_id: int) -> datetime | None:
     return connection.execute(sa.select(staged_districts.c.pulled_at).where(staged_districts.c.district_id == district_id)).scalar()
 
 
+def last_applied(connection: Connection, district_id: int) -> Mapping[str, Any]:
+    """The counts of the newest sync that was carried out, at least in part; empty where there is none."""
+    query = (
+        sa.select(syncs.c.counts)
+        .where(syncs.c.district_id == district_id, syncs.c.status.in_(["successful", "held"]))
+        .order_by(syncs.c.sync_id.desc())
+        .limit(1)
+    )
+    return dict(connection.execute(query).scalar() or {})
+
+
 def end(connection: Connection, sync_id: int, *, now: datetime, status: str, counts: Mapping[str, Any], message: str) -> None:
     """The sync's end. An end that is written already stays: what comes after the commit cannot make an applied sync a failed one."""
     values = {"status": status, "finished_at": now, "counts": dict(counts), "message": message}
-    connection.execute(sa.update(syncs).where(syncs.c.sync_id == sync_id, syncs.c.status == "processing").values(values))
+    _end(connection, syncs.c.sync_id == sync_id, values, now=now)
 
 
-def mark_crashed(connection: Connection, district_id: int, *, now: datetime) -> int:
+def mark_crashed(connection: Connection, district_id: int, *, now: datetime, message: str = CRASHED) -> int:
     """End what claims to be processing though the caller holds the district's lock. Returns how many rows did."""
-    stale = sa.and_(syncs.c.district_id == district_id, syncs.c.status == "processing")
-    return connection.execute(sa.update(syncs).where(stale).values(status="failed", finished_at=now, message=CRASHED)).rowcount
+    values = {"status": "failed", "finished_at": now, "message": message}
+    return _end(connection, syncs.c.district_id == district_id, values, now=now)
+
+
+def _end(
+    connection: Connection, which: sa.ColumnElement[bool], values: Mapping[str, Any], *, now: datetime, was: str = "processing"
+) -> int:
+    ending = sa.update(syncs).where(which, syncs.c.status == was).values(values).returning(syncs)
+    # A failure and its alert: both or neither (R11.8), also where the connection commits every statement.
+    with psycopg_connection(connection).transaction():
+        ended = connection.execute(ending).mappings().all()
+        alert_failures(connection, [dict(row) for row in ended if row["status"] == "failed"], now=now)
+    return len(ended)
 
 
 def recent(connection: Connection, *, district_id: int | None = None, limit: int = 20) -> list[Mapping[str, Any]]:
-    """The newest syncs first, of one district or of all."""
-    query = sa.select(syncs).order_by(syncs.c.sync_id.desc()).limit(limit)
-    if district_id is not None:
-        query = query.where(syncs.c.district_id == district_id)
+    """The newest syncs first, of one district or of all, and every one that waits, however long."""
+    ours = syncs.c.district_id == district_id if district_id is not None else sa.true()
+    newest = sa.select(syncs.c.sync_id).where(ours).order_by(syncs.c.sync_id.desc()).limit(limit)
+    waiting = sa.select(syncs.c.sync_id).where(ours, syncs.c.status == "queued")
+    query = sa.select(syncs).where(syncs.c.sync_id.in_(sa.union(newest, waiting))).order_by(syncs.c.sync_id.desc())
     return [dict(row) for row in connection.execute(query).mappings()]
 
 
-def _insert(connection: Connection, **values: Any) -> int:
+def last_successes(connection: Connection) -> dict[int, datetime | None]:
+    """When each district's newest successful sync ended, by district id; None: it never had one."""
+    newest = (
+        sa.select(syncs.c.finished_at)
+        .where(syncs.c.district_id == districts.c.district_id, syncs.c.status == "successful")
+        .order_by(syncs.c.sync_id.desc())
+        .limit(1)
+        .scalar_subquery()
+    )
+    rows = connection.execute(sa.select(districts.c.district_id, newest))
+    return {row[0]: row[1] for row in rows}
+
+
+def _insert(connection: Connection, district_id: int | None, origin: Origin, *, now: datetime, **values: Any) -> int:
+    values = {
+        "district_id": district_id,
+        "trigger": origin.trigger,
+        "requested_by": origin.requested_by,
+        "requested_at": now,
+        "reason": origin.reason,
+        "requested_role": origin.requested_role,
+        "dagster_run_id": origin.dagster_run_id,
+        **values,
+    }
     return int(connection.execute(sa.insert(syncs).values(values).returning(syncs.c.sync_id)).scalar_one())
+
+
+def _second_attempt(connection: Connection, origin: Origin) -> Origin:
+    """A run that tries again after its first sync failed asks once more, in the same words: that row has ended and stays as it is."""
+    if origin.sync_id is None or origin.dagster_run_id is None:
+        return origin
+    ours = sa.and_(syncs.c.sync_id == origin.sync_id, syncs.c.dagster_run_id == origin.dagster_run_id, syncs.c.status != "queued")
+    row = connection.execute(sa.select(syncs.c.requested_by, syncs.c.reason, syncs.c.requested_role).where(ours)).mappings().one_or_none()
+    return replace(origin, sync_id=None, **row) if row is not None else origin
+
+
+def _take(connection: Connection, origin: Origin, **values: Any) -> int:
+    queued = sa.and_(syncs.c.sync_id == origin.sync_id, syncs.c.status == "queued")
+    taking = sa.update(syncs).where(queued).values(dagster_run_id=origin.dagster_run_id, **values).returning(syncs.c.sync_id)
+    taken = connection.execute(taking).scalar()
+    if taken is None:
+        raise PermanentError(f"Request {origin.sync_id} is not queued any more.", hint="`roster status` shows what became of it.")
+    return int(taken)

@@ -23,10 +23,12 @@ class PullResult:
 
     Attributes:
         moved: the district's last_sync differs between the pull's start and end (R3.7).
+        last_sync: of the district when the pull began, as Clever writes it: newer data at Clever has a later one.
         cost: requests, retries, bytes and pages, for people who watch.
     """
 
     moved: bool
+    last_sync: str | None
     cost: dict[str, Any]
 
 
@@ -43,7 +45,8 @@ def pull_district(pull: DistrictPull, landing: Landing, *, started_at: datetime,
             landing.load(collection, frame_of(collection, page.records, page.findings))
         on_step(Step(f"clever.{collection}", landing.rows[collection], time.perf_counter() - start))
     after = pull.district()
-    landing.district(after, started_at)
+    # Of two last_syncs the earlier is the honest one: what was loaded while this walked is only partly in it (R3.7).
+    landing.district(before, started_at)
     landing.analyze()
     stats = pull.stats
     cost = {
@@ -53,4 +56,4 @@ def pull_district(pull: DistrictPull, landing: Landing, *, started_at: datetime,
         "pages": sum(stats.pages.values()),
         "records": {collection.value: landing.rows[collection] for collection in Collection},
     }
-    return PullResult(moved=before.last_sync != after.last_sync, cost=cost)
+    return PullResult(moved=before.last_sync != after.last_sync, last_sync=before.last_sync, cost=cost)

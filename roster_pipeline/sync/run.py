@@ -20,6 +20,7 @@ from sqlalchemy import Connection
 
 from roster_pipeline import contracts
 from roster_pipeline.clever.pull import DistrictPull
+from roster_pipeline.clever.tokens import TokenListing
 from roster_pipeline.database.engine import Database, psycopg_connection, translate_database_errors
 from roster_pipeline.database.lock import district_lock
 from roster_pipeline.database.migrate import foreign_keys, known_tables, require_current_schema
@@ -29,9 +30,12 @@ from roster_pipeline.errors import PermanentError, RosterError, TransientError
 from roster_pipeline.profiles import Profile
 from roster_pipeline.settings import Settings
 from roster_pipeline.sync import ledger
+from roster_pipeline.sync.alerting import alert_plan, scopes_over_licenses
 from roster_pipeline.sync.apply import apply_plan, record_plan
-from roster_pipeline.sync.districts import District, UnknownDistrictError, find_district
+from roster_pipeline.sync.connections import reconcile_connections
+from roster_pipeline.sync.districts import District, UnknownDistrictError, UnusableSettingsError, find_district
 from roster_pipeline.sync.landing import Landing
+from roster_pipeline.sync.ledger import Origin
 from roster_pipeline.sync.plan import DECIDED, Plan, make_plan
 from roster_pipeline.sync.preview import PlanReport, describe_plan
 from roster_pipeline.sync.pull import PullResult, pull_district
@@ -48,12 +52,14 @@ ANALYZE_FROM_ROWS = 1_000
 
 @dataclass(frozen=True)
 class SyncRequest:
-    """Who wants what synced, and why. The texts are stored in `ops.syncs` as given."""
+    """What to sync, and where that comes from. Its texts are stored in `ops.syncs` as given.
+
+    Attributes:
+        district: its Clever id, or its id in the application.
+    """
 
     district: str
-    requested_by: str | None = None
-    reason: str | None = None
-    dagster_run_id: str | None = None
+    origin: Origin = field(default_factory=Origin)
 
 
 @dataclass
@@ -107,10 +113,10 @@ def run_sync(
         with district_lock(connection, district.district_id, district.clever_id):
             if crashed := ledger.mark_crashed(connection, district.district_id, now=clock()):
                 log.warning("district %s: %d crashed sync(s) marked as failed", district.clever_id, crashed)
-            sync_id = ledger.begin(connection, district.district_id, now=clock(), **_who(request))
+            sync_id = ledger.begin(connection, district.district_id, request.origin, now=clock())
             try:
                 with translate_database_errors():
-                    return _sync(connection, settings, district, sync_id, on_step, clock)
+                    return _sync(connection, settings, district, sync_id, request.origin, on_step, clock)
             except BaseException as error:
                 _record_failure(database, sync_id, error, clock)
                 raise
@@ -121,6 +127,7 @@ def _sync(
     settings: Settings,
     district: District,
     sync_id: int,
+    origin: Origin,
     on_step: Callable[[Step], None],
     clock: Callable[[], datetime],
 ) -> SyncReport:
@@ -133,11 +140,15 @@ def _sync(
     snapshot_at = clock()
     ledger.pull_began(connection, sync_id, snapshot_at)
     landing = Landing(psycopg_connection(connection))
-    pulled = pull_into(landing, settings, district, snapshot_at, note)
+
+    def take_listing(listing: TokenListing) -> None:
+        reconcile_connections(connection, listing, began_at=listing.began_at, now=clock())
+
+    pulled = pull_into(landing, settings, district, snapshot_at, note, take_listing)
     for attempt in range(1, CONFLICT_ATTEMPTS + 1):
         before = len(steps)
         try:
-            plan, report = _plan_and_apply(connection, settings, district, sync_id, snapshot_at, pulled, landing, note, clock)
+            plan, report = _plan_and_apply(connection, district, sync_id, origin, snapshot_at, pulled, landing, note, clock)
         except (psycopg.errors.SerializationFailure, psycopg.errors.DeadlockDetected):
             if attempt == CONFLICT_ATTEMPTS:
                 raise
@@ -176,18 +187,41 @@ def plan_sync(
 
 
 def pull_into(
-    landing: Landing, settings: Settings, district: District, snapshot_at: datetime, on_step: Callable[[Step], None]
+    landing: Landing,
+    settings: Settings,
+    district: District,
+    snapshot_at: datetime,
+    on_step: Callable[[Step], None],
+    on_listing: Callable[[TokenListing], None] = lambda _listing: None,
 ) -> PullResult:
-    """Pull one district into a landing, or raise."""
-    with DistrictPull(settings, district.clever_id, keep_student_email=_rules(district).student_email) as pull:
-        return pull_district(pull, landing, started_at=snapshot_at, on_step=on_step)
+    """Pull one district into a landing, or raise.
+
+    Args:
+        on_listing: called with every full listing of tokens that the pull makes, sometimes twice, in the caller's thread (R11.7); also
+            where the pull fails, because the listing may say why: the district's token is gone.
+    """
+    pull = DistrictPull(settings, district.clever_id, keep_student_email=_rules(district).student_email)
+
+    def take_listing() -> None:
+        if isinstance(pull.tokens, TokenListing):
+            on_listing(pull.tokens)
+
+    try:
+        with pull:
+            take_listing()
+            pulled = pull_district(pull, landing, started_at=snapshot_at, on_step=on_step)
+    except RosterError:
+        take_listing()
+        raise
+    take_listing()
+    return pulled
 
 
 def _plan_and_apply(
     connection: Connection,
-    settings: Settings,
     district: District,
     sync_id: int,
+    origin: Origin,
     snapshot_at: datetime,
     pulled: PullResult,
     landing: Landing,
@@ -200,17 +234,30 @@ def _plan_and_apply(
         now = clock()
         runner = ModelRunner(connection, _parameters(connection, district, sync_id, now), known_tables())
         plan = _plan(runner, models, district, sync_id, now, on_step)
+        previous, were_over = ledger.last_applied(connection, district.district_id), scopes_over_licenses(connection, district.district_id)
         record_plan(runner, models, on_step)
         if not plan.writes_nothing:
             apply_plan(runner, models, on_step)
         counts = {
             **plan.as_counts(),
             "moved_during_pull": pulled.moved,
+            "last_sync": pulled.last_sync,
             "pull": pulled.cost,
             "findings": {f"{resource}.{rule}": rows for (resource, rule, _), rows in sorted(landing.findings.items())},
         }
         message = _message(plan)
         status = "held" if plan.holding else "successful"
+        alert_plan(
+            connection,
+            models,
+            district_id=district.district_id,
+            sync_id=sync_id,
+            counts=counts,
+            previous=previous,
+            were_over=were_over,
+            is_urgent=origin.is_urgent,
+            now=now,
+        )
         ledger.end(connection, sync_id, now=clock(), status=status, counts=counts, message=message)
     return plan, SyncReport(sync_id, district, status, message, counts)
 
@@ -248,7 +295,9 @@ def _message(plan: Plan) -> str:
     if plan.writes_nothing:
         return "Nothing was written: the first sync would soft-delete existing data and waits for approval (initial)."
     done = _changes(plan)
-    return f"Held for approval: {held}. Applied: {done}" if held else done
+    if not held:
+        return done
+    return f"Held for approval: {held}. " + (f"Applied: {done}" if plan.rows else "Nothing else had changed.")
 
 
 def _changes(plan: Plan) -> str:
@@ -266,20 +315,19 @@ def _admit(connection: Connection, request: SyncRequest, clock: Callable[[], dat
     try:
         district = find_district(connection, request.district)
     except UnknownDistrictError as error:
-        ledger.refused(connection, None, now=clock(), status="failed", message=error.reason, **_who(request))
+        ledger.refused(connection, None, request.origin, now=clock(), status="failed", message=error.reason)
+        raise
+    except UnusableSettingsError as error:
+        ledger.refused(connection, error.district_id, request.origin, now=clock(), status="failed", message=error.reason)
         raise
     if district.status != "active":
         reason = f"The district is {district.status}; only active districts sync."
-        ledger.refused(connection, district.district_id, now=clock(), status="skipped", message=reason, **_who(request))
+        ledger.refused(connection, district.district_id, request.origin, now=clock(), status="skipped", message=reason)
         hint = (
             "`roster district resume` makes it active." if district.status == "paused" else "`roster district add` records its agreement."
         )
         raise SkippedError(reason, hint=hint, district=district.clever_id)
     return district
-
-
-def _who(request: SyncRequest) -> dict[str, Any]:
-    return {"requested_by": request.requested_by, "reason": request.reason, "dagster_run_id": request.dagster_run_id}
 
 
 def _refuse_older(connection: Connection, district: District, snapshot_at: datetime) -> None:

@@ -144,3 +144,22 @@ def test_debug_shows_where(roster: Roster) -> None:
     assert ended.status == 1
     assert "Traceback" in ended.err
     assert "find_district" in ended.err
+
+
+def test_one_district_with_broken_settings_stops_no_other(
+    roster: Roster, district: District, query: Callable[..., list[Any]], database: Database
+) -> None:
+    """R11.2: what somebody wrote into one district's settings by hand fails that district, in words, and is told."""
+    with database.engine.begin() as connection:
+        connection.exec_driver_sql("""
+            insert into app.districts (clever_id, name, domain, profile, status, settings)
+            values ('broken', 'Broken', 'broken.example.org', 'typing_agent', 'active', '{"no_such_setting": 1}')
+        """)
+    assert "broken" in roster("district", "list").out
+    assert roster("status").status == 0
+    ended = roster("sync", "broken")
+    assert ended.status == 2
+    assert "no_such_setting" in ended.err
+    assert query("select status, message like '%no_such_setting%' from ops.syncs") == [("failed", True)]
+    assert query("select kind from ops.alerts") == [("sync_failed",)]
+    assert roster("sync", district.id).status == 0

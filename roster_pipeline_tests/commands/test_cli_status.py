@@ -1,11 +1,17 @@
 """`roster status`: recent syncs, and the truth about crashed ones."""
 
+import json
+import signal
+import subprocess
+import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
 from roster_pipeline.database.engine import Database
 from roster_pipeline.database.lock import district_lock
-from roster_pipeline.sandbox import District
+from roster_pipeline.sandbox import District, Sandbox
+from roster_pipeline.sync.night import PACIFIC
 
 from .conftest import Roster
 
@@ -50,3 +56,86 @@ def test_of_one_district_newest_first(roster: Roster, district: District, query:
 
 def test_before_the_first_sync(roster: Roster) -> None:
     assert "No sync yet." in roster("status").out
+
+
+def test_what_waits_and_what_comes_next(roster: Roster, district: District, query: Callable[..., list[Any]]) -> None:
+    """R11.3, SPEC 2: a request stays in sight however many syncs came after it; next_scheduled_at of active districts only."""
+    roster("request", district.id, "--requested-by", "ticket 4711")
+    query("insert into app.districts (clever_id, name) values ('other', 'Other')")
+    query("insert into ops.syncs (district_id, status, finished_at) select 2, 'successful', now() from generate_series(1, 25)")
+    document = roster("status", "--json").document
+    assert set(document) == {"marked_as_failed", "syncs", "districts"}
+    assert [row["sync_id"] for row in document["syncs"]] == [*range(26, 6, -1), 1]
+    ours, other = document["districts"]
+    assert set(ours) == {"district", "district_id", "status", "next_scheduled_at", "last_success_at"}
+    assert (ours["district"], ours["district_id"], ours["status"], ours["last_success_at"]) == (district.id, 1, "active", None)
+    scheduled = datetime.fromisoformat(ours["next_scheduled_at"])
+    assert datetime.now(UTC) < scheduled
+    assert f"{scheduled.astimezone(PACIFIC):%H:%M}" == "21:00"
+    assert (other["status"], other["next_scheduled_at"]) == ("requested", None)
+    assert other["last_success_at"] is not None
+
+    ended = roster("status", district.id)
+    assert "Sync 1, asked for by ticket 4711." in ended.out
+    assert "Requests that wait to be started: 1." in ended.out
+    assert "21:00 in Los Angeles" in ended.out
+    roster("district", "pause", district.id)
+    assert [each["next_scheduled_at"] for each in roster("status", district.id, "--json").document["districts"]] == [None]
+
+
+def test_watch_prints_each_change_until_interrupted(
+    program: list[str], roster: Roster, district: District, query: Callable[..., list[Any]]
+) -> None:
+    """A line of JSON per change, starting with how things are; a crash is told and marked; Ctrl-C is its normal end."""
+    process = subprocess.Popen(
+        [*program, "status", district.id, "--watch", "--json"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A shell that runs the tests in the background has them ignore Ctrl-C, and their children inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    try:
+        assert process.stdout is not None
+        assert json.loads(process.stdout.readline())["syncs"] == []
+        assert roster("request", district.id, "--requested-by", "me").status == 0
+        queued = json.loads(process.stdout.readline())
+        assert [(row["status"], row["requested_by"]) for row in queued["syncs"]] == [("queued", "me")]
+        query("update ops.syncs set status = 'processing', started_at = now()")
+        crashed = json.loads(process.stdout.readline())
+        assert (crashed["marked_as_failed"], crashed["syncs"][0]["status"]) == (1, "failed")
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
+        process.communicate()
+    assert (process.returncode, out, err) == (0, "", "")
+
+
+def test_a_killed_sync_reads_as_failed_everywhere(
+    program: list[str], roster: Roster, clever: Sandbox, district: District, query: Callable[..., list[Any]]
+) -> None:
+    """R11.4: `kill -9` of a real sync. The view says failed before anybody has marked the row; `roster status` marks it."""
+    clever.misbehave("delay", "/v3.0/sections", seconds=8)
+    process = subprocess.Popen([*program, "sync", district.id], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        while not any("/v3.0/sections" in seen.uri for seen in clever.seen):
+            assert process.poll() is None
+            time.sleep(0.05)
+        assert query("select status from ops.recent_syncs") == [("processing",)]
+        running = roster("request", district.id, "--requested-by", "me", "--json")
+        assert (running.status, running.document["running_sync_id"]) == (4, 1)
+        process.kill()
+        process.communicate()
+    finally:
+        process.kill()
+        clever.behave()
+    give_up = time.monotonic() + 60
+    while query("select status from ops.recent_syncs") == [("processing",)] and time.monotonic() < give_up:
+        time.sleep(0.1)  # the server notices the silence of the session within seconds
+    assert query("select status from ops.recent_syncs") == [("failed",)]
+    assert query("select status from ops.syncs") == [("processing",)]
+    assert roster("status", district.id, "--json").document["marked_as_failed"] == 1
+    assert query("select status, finished_at is not null from ops.syncs") == [("failed", True)]
+    assert query("select event, is_urgent from ops.alerts") == [("sync_failed:1", True)]
+    assert roster("sync", district.id).status == 0

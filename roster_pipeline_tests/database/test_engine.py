@@ -213,3 +213,17 @@ def test_bound_values_stay_out_of_sqlalchemys_own_message(database: Database) ->
     with pytest.raises(sqlalchemy.exc.DBAPIError) as failed, database.engine.begin() as connection:
         connection.execute(text("select 1 from app.users where user_id = :value / 0"), {"value": 8675309})
     assert "8675309" not in str(failed.value)
+
+
+@pytest.mark.parametrize("interrupt", [KeyboardInterrupt(), SystemExit(143)])
+def test_an_interrupt_stays_one(interrupt: BaseException) -> None:
+    """R11.4: the driver's clean-up after Ctrl-C in the middle of a statement can fail; `ops.syncs` is to say interrupted, not defective."""
+
+    def clean_up_fails() -> None:
+        try:
+            raise interrupt
+        finally:
+            raise psycopg.ProgrammingError("cannot roll back inside a transaction block")
+
+    with pytest.raises(type(interrupt)), translate_database_errors():
+        clean_up_fails()

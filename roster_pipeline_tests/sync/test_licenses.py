@@ -6,6 +6,9 @@ from typing import Any
 import pytest
 
 from roster_pipeline.database.engine import Database
+from roster_pipeline_tests.reference.driver import LiveDistrict
+from roster_pipeline_tests.sync.clever import clever, school, student, teacher
+from roster_pipeline_tests.sync.rows import change_user, new_user, user
 from roster_pipeline_tests.sync.scenario import Scenario, scenario
 
 
@@ -136,3 +139,35 @@ def test_a_second_sync_writes_nothing_under_any_policy(world: Scenario) -> None:
         before = world.rows("select xmin::text, ctid::text from app.users")
         assert not world.sync().counts["changes"]
         assert before == world.rows("select xmin::text, ctid::text from app.users")
+
+
+@pytest.mark.parametrize("policy", ["wait", "hold"])
+def test_an_adopted_account_without_a_seat_asks_for_one_like_others(district: LiveDistrict, policy: str) -> None:
+    """R9.2: an account of the time before Clever is not licensed yet; its created_at is all it brings."""
+    district.agree(licenses=1, over_license_policy=policy)
+    for name in ("ann", "ben"):
+        new_user(district, name)
+    district.sync(clever(student("p1", "ben"), student("p2", "ann")))
+    assert [user(district, each)["license_status"] for each in ("p1", "p2")] == ["waiting", "licensed"]
+
+
+def test_a_held_student_who_waits_does_not_block_a_freed_seat(district: LiveDistrict) -> None:
+    """R7.4, R9.2: who is held stays as is, also without a seat; the seat is given to the next."""
+    people = [student(f"p{each}") for each in range(1, 5)]
+    district.agree(licenses=2, over_license_policy="wait")
+    district.sync(clever(*people[:2]))
+    district.sync(clever(*people))
+    assert [user(district, each)["license_status"] for each in ("p1", "p2", "p3", "p4")] == ["licensed", "licensed", "waiting", "waiting"]
+    change_user(district, "p3", protected=True)
+    district.sync(clever(*people[1:]))
+    assert [user(district, each)["license_status"] for each in ("p2", "p3", "p4")] == ["licensed", "waiting", "licensed"]
+
+
+def test_who_is_no_student_after_the_sync_takes_no_seat(district: LiveDistrict) -> None:
+    """R4.6, R9.1: listed as a student at a quarantined school only, and a teacher elsewhere: rostered as a teacher."""
+    places, people = [school("s1"), school("s2")], [student("p1", at="s1"), student("p2", at="s2")]
+    district.agree(licenses=2, over_license_policy="wait")
+    district.sync(clever(*places, *people))
+    both = {**teacher("p3", at="s1"), "roles": {**teacher("p3", at="s1")["roles"], **student("p3", at="s2")["roles"]}}
+    district.sync(clever(places[0], school("s2", " "), *people, both))
+    assert user(district, "p3")["license_status"] is None

@@ -1,0 +1,55 @@
+"""`roster health`: whether everything goes as it should, for people and for monitoring."""
+
+from collections import Counter
+from dataclasses import asdict
+from datetime import UTC, datetime
+
+import click
+
+from roster_pipeline.commands.environment import current_database, read_settings
+from roster_pipeline.commands.output import json_option, print_json, print_table
+from roster_pipeline.database.engine import Database, translate_database_errors
+from roster_pipeline.settings import Settings
+from roster_pipeline.sync.health import Finding, database_health
+
+UNHEALTHY = 1
+
+
+@click.command()
+@json_option
+@click.pass_context
+def health(context: click.Context, *, as_json: bool) -> None:
+    """Does everything go as it should? Exit status 0 for yes, also with warnings, 1 for no: made for monitoring.
+
+    It looks at the daemon, schedules and sensors, the last nights, silent districts, requests, holds and alerts.
+    """
+    with current_database() as database:
+        found = _findings(database, read_settings(), datetime.now(UTC))
+    problems = sum(each.verdict == "problem" for each in found)
+    if as_json:
+        print_json({"healthy": not problems, "findings": [asdict(each) for each in found]})
+    else:
+        _print(found)
+    if problems:
+        context.exit(UNHEALTHY)
+
+
+def _findings(database: Database, settings: Settings, now: datetime) -> list[Finding]:
+    # Dagster takes seconds to import, and only this command needs all of it.
+    from roster_pipeline.definitions import defs
+    from roster_pipeline.defs.health import dagster_health
+
+    automations = {each.name for each in [*(defs.schedules or ()), *(defs.sensors or ())]}
+    with translate_database_errors(), database.engine.connect() as opened:
+        known = database_health(opened.execution_options(isolation_level="AUTOCOMMIT"), settings, now=now)
+    return [*dagster_health(database.dagster_url, automations=automations, now=now), *known]
+
+
+def _print(found: list[Finding]) -> None:
+    print_table(("", "What", "State"), [(each.verdict, each.what, each.says) for each in found])
+    for each in found:
+        if each.do:
+            click.echo(f"{each.what}: {each.do}")
+    verdicts = Counter(each.verdict for each in found)
+    state = "Unhealthy" if verdicts["problem"] else "Healthy"
+    click.echo(f"{state}: {verdicts['problem']} problems, {verdicts['warning']} warnings.")

@@ -1,0 +1,36 @@
+"""`roster request`: ask for a sync, which the daemon starts within seconds."""
+
+from datetime import UTC, datetime
+
+import click
+
+from roster_pipeline.commands.environment import current_database
+from roster_pipeline.commands.output import json_option, print_json
+from roster_pipeline.database.engine import translate_database_errors
+from roster_pipeline.errors import UsageError
+from roster_pipeline.sync.ledger import Origin
+from roster_pipeline.sync.requests import request_sync
+
+
+@click.command()
+@click.argument("district")
+@click.option("--requested-by", required=True, metavar="WHO", help="Who asks for it; kept with the sync.")
+@click.option("--reason", metavar="TEXT", help="Why; kept with the sync.")
+@click.option("--role", type=click.Choice(["support", "account_owner"]), default="support", show_default=True, help="On whose behalf.")
+@json_option
+def request(district: str, requested_by: str, reason: str | None, role: str, *, as_json: bool) -> None:
+    """Queue a sync of one DISTRICT; the daemon of `roster dev` starts it within 30 seconds.
+
+    One that waits already is named instead; while one runs, the exit status is 4.
+    """
+    if not requested_by.strip():
+        raise UsageError("--requested-by must not be blank.")
+    origin = Origin(requested_by=requested_by, reason=reason, requested_role=role)
+    with current_database() as database, translate_database_errors(), database.engine.begin() as connection:
+        queued, already = request_sync(connection, district, origin, now=datetime.now(UTC))
+    if as_json:
+        print_json({"sync_id": queued.sync_id, "district": queued.district, "status": "queued", "already_queued": already})
+    elif already:
+        click.echo(f"Sync {queued.sync_id} of district {queued.district} was queued already; it answers this request too.")
+    else:
+        click.echo(f"Sync {queued.sync_id} of district {queued.district} is queued. `roster status {queued.district} --watch` follows it.")

@@ -1,0 +1,85 @@
+"""The sensor that sends alerts, and the one that notices runs which failed without a word in `ops.syncs`.
+
+Does not belong here: what is due, to whom, and the words (`alerts/`).
+"""
+
+from datetime import UTC, datetime
+
+import dagster as dg
+import sqlalchemy as sa
+from sqlalchemy import Connection
+
+from roster_pipeline.alerts.outbox import record_alert
+from roster_pipeline.database.engine import translate_database_errors
+from roster_pipeline.database.tables import districts, syncs
+from roster_pipeline.defs.resources import RosterDatabase
+from roster_pipeline.defs.tags import TRIGGER
+
+_PARTITION = "dagster/partition"
+_WILL_RETRY = "dagster/will_retry"
+
+
+@dg.sensor(
+    name="alerts",
+    description="Sends what is due of ops.alerts to every URL of ROSTER_ALERT_URLS (R11.8).",
+    minimum_interval_seconds=30,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+)
+def alerts(context: dg.SensorEvaluationContext, roster_database: RosterDatabase) -> dg.SkipReason:
+    """Never starts a run: a tick that says what was sent is a skipped one to Dagster."""
+    from roster_pipeline.alerts.delivery import deliver
+
+    with roster_database.open() as database:
+        report = deliver(database, roster_database.settings, now=datetime.now(UTC))
+    return dg.SkipReason(
+        f"Due: {report.due}. Positions in ROSTER_ALERT_URLS: accepted {list(report.accepted)}, did not accept {list(report.refused)}, "
+        f"cannot be used {list(report.unusable)}."
+    )
+
+
+@dg.run_failure_sensor(
+    name="failed_runs",
+    description="Notes an alert for a run that failed and left no word in ops.syncs (R11.8): its process died, or never came that far.",
+    minimum_interval_seconds=30,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+)
+def failed_runs(context: dg.RunFailureSensorContext, roster_database: RosterDatabase) -> None:
+    """A run that Dagster tries again is not over; one that another sync of the district was in the way of has nothing to tell."""
+    from roster_pipeline.sync.recovery import mark_crashed_syncs
+
+    run, now = context.dagster_run, datetime.now(UTC)
+    if run.tags.get(_WILL_RETRY) == "true" or _was_in_the_way(context):
+        return
+    with roster_database.open() as database, translate_database_errors(), database.engine.connect() as opened:
+        connection = opened.execution_options(isolation_level="AUTOCOMMIT")
+        mark_crashed_syncs(connection, now=now)
+        district = run.tags.get(_PARTITION)
+        if district is not None and _has_told(connection, run.run_id):
+            return
+        record_alert(
+            connection,
+            "run_failed",
+            run.run_id,
+            now=now,
+            district_id=_district_id(connection, district),
+            facts={"run_id": run.run_id, "job": run.job_name},
+            # One district of many in the night can wait for the digest.
+            is_urgent=district is None or TRIGGER not in run.tags,
+        )
+
+
+def _was_in_the_way(context: dg.RunFailureSensorContext) -> bool:
+    """Whether another sync of the district was running: then that one is as good (`failures.py`)."""
+    failures = [event.step_failure_data.user_failure_data for event in context.get_step_failure_events()]
+    return any(failure is not None and "running_sync_id" in failure.metadata for failure in failures)
+
+
+def _has_told(connection: Connection, run_id: str) -> bool:
+    """Whether a sync of this run ended as failed or skipped, or is still ending."""
+    row = sa.exists().where(syncs.c.dagster_run_id == run_id, syncs.c.status.in_(["failed", "skipped", "processing"]))
+    return bool(connection.execute(sa.select(row)).scalar_one())
+
+
+def _district_id(connection: Connection, clever_id: str | None) -> int | None:
+    """None also for a partition that somebody has mistyped."""
+    return connection.execute(sa.select(districts.c.district_id).where(districts.c.clever_id == clever_id)).scalar()

@@ -1,0 +1,40 @@
+"""The sensor that notices districts which connect to the application at Clever, and those which leave (R11.7).
+
+Does not belong here: what that means for a district (`sync/connections.py`).
+"""
+
+from datetime import UTC, datetime
+
+import dagster as dg
+
+from roster_pipeline.clever.http import Deadline
+from roster_pipeline.clever.tokens import list_tokens
+from roster_pipeline.database.engine import translate_database_errors
+from roster_pipeline.defs.failures import as_dagster_failures
+from roster_pipeline.defs.resources import RosterDatabase
+from roster_pipeline.sync.connections import reconcile_connections
+
+# Dagster ends a tick after 60 seconds.
+_LISTING_SECONDS = 40.0
+
+
+@dg.sensor(
+    name="connections",
+    description="Lists the districts that are connected at Clever: new ones wait for their agreement, lost ones are not synced any more.",
+    minimum_interval_seconds=600,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+)
+def connections(context: dg.SensorEvaluationContext, roster_database: RosterDatabase) -> dg.SkipReason:
+    """Takes in one full listing. One that cannot be read fails the tick and changes nothing."""
+    settings = roster_database.settings
+    if not settings.clever_client_id or settings.clever_client_secret is None:
+        return dg.SkipReason("CLEVER_CLIENT_ID and CLEVER_CLIENT_SECRET are not set.")
+    with as_dagster_failures():
+        listing = list_tokens(settings, deadline=Deadline(_LISTING_SECONDS))
+        with roster_database.open() as database, translate_database_errors(), database.engine.connect() as opened:
+            autocommit = opened.execution_options(isolation_level="AUTOCOMMIT")
+            found = reconcile_connections(autocommit, listing, began_at=listing.began_at, now=datetime.now(UTC))
+    for what, clever_ids in found._asdict().items():
+        if clever_ids:
+            context.log.info(f"{what}: {', '.join(clever_ids)}")
+    return dg.SkipReason(f"{len(listing)} connected; {len(found.requested)} new, {len(found.disconnected)} lost.")

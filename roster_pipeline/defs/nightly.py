@@ -1,0 +1,110 @@
+"""The nights: two moments, 21:00 and 00:00 in Los Angeles, at which districts sync by themselves (R11.1).
+
+Belongs here: the schedules, and how the districts of a night are divided among runs. Does not belong here: which districts are due
+(`sync/night.py`), and what a run does (`sync.py`, `shards.py`).
+
+Few districts have a run each, many share a few runs. A schedule of Dagster's starts runs of one job, so each moment has two schedules, and
+the number of districts decides which of them has something to do.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from math import ceil
+
+import dagster as dg
+
+from roster_pipeline.database.engine import translate_database_errors
+from roster_pipeline.defs import shards, sync
+from roster_pipeline.defs.districts import districts
+from roster_pipeline.defs.resources import RosterDatabase
+from roster_pipeline.defs.shards import MAX_RUNTIME, Shard
+from roster_pipeline.defs.tags import night_tags
+from roster_pipeline.settings import Settings
+from roster_pipeline.sync.districts import District
+from roster_pipeline.sync.night import NIGHTLY_TIMES, PACIFIC, due_districts, is_late, night_of
+
+# By the time on the wall clock in Los Angeles; daylight-saving time is the schedule's business.
+NAMES = dict(zip(NIGHTLY_TIMES, ("nightly_9pm_pt", "nightly_midnight_pt"), strict=True))
+SHARDS = "_shards"
+
+Tick = Iterator[dg.RunRequest] | dg.SkipReason
+
+
+def nightly_schedules(
+    name: str, nightly_at: str, *, clock: Callable[[], datetime] = lambda: datetime.now(UTC)
+) -> tuple[dg.ScheduleDefinition, dg.ScheduleDefinition]:
+    """The two schedules of one nightly moment: a run per district, and shards.
+
+    Args:
+        clock: the time, aware UTC.
+    """
+    hour, minute = nightly_at.split(":")
+    cron = f"{int(minute)} {int(hour)} * * *"
+
+    @dg.schedule(
+        name=name,
+        cron_schedule=cron,
+        execution_timezone=PACIFIC.key,
+        job=sync.job,
+        description=f"At {nightly_at} in Los Angeles: a run for every active district of that time whose start date has come (R11.1).",
+        default_status=dg.DefaultScheduleStatus.RUNNING,
+    )
+    def runs(context: dg.ScheduleEvaluationContext, roster_database: RosterDatabase) -> Tick:
+        due = _due(context, roster_database, clock())
+        if isinstance(due, dg.SkipReason):
+            return due
+        if len(due) > roster_database.settings.roster_shard_from:
+            return dg.SkipReason(f"{len(due)} districts are due: {name}{SHARDS} syncs them.")
+        return _a_run_each(name, context.scheduled_execution_time, due, roster_database.settings)
+
+    @dg.schedule(
+        name=name + SHARDS,
+        cron_schedule=cron,
+        execution_timezone=PACIFIC.key,
+        job=shards.job,
+        description=f"As {name}, when more than ROSTER_SHARD_FROM districts are due: ROSTER_SHARDS runs share them.",
+        default_status=dg.DefaultScheduleStatus.RUNNING,
+    )
+    def shared(context: dg.ScheduleEvaluationContext, roster_database: RosterDatabase) -> Tick:
+        due = _due(context, roster_database, clock())
+        if isinstance(due, dg.SkipReason):
+            return due
+        if len(due) <= roster_database.settings.roster_shard_from:
+            return dg.SkipReason(f"{len(due)} districts are due: {name} syncs them.")
+        return _shards(name, context.scheduled_execution_time, due, roster_database.settings)
+
+    return runs, shared
+
+
+SCHEDULES = tuple(schedule for nightly_at, name in NAMES.items() for schedule in nightly_schedules(name, nightly_at))
+
+
+def _due(context: dg.ScheduleEvaluationContext, roster_database: RosterDatabase, now: datetime) -> list[District] | dg.SkipReason:
+    """The districts that are due, each with its partition; or why none is started."""
+    moment, limit = context.scheduled_execution_time, timedelta(minutes=roster_database.settings.roster_late_tick_minutes)
+    if is_late(moment, now, limit):
+        return dg.SkipReason(f"Missed by more than {limit}: nothing is started by day. ROSTER_LATE_TICK_MINUTES sets the limit.")
+    with roster_database.open() as database, translate_database_errors(), database.engine.connect() as connection:
+        due = due_districts(connection, moment)
+    if not due:
+        return dg.SkipReason("No district is due.")
+    context.instance.add_dynamic_partitions(str(districts.name), [district.clever_id for district in due])
+    return due
+
+
+def _a_run_each(name: str, moment: datetime, due: Sequence[District], settings: Settings) -> Iterator[dg.RunRequest]:
+    tags = {**night_tags("scheduled"), MAX_RUNTIME: str(ceil(settings.roster_district_timeout_s))}
+    for district in due:
+        yield dg.RunRequest(run_key=f"{night_of(moment)}:{name}:{district.clever_id}", partition_key=district.clever_id, tags=tags)
+
+
+def _shards(name: str, moment: datetime, due: Sequence[District], settings: Settings) -> Iterator[dg.RunRequest]:
+    """A district is in the same shard every night, and in a tick that is evaluated again, whoever else is due."""
+    for number in range(settings.roster_shards):
+        members = [district.clever_id for district in due if district.district_id % settings.roster_shards == number]
+        if members:
+            yield dg.RunRequest(
+                run_key=f"{night_of(moment)}:{name}{SHARDS}:{number}",
+                run_config=dg.RunConfig({shards.sync_districts.name: Shard(districts=members)}),
+                tags=night_tags("scheduled"),
+            )

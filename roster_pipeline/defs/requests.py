@@ -1,0 +1,77 @@
+"""The sensor that starts what people ask for (R11.3): queued rows of `ops.syncs`, from `roster request` or from the application.
+
+Belongs here: one run per request, again where a run ended before it could begin. Does not belong here: which requests may start
+(`sync/requests.py`), and what a run does with its row (`sync/ledger.py`).
+"""
+
+from collections import defaultdict
+from datetime import UTC, datetime
+
+import dagster as dg
+
+from roster_pipeline.database.engine import translate_database_errors
+from roster_pipeline.defs.districts import districts
+from roster_pipeline.defs.resources import RosterDatabase
+from roster_pipeline.defs.sync import job
+from roster_pipeline.defs.tags import SYNC_ID, request_tags
+from roster_pipeline.sync import ledger
+from roster_pipeline.sync.recovery import mark_crashed_syncs
+from roster_pipeline.sync.requests import Queued, startable
+
+MAX_RETRIES = "dagster/max_retries"
+RUNS_PER_REQUEST = 3
+GAVE_UP = f"{RUNS_PER_REQUEST} runs ended before this sync began; Dagster's page of runs says why."
+
+_ENDED = {dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED}
+# A run that was made but not launched is picked up by asking for it again.
+_NOT_LAUNCHED = {dg.DagsterRunStatus.NOT_STARTED}
+
+
+@dg.sensor(
+    name="requests",
+    job=job,
+    description="Starts the syncs that wait as `queued` in ops.syncs, and marks those whose process is gone as failed.",
+    minimum_interval_seconds=5,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+)
+def requests(context: dg.SensorEvaluationContext, roster_database: RosterDatabase) -> dg.SensorResult | dg.SkipReason:
+    """One run per district with a queued row. A district that is being synced waits for the next tick."""
+    now = datetime.now(UTC)
+    with roster_database.open() as database, translate_database_errors(), database.engine.connect() as opened:
+        connection = opened.execution_options(isolation_level="AUTOCOMMIT")
+        mark_crashed_syncs(connection, now=now)
+        queued = startable(connection, now=now)
+        runs = _runs(context.instance, queued)
+        starting = []
+        for request in queued:
+            ended = sum(status in _ENDED for status in runs[request.sync_id])
+            if any(status not in _ENDED | _NOT_LAUNCHED for status in runs[request.sync_id]):
+                continue
+            if ended >= RUNS_PER_REQUEST:
+                ledger.dismiss(connection, request.sync_id, now=now, status="failed", message=GAVE_UP)
+            else:
+                starting.append(_start(request, attempt=ended))
+    if not starting:
+        return dg.SkipReason("No request waits to be started.")
+    missing = {str(each.partition_key) for each in starting} - set(context.instance.get_dynamic_partitions("districts"))
+    return dg.SensorResult(
+        run_requests=starting, dynamic_partitions_requests=[districts.build_add_request(sorted(missing))] if missing else []
+    )
+
+
+def _runs(instance: dg.DagsterInstance, queued: list[Queued]) -> dict[int, list[dg.DagsterRunStatus]]:
+    """How the runs of these requests stand. A row that is still queued has not been taken by any of them."""
+    runs = defaultdict(list)
+    if queued:
+        for run in instance.get_runs(dg.RunsFilter(tags={SYNC_ID: [str(each.sync_id) for each in queued]})):
+            runs[int(run.tags[SYNC_ID])].append(run.status)
+    return runs
+
+
+def _start(request: Queued, *, attempt: int) -> dg.RunRequest:
+    return dg.RunRequest(
+        run_key=f"request-{request.sync_id}-{attempt}",
+        partition_key=request.district,
+        # Dagster's own retry of a crashed run would find the row taken. Where it was not, the next tick tries again.
+        tags={**request_tags(request.sync_id), MAX_RETRIES: "0"},
+    )

@@ -1,0 +1,102 @@
+"""The daily clean-up: old history in `ops`, old runs in Dagster, and the runs' compute logs.
+
+Belongs here: when it runs, and which of Dagster's runs may go. Does not belong here: what is old in `ops` (`sync/retention.py`).
+
+Deleting a run deletes its events, and a partition without events counts as missing. So the run of each partition's newest materialization
+stays, and so does the run that last tried to make one, whatever their age.
+"""
+
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from itertools import islice
+
+import dagster as dg
+
+from roster_pipeline.defs.failures import as_dagster_failures
+from roster_pipeline.defs.resources import RosterDatabase
+from roster_pipeline.defs.tags import LANE
+
+# A run takes some 50 ms. What is more than this goes the days after.
+RUNS_A_DAY = 2_000
+_PAGE = 100
+_ENDED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
+_STATE = {dg.DagsterEventType.ASSET_MATERIALIZATION, dg.DagsterEventType.ASSET_MATERIALIZATION_PLANNED}
+
+
+@dg.op(name="prune", out=dg.Out(dg.Nothing), description="Removes what is older than it may be, in small transactions.")
+def prune(context: dg.OpExecutionContext, roster_database: RosterDatabase) -> None:
+    """One day's clean-up. Cut short, it goes on the next day."""
+    from roster_pipeline.sync.retention import prune_history
+
+    settings, now = roster_database.settings, datetime.now(UTC)
+    with as_dagster_failures(), roster_database.open() as database:
+        removed = prune_history(
+            database, keep_syncs_days=settings.roster_keep_syncs_days, keep_changes_days=settings.roster_keep_changes_days, now=now
+        )
+    context.log.info(f"Of ops: {_words(removed)}.")
+    runs = prune_runs(context.instance, older_than=now - timedelta(days=settings.roster_keep_runs_days))
+    context.log.info(f"Of Dagster: {runs} runs with their logs.")
+
+
+def prune_runs(instance: dg.DagsterInstance, *, older_than: datetime, limit: int = RUNS_A_DAY) -> int:
+    """Delete runs that have ended and were created before, the oldest first, with their compute logs. Returns how many."""
+    removable = list(islice(_removable(instance, older_than), limit))
+    for run_id in removable:
+        # The logs first: once the run is gone, nothing leads to them any more.
+        instance.compute_log_manager.delete_logs(prefix=[run_id])
+        instance.delete_run(run_id)
+    return len(removable)
+
+
+def _removable(instance: dg.DagsterInstance, older_than: datetime) -> Iterator[str]:
+    """Ids of runs that have ended, the oldest first, without those that say how an asset or one of its partitions stands."""
+
+    @cache
+    def newest(asset: dg.AssetKey, kind: dg.DagsterEventType) -> frozenset[int]:
+        return frozenset(instance.get_latest_storage_id_by_partition(asset, kind).values())
+
+    @cache
+    def newest_run(asset: dg.AssetKey) -> str | None:
+        event = instance.get_latest_materialization_event(asset)
+        return event.run_id if event is not None else None
+
+    def is_newest(record: dg.EventLogRecord) -> bool:
+        asset, kind = record.asset_key, record.event_log_entry.dagster_event_type
+        if asset is None or kind is None:
+            return False
+        return record.storage_id in newest(asset, kind) or record.run_id == newest_run(asset)
+
+    ended = dg.RunsFilter(statuses=_ENDED, created_before=older_than)
+    cursor = None
+    while page := instance.get_run_records(ended, limit=_PAGE, cursor=cursor, ascending=True):
+        for run_id in (record.dagster_run.run_id for record in page):
+            if not any(is_newest(record) for record in instance.get_records_for_run(run_id, of_type=_STATE).records):
+                yield run_id
+        cursor = page[-1].dagster_run.run_id
+
+
+def _words(removed: Mapping[str, int]) -> str:
+    return ", ".join(f"{rows:,} {name.replace('_', ' ')}" for name, rows in removed.items())
+
+
+@dg.job(
+    name="retention",
+    executor_def=dg.in_process_executor,
+    # A lane of its own: it takes no slot of the night's syncs.
+    tags={LANE: "retention", "dagster/max_runtime": "3600"},
+    description="Removes what is older than the ROSTER_KEEP_..._DAYS say: history in ops, Dagster's runs and logs. Safe at any time.",
+)
+def job() -> None:
+    """The clean-up as something that can be launched."""
+    prune()
+
+
+schedule = dg.ScheduleDefinition(
+    name="retention",
+    job=job,
+    # Far from both nightly times and from the end of the night.
+    cron_schedule="0 10 * * *",
+    execution_timezone="America/Los_Angeles",
+    default_status=dg.DefaultScheduleStatus.RUNNING,
+)

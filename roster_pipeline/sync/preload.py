@@ -1,0 +1,11 @@
+"""What every sync needs, loaded once: the fork server of `children.py` imports this module, and its children start with it.
+
+Does not belong here: anything that opens a connection, a thread or the environment; a fork would share it.
+"""
+
+from roster_pipeline import contracts
+from roster_pipeline.sync.run import project_models
+
+project_models()
+for _resource in contracts.RESOURCES.values():
+    _resource.validate(_resource.empty())  # The first validation of a process loads half of Pandera.

@@ -1,0 +1,299 @@
+"""R11.8: which events of a real sync are noted as alerts, once, and in the transaction of what they report."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from pydantic import SecretStr
+from sqlalchemy.exc import IntegrityError
+
+from roster_pipeline.alerts.outbox import record_alert
+from roster_pipeline.database.engine import Database
+from roster_pipeline.errors import RosterError
+from roster_pipeline.sync.ledger import CRASHED, Origin
+from roster_pipeline.sync.recovery import mark_crashed_syncs
+from roster_pipeline.sync.run import SyncReport, SyncRequest, run_sync
+from roster_pipeline_tests.sync.scenario import DISTRICT, Scenario, scenario
+
+SCHEDULED = Origin(trigger="scheduled", requested_role=None)
+WIDE = {"brakes": {"role_floor": 1000, "school_floor": 1000}}
+TIGHT = {"brakes": {"role_floor": 0, "role_share": 0, "school_floor": 1000}}
+
+
+@pytest.fixture
+def world(database: Database) -> Iterator[Scenario]:
+    with scenario(database) as opened:
+        yield opened
+
+
+def noted(world: Scenario) -> list[tuple[str, dict[str, Any]]]:
+    """Kind and facts of every alert, oldest first."""
+    return [tuple(row) for row in world.rows("select kind, facts from ops.alerts order by alert_id")]  # type: ignore[misc]
+
+
+def kinds(world: Scenario) -> list[str]:
+    return [kind for kind, _ in noted(world)]
+
+
+def refuse(world: Scenario) -> None:
+    """From now on Clever refuses our credentials, so that every sync fails."""
+    world.settings = world.settings.model_copy(update={"clever_client_secret": SecretStr("wrong")})
+
+
+def nightly(world: Scenario) -> SyncReport:
+    """Sync as the schedule does."""
+    return run_sync(world.database, world.settings, SyncRequest(DISTRICT, SCHEDULED), clock=world.clock)
+
+
+def test_a_good_sync_is_no_news(world: Scenario) -> None:
+    """R11.8: neither the first nor one that changes a lot."""
+    school = world.school("a")
+    world.students(school, 3)
+    world.sync()
+    world.students(school, 3, prefix="new")
+    nightly(world)
+    assert noted(world) == []
+
+
+def test_an_event_is_told_once_for_ever(database: Database) -> None:
+    """R11.8: the same occasion again is no alert, also after it was closed; another one is."""
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    with database.engine.begin() as connection:
+        for occasion in (1, 1, 2):
+            record_alert(connection, "run_failed", occasion, now=now)
+        connection.exec_driver_sql("update ops.alerts set closed_at = now()")
+        record_alert(connection, "run_failed", 1, now=now)
+        assert connection.exec_driver_sql("select array_agg(event order by alert_id) from ops.alerts").scalar_one() == [
+            "run_failed:1",
+            "run_failed:2",
+        ]
+
+
+def test_a_failed_sync(world: Scenario) -> None:
+    """R11.8: with the message of its row; urgent where somebody asked for it, for the digest where the schedule did."""
+    world.students(world.school("a"), 1)
+    refuse(world)
+    for origin in (Origin(), SCHEDULED):
+        with pytest.raises(RosterError):
+            run_sync(world.database, world.settings, SyncRequest(DISTRICT, origin))
+    rows = world.rows(
+        """
+        select a.event = 'sync_failed:' || s.sync_id, a.facts ->> 'message' = s.message, a.created_at = s.finished_at, a.is_urgent,
+            a.district_id = s.district_id
+        from ops.syncs s join ops.alerts a using (sync_id) where s.status = 'failed' order by sync_id
+        """
+    )
+    assert rows == [(True, True, True, True, True), (True, True, True, False, True)]
+
+
+def test_a_skipped_sync_is_no_news(world: Scenario) -> None:
+    """R11.8: somebody has paused the district on purpose."""
+    world.execute("update app.districts set status = 'paused'")
+    with pytest.raises(RosterError):
+        world.sync()
+    assert noted(world) == []
+
+
+def test_an_alert_and_its_cause_are_one_transaction(world: Scenario) -> None:
+    """R11.5, R11.8: a sync that cannot commit leaves no alert of its hold, but one of its failure, together with its row."""
+    students = world.students(world.school("a"), 5)
+    world.agree(settings=TIGHT)
+    world.sync()
+    world.change.remove_users(students[:2])
+    world.execute(
+        """
+        create function ops.refuse() returns trigger language plpgsql as $$ begin raise exception 'no'; end $$;
+        create trigger refuse before update on ops.syncs for each row when (new.status = 'held') execute function ops.refuse();
+        """
+    )
+    with pytest.raises(RosterError):
+        world.sync()
+    assert kinds(world) == ["sync_failed"]
+    assert world.holds() == []
+    assert world.value("select status from ops.syncs order by sync_id desc limit 1") == "failed"
+    world.execute("drop trigger refuse on ops.syncs")
+    assert world.sync().status == "held"
+    assert kinds(world) == ["sync_failed", "hold_opened"]
+
+
+def test_a_failure_that_cannot_be_noted_is_none(world: Scenario) -> None:
+    """R11.8: without the alert the row does not say failed either; it reads as crashed, and is told when it is marked."""
+    world.students(world.school("a"), 1)
+    refuse(world)
+    world.execute("alter table ops.alerts add constraint full_disk check (kind = '') not valid")
+    with pytest.raises(RosterError):
+        world.sync()
+    with world.database.engine.connect() as opened, pytest.raises(IntegrityError):
+        mark_crashed_syncs(opened.execution_options(isolation_level="AUTOCOMMIT"), now=datetime.now(UTC))
+    assert world.value("select status from ops.syncs") == "processing"
+    world.execute("alter table ops.alerts drop constraint full_disk")
+    with world.database.engine.connect() as opened:
+        assert mark_crashed_syncs(opened.execution_options(isolation_level="AUTOCOMMIT"), now=datetime.now(UTC)) == 1
+    assert kinds(world) == ["sync_failed"]
+
+
+def test_a_crashed_sync_is_told_once(world: Scenario) -> None:
+    """R11.4, R11.8: by whoever marks it, the next sync included; scheduled ones with the digest."""
+    world.students(world.school("a"), 1)
+    crashed = "insert into ops.syncs (district_id, status, requested_role) select district_id, 'processing', {} from app.districts"
+    world.execute(crashed.format("'support'"))
+    for marked in (1, 0):
+        with world.database.engine.connect() as opened:
+            assert mark_crashed_syncs(opened.execution_options(isolation_level="AUTOCOMMIT"), now=datetime.now(UTC)) == marked
+    world.execute(crashed.format("null"))
+    assert world.sync().status == "successful"
+    assert noted(world) == [("sync_failed", {"message": CRASHED})] * 2
+    assert world.rows("select is_urgent from ops.alerts order by alert_id") == [(True,), (False,)]
+
+
+def test_one_alert_per_new_hold(world: Scenario) -> None:
+    """R7.4, R7.5: none when the same hold is met again, open or rejected; one when the plan changes; none when it is released."""
+    students = world.students(world.school("a"), 6)
+    world.agree(settings=TIGHT)
+    world.sync()
+    world.change.remove_users(students[:2])
+    world.sync()
+    [hold] = world.holds()
+    assert noted(world) == [
+        ("hold_opened", {"hold": "district_role", "hold_id": hold[-1], "role": "student", "acts": 2, "active": 6, "limit": 0.0})
+    ]
+    assert nightly(world).status == "held"
+    world.execute("update ops.holds set status = 'rejected'")
+    assert nightly(world).status == "held"
+    assert len(noted(world)) == 1
+    world.change.remove_users(students[2:3])
+    assert nightly(world).status == "held"
+    assert [facts["acts"] for _, facts in noted(world)] == [2, 3]
+    assert world.rows("select is_urgent from ops.alerts order by alert_id") == [(True,), (False,)]
+    world.approve()
+    assert world.sync().status == "successful"
+    assert len(noted(world)) == 2
+
+
+def test_each_hold_of_a_sync_is_told(world: Scenario) -> None:
+    """R7.4: a school's is told with the school's id."""
+    students = world.students(world.school("a"), 6)
+    world.agree(settings={"brakes": {"role_floor": 0, "role_share": 0, "school_floor": 0, "school_share": 0}})
+    world.sync()
+    world.change.remove_users(students[:2])
+    world.sync()
+    assert [(facts["hold"], "school_id" in facts) for _, facts in noted(world)] == [("district_role", False), ("school_role", True)]
+
+
+def test_a_plan_notes_nothing(world: Scenario) -> None:
+    """R11.8: what would be held, and bad records, are no news before they are."""
+    students = world.students(world.school("a"), 3)
+    world.agree(settings=TIGHT)
+    world.sync()
+    world.change.remove_users(students[:2])
+    world.change.patch("users", students[2], "district", "5f00000000000000000000ff")
+    assert world.plan().plan.holding
+    assert noted(world) == []
+
+
+def test_licenses_are_told_when_crossed(world: Scenario) -> None:
+    """R9.3: not again the next night, nor when it becomes worse; again after the number was kept in between."""
+    world.agree(licenses=2, settings=WIDE)
+    school = world.school("a")
+    students = world.students(school, 2)
+    world.sync()
+    assert noted(world) == []
+    more = world.students(school, 1, prefix="more")
+    nightly(world)
+    scope = {"scope": "district", "licenses": 2, "used": 3, "without_seat": 0, "held": 0}
+    assert noted(world) == [("licenses_crossed", {"scopes": [scope]})]
+    world.students(school, 1, prefix="worse")
+    nightly(world)
+    nightly(world)
+    assert len(noted(world)) == 1
+    world.change.remove_users([*students, *more])
+    nightly(world)
+    assert len(noted(world)) == 1
+    world.change.restore_users([*students, *more])
+    nightly(world)
+    assert kinds(world) == ["licenses_crossed"] * 2
+
+
+def test_a_school_over_its_own_licenses(world: Scenario) -> None:
+    """R9.1, R9.3: news of its own, also in a district that is over already; the alert names every scope that is."""
+    small, big = world.school("small"), world.school("big")
+    world.agree(licenses=2, schools=[("small", 1), ("big", None)], settings=WIDE)
+    world.students(big, 3, prefix="big")
+    nightly(world)
+    world.students(small, 2, prefix="small")
+    nightly(world)
+    nightly(world)
+    assert [[each["scope"] for each in facts["scopes"]] for _, facts in noted(world)] == [["district"], [small, "district"]]
+
+
+def test_the_policy_hold_tells_with_its_hold(world: Scenario) -> None:
+    """R9.2, R9.3: one event, one alert; students who come later are a new hold."""
+    world.agree(licenses=2, over_license_policy="hold")
+    school = world.school("a")
+    world.students(school, 3)
+    nightly(world)
+    nightly(world)
+    assert [(kind, facts.get("hold"), facts.get("acts")) for kind, facts in noted(world)] == [("hold_opened", "licenses", 1)]
+    world.students(school, 1, prefix="late")
+    nightly(world)
+    assert [facts["acts"] for _, facts in noted(world)] == [1, 2]
+
+
+def test_a_record_of_another_district(world: Scenario) -> None:
+    """R3.6, R4.4: alerted once, not every night; again when there are more, and when it comes back."""
+    students = world.students(world.school("a"), 5)
+    nightly(world)
+    foreign = "5f00000000000000000000ff"
+    world.change.patch("users", students[0], "district", foreign)
+    for _ in range(2):
+        nightly(world)
+    assert noted(world) == [("data_quality", {"rules": {"users.foreign_district": 1}})]
+    world.change.patch("users", students[1], "district", foreign)
+    nightly(world)
+    assert [facts["rules"] for _, facts in noted(world)] == [{"users.foreign_district": 1}, {"users.foreign_district": 2}]
+    for student in students[:2]:
+        world.change.patch("users", student, "district", DISTRICT)
+    nightly(world)
+    world.change.patch("users", students[0], "district", foreign)
+    nightly(world)
+    assert len(noted(world)) == 3
+
+
+def test_errors_are_told_and_warnings_are_not(world: Scenario) -> None:
+    """R4.2, R4.4: a quarantined record is; a dropped value, or an audit that only warns, is not; an audit of severity error is."""
+    students = world.students(world.school("a"), 3)
+    world.sync()
+    world.change.patch("users", students[0], "last_modified", "yesterday")
+    world.change.change_username(students[1], "")
+    nightly(world)
+    assert noted(world) == []
+    world.change.patch("users", students[0], "name.last", "")
+    nightly(world)
+    assert noted(world) == [("data_quality", {"rules": {"users.last_name_missing": 1}})]
+    newcomer = world.district.new_id()
+    world.execute(
+        """insert into app.users (district_id, username, first_name, last_name, protected)
+           select district_id, :name, 'O', 'Ld', true from app.districts""",
+        name=newcomer,
+    )
+    world.change.add_user("student", "N", "N", schools=[world.school("b")], user=newcomer, grade="3")
+    nightly(world)
+    assert noted(world)[1:] == [("data_quality", {"rules": {"clever_id_taken": 1}})]
+
+
+def test_the_outbox_holds_nothing_personal(world: Scenario) -> None:
+    """SPEC 12: ids and counts only, whatever happened."""
+    marker = "Zzyzxmarker"
+    world.agree(licenses=1, settings=TIGHT)
+    school = world.school(marker)
+    students = world.students(school, 4, prefix=marker)
+    world.sync()
+    world.change.remove_users(students[:1])
+    world.change.patch("users", students[1], "name.last", "")
+    world.sync()
+    refuse(world)
+    with pytest.raises(RosterError):
+        world.sync()
+    assert set(kinds(world)) == {"licenses_crossed", "hold_opened", "data_quality", "sync_failed"}
+    assert marker.lower() not in str(world.rows("select * from ops.alerts")).lower()

@@ -1,0 +1,173 @@
+"""Queued rows of ops.syncs become runs: which, how often, and what a run makes of its row (R11.3)."""
+
+from collections.abc import Iterator
+from typing import Any
+from uuid import uuid4
+
+import dagster as dg
+import pytest
+import sqlalchemy as sa
+
+from roster_pipeline.database.engine import Database
+from roster_pipeline.database.lock import district_lock
+from roster_pipeline.definitions import defs
+from roster_pipeline.defs.requests import GAVE_UP, requests
+from roster_pipeline.defs.resources import RosterDatabase
+from roster_pipeline.defs.tags import ON_DEMAND, origin_of
+from roster_pipeline_tests.defs.runs import run
+
+PLAIN = "insert into ops.syncs (district_id, requested_by) values (1, 'the application')"
+FAILURE = dg.DagsterRunStatus.FAILURE
+
+
+@pytest.fixture
+def dagster(environment: None) -> Iterator[dg.DagsterInstance]:
+    with dg.DagsterInstance.ephemeral() as instance:
+        yield instance
+
+
+def rows(database: Database, statement: str) -> list[Any]:
+    with database.engine.begin() as connection:
+        result = connection.execute(sa.text(statement))
+        return [tuple(row) for row in result] if result.returns_rows else []
+
+
+def tick(instance: dg.DagsterInstance) -> dg.SensorResult | dg.SkipReason:
+    with dg.build_sensor_context(instance=instance, resources={"roster_database": RosterDatabase()}) as context:
+        return requests(context)  # type: ignore[return-value]
+
+
+def starting(instance: dg.DagsterInstance) -> list[tuple[str | None, str | None]]:
+    """What a tick starts: run key and partition."""
+    result = tick(instance)
+    return [] if isinstance(result, dg.SkipReason) else [(each.run_key, each.partition_key) for each in result.run_requests or []]
+
+
+def stands(instance: dg.DagsterInstance, status: dg.DagsterRunStatus, sync_id: int = 1) -> None:
+    """A run of this request that stands so."""
+    instance.add_run(dg.DagsterRun("sync_district", str(uuid4()), status=status, tags={"roster/sync_id": str(sync_id)}))
+
+
+def test_the_sensor_runs_from_the_start() -> None:
+    """R11.3: nobody has to switch it on, and it looks often enough for a start within 30 seconds."""
+    sensor = defs.resolve_sensor_def("requests")
+    assert sensor.default_status is dg.DefaultSensorStatus.RUNNING
+    assert sensor.minimum_interval_seconds == 5
+    assert sensor.job_name == "sync_district"
+
+
+def test_a_queued_row_becomes_a_run_of_its_district(dagster: dg.DagsterInstance, database: Database, clever_id: str) -> None:
+    """R11.3: also of a district without a partition yet; on demand, ahead of the night, and without Dagster's retry of its own."""
+    assert isinstance(tick(dagster), dg.SkipReason)
+    rows(database, PLAIN)
+    rows(database, PLAIN)
+    result = tick(dagster)
+    assert isinstance(result, dg.SensorResult)
+    (request,) = result.run_requests or []
+    assert (request.run_key, request.partition_key) == ("request-1-0", clever_id)
+    assert request.tags["roster/sync_id"] == "1"
+    assert request.tags["roster/lane"] == ON_DEMAND
+    assert int(request.tags["dagster/priority"]) > 0
+    assert request.tags["dagster/max_retries"] == "0"
+    (adding,) = result.dynamic_partitions_requests or []
+    assert adding.partition_keys == [clever_id]
+    dagster.add_dynamic_partitions("districts", [clever_id])
+    again = tick(dagster)
+    assert isinstance(again, dg.SensorResult)
+    assert again.dynamic_partitions_requests == []
+    assert [each.run_key for each in again.run_requests or []] == ["request-1-0"]  # Dagster starts a key once
+
+
+def test_dagster_takes_the_request_with_its_new_partition(instance: dg.DagsterInstance, database: Database, clever_id: str) -> None:
+    """The tick as the daemon evaluates it, which refuses a run of a partition it does not know."""
+    rows(database, PLAIN)
+    repository = defs.get_repository_def()
+    resources = repository.get_top_level_resources()
+    with dg.SensorEvaluationContext(instance.get_ref(), repository_def=repository, resources=resources) as context:
+        evaluated = defs.resolve_sensor_def("requests").evaluate_tick(context)
+    (request,) = evaluated.run_requests or []
+    assert request.tags["dagster/partition"] == clever_id
+
+
+def test_a_district_that_is_being_synced_waits_for_the_next_tick(dagster: dg.DagsterInstance, database: Database, clever_id: str) -> None:
+    """R11.2: no run is spent on a lost race; the row stays queued."""
+    rows(database, PLAIN)
+    with database.engine.connect() as connection, district_lock(connection, 1, clever_id):
+        assert starting(dagster) == []
+    assert starting(dagster) == [("request-1-0", clever_id)]
+    assert rows(database, "select status from ops.syncs") == [("queued",)]
+
+
+def test_a_crashed_sync_is_marked_by_the_tick(dagster: dg.DagsterInstance, database: Database, clever_id: str) -> None:
+    """R11.4: with an alert, and then the request starts."""
+    rows(database, "insert into ops.syncs (district_id, status, started_at) values (1, 'processing', now())")
+    rows(database, PLAIN)
+    assert starting(dagster) == [("request-2-0", clever_id)]
+    assert rows(database, "select status from ops.syncs order by sync_id") == [("failed",), ("queued",)]
+    assert rows(database, "select event from ops.alerts") == [("sync_failed:1",)]
+
+
+def test_a_run_that_ended_before_its_row_began_is_tried_again_and_then_given_up(
+    dagster: dg.DagsterInstance, database: Database, clever_id: str
+) -> None:
+    """R11.4: a new run each time, none beside one that is on its way; after the third, the row fails with an alert and a reason."""
+    rows(database, PLAIN)
+    stands(dagster, FAILURE, sync_id=7)  # another request's
+    stands(dagster, FAILURE)
+    assert starting(dagster) == [("request-1-1", clever_id)]
+    stands(dagster, dg.DagsterRunStatus.CANCELED)
+    assert starting(dagster) == [("request-1-2", clever_id)]
+    stands(dagster, dg.DagsterRunStatus.STARTING)
+    assert starting(dagster) == []
+    (waiting,) = dagster.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTING]))
+    dagster.delete_run(waiting.run_id)
+    stands(dagster, dg.DagsterRunStatus.NOT_STARTED)  # made by a daemon that died: the same key picks it up
+    assert starting(dagster) == [("request-1-2", clever_id)]
+    stands(dagster, FAILURE)
+    (made,) = dagster.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.NOT_STARTED]))
+    dagster.delete_run(made.run_id)
+    assert starting(dagster) == []
+    assert rows(database, "select status, message, finished_at is not null from ops.syncs") == [("failed", GAVE_UP, True)]
+    assert rows(database, "select event, is_urgent, facts ->> 'message' from ops.alerts") == [("sync_failed:1", True, GAVE_UP)]
+    assert starting(dagster) == []
+
+
+def test_from_request_to_end(dagster: dg.DagsterInstance, database: Database, clever_id: str) -> None:
+    """R11.3, R11.4: the run takes the row, and the row names the run; what was asked for while it waited is answered."""
+    rows(database, PLAIN)
+    rows(database, PLAIN)
+    result = tick(dagster)
+    assert isinstance(result, dg.SensorResult)
+    (request,) = result.run_requests or []
+    ended = run(dagster, clever_id, **request.tags)
+    assert ended.success
+    assert origin_of(ended.dagster_run).sync_id == 1
+    first, second = rows(database, "select status, requested_by, dagster_run_id, message from ops.syncs order by sync_id")
+    assert first[:3] == ("successful", "the application", ended.run_id)
+    assert (second[0], second[3]) == ("skipped", "Answered by sync 1.")
+    assert starting(dagster) == []
+
+
+def test_a_request_whose_run_loses_the_race_stays_queued(dagster: dg.DagsterInstance, database: Database, clever_id: str) -> None:
+    """R11.2: somebody started a sync between tick and run. The run fails and names it; the next tick starts another."""
+    rows(database, PLAIN)
+    with database.engine.connect() as connection, district_lock(connection, 1, clever_id):
+        ended = run(dagster, clever_id, **{"roster/sync_id": "1"})
+    assert not ended.success
+    assert rows(database, "select status from ops.syncs") == [("queued",)]
+    assert starting(dagster) == [("request-1-1", clever_id)]
+
+
+def test_many_requests_are_one_question_to_dagster(dagster: dg.DagsterInstance, database: Database, clever_id: str) -> None:
+    """R11.2: one district's runs do not hide another's."""
+    rows(database, "insert into app.districts (clever_id, name, profile, status) select 'd' || n, 'D', 'twig_science', 'active' "
+                   "from generate_series(1, 30) as n")  # fmt: skip
+    rows(
+        database,
+        "insert into ops.syncs (district_id, requested_role) select district_id, 'account_owner' from app.districts where name = 'D'",
+    )
+    stands(dagster, dg.DagsterRunStatus.STARTED, sync_id=2)
+    stands(dagster, FAILURE, sync_id=3)
+    found = starting(dagster)
+    assert len(found) == 29
+    assert found[:2] == [("request-1-0", "d1"), ("request-3-1", "d3")]

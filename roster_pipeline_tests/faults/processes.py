@@ -1,0 +1,190 @@
+"""The `roster` command as a process of its own, forked from one that has everything imported: a fault costs a sync, not an interpreter.
+
+Belongs here: starting, stopping and breaking such processes. Does not belong here: what is right afterwards (`world.py`).
+"""
+
+import json
+import multiprocessing
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from itertools import count
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from sqlalchemy import Engine, event
+
+from roster_pipeline import cli
+from roster_pipeline.settings import Settings
+from roster_pipeline.sync import run
+
+KILLED = -signal.SIGKILL
+GIVE_UP_SECONDS = 60
+
+_context = multiprocessing.get_context("forkserver")
+_numbers = count(1)
+
+
+class Ended(NamedTuple):
+    """How a process ended: its exit status (minus the signal's number), and what it printed."""
+
+    status: int
+    out: str
+    err: str
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """The one JSON document on standard output."""
+        loaded = json.loads(self.out)
+        assert isinstance(loaded, dict)
+        return loaded
+
+
+class Running:
+    """A process that runs `target`, its two streams going to files.
+
+    Args:
+        target: a function of a module, and so are its arguments of the kind that can be sent to another process.
+        environment: of the project's variables the process has these and no other.
+        directory: where it works and its output goes.
+    """
+
+    def __init__(self, target: Callable[..., None], *arguments: Any, environment: Mapping[str, str], directory: Path) -> None:
+        self._streams = [directory / f"{next(_numbers)}.{name}" for name in ("out", "err")]
+        _context.set_forkserver_preload(
+            ["roster_pipeline.sync.preload", "roster_pipeline.commands.sync", "roster_pipeline.commands.status"]
+        )
+        self._process = _context.Process(target=_enter, args=(target, arguments, dict(environment), directory, self._streams), daemon=True)
+        self._process.start()
+
+    @property
+    def is_alive(self) -> bool:
+        return self._process.is_alive()
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal, if the process is still there."""
+        if self._process.is_alive():
+            assert self._process.pid is not None
+            os.kill(self._process.pid, number)
+
+    def ended(self) -> Ended:
+        """Wait for the end."""
+        self._process.join(GIVE_UP_SECONDS)
+        if self._process.exitcode is None:
+            self._process.kill()
+            self._process.join()
+            raise AssertionError(f"the process did not end within {GIVE_UP_SECONDS} s")
+        return Ended(self._process.exitcode, *(each.read_text() for each in self._streams))
+
+    def discard(self) -> None:
+        """End the process, whatever it is doing."""
+        self.signal(signal.SIGKILL)
+        self._process.join()
+
+
+@contextmanager
+def discarded(*processes: Running) -> Iterator[None]:
+    """No process outlives the block."""
+    try:
+        yield
+    finally:
+        for each in processes:
+            each.discard()
+
+
+def _enter(
+    target: Callable[..., None], arguments: tuple[Any, ...], environment: dict[str, str], directory: Path, streams: list[Path]
+) -> None:
+    for number, path in enumerate(streams, start=1):
+        opened = os.open(path, os.O_WRONLY | os.O_CREAT)
+        os.dup2(opened, number)
+        os.close(opened)
+    # What the fork server was started with may be a pipe of the test run, of which this process must not be a part.
+    sys.stdout, sys.stderr = os.fdopen(1, "w", closefd=False), os.fdopen(2, "w", closefd=False)
+    for name in Settings.model_fields:
+        os.environ.pop(name.upper(), None)
+    os.environ.update(environment)
+    os.chdir(directory)
+    target(*arguments)
+
+
+def roster(arguments: tuple[str, ...], prepare: Callable[[], None] = lambda: None) -> None:
+    """Target: one command, after `prepare` has broken something in its process."""
+    prepare()
+    cli.main(arguments)
+
+
+def roster_when_all_are_ready(arguments: tuple[str, ...], start: Any) -> None:
+    """Target: one command, once everybody else is ready."""
+    start.wait(GIVE_UP_SECONDS)
+    cli.main(arguments)
+
+
+def dagster_run(clever_id: str, start: Any) -> None:
+    """Target: a Dagster run of the district, once everybody is ready. Exit status 4 and the running sync's id, as the command has it."""
+    # Only here: Dagster takes longer to import than a sync takes.
+    import dagster as dg
+
+    from roster_pipeline_tests.defs.runs import run as run_job
+
+    with dg.DagsterInstance.ephemeral() as instance:
+        start.wait(GIVE_UP_SECONDS)
+        result = run_job(instance, clever_id)
+    if result.success:
+        sys.exit(0)
+    (failed,) = result.get_step_failure_events()
+    user_data = failed.step_failure_data.user_failure_data
+    running = user_data.metadata.get("running_sync_id") if user_data else None
+    sys.stdout.write(json.dumps({"running_sync_id": running.value if running else None}))
+    sys.exit(4 if running else 1)
+
+
+def barrier(parties: int) -> Any:
+    """At which processes wait for each other."""
+    return _context.Barrier(parties)
+
+
+def die_in_apply(point: int) -> None:
+    """Prepare: `kill -9` when the apply reaches this point, as `count_points` numbers them."""
+
+    def die(reached: int) -> None:
+        if reached == point:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    _watch_apply(die)
+
+
+def count_points(file: Path) -> None:
+    """Prepare: write down the number of the last point of the apply: the one after the commit."""
+    _watch_apply(lambda reached: file.write_text(str(reached)))
+
+
+def lose_the_lock() -> None:
+    """Prepare: a sync that believes in a lock that it does not hold."""
+    run.district_lock = lambda *_: nullcontext()  # type: ignore[assignment]
+
+
+def _watch_apply(reached: Callable[[int], None]) -> None:
+    """Calls `reached` with 0 before the first statement of the apply, with n after the n-th, and once more after the commit."""
+    numbers = count()
+    state = {"applying": False}
+    record_plan, analyze = run.record_plan, run._analyze
+
+    def begin(*arguments: Any) -> None:
+        state["applying"] = True
+        reached(next(numbers))
+        record_plan(*arguments)
+
+    def committed(*arguments: Any) -> None:
+        reached(next(numbers))
+        state["applying"] = False
+        analyze(*arguments)
+
+    run.record_plan, run._analyze = begin, committed
+
+    @event.listens_for(Engine, "after_cursor_execute")
+    def _executed(*_: object) -> None:
+        if state["applying"]:
+            reached(next(numbers))
