@@ -10,7 +10,7 @@ INSTALL := .venv/bin/python -m pip install --quiet --quiet --no-deps --require-h
 
 LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header pyproject.toml
 
-.PHONY: help demo dev test lint bench lock
+.PHONY: help demo dev test lint bench week night lock
 
 help:
 	@echo "make demo    a made-up district, synced three times: see what the pipeline does"
@@ -18,6 +18,8 @@ help:
 	@echo "make test    every test"
 	@echo "make lint    ruff and mypy"
 	@echo "make bench   the benchmarks"
+	@echo "make week    a week of nights in half an hour, with faults: Linux, a C compiler"
+	@echo "make night   a night of 200 districts, by runs and by shards: hours; Linux, a C compiler"
 	@echo "make lock    pin the packages that pyproject.toml names anew (needs uv)"
 	@echo "Other Python than python3: make PYTHON=python3.12 ..."
 
@@ -37,6 +39,12 @@ lint: .venv/installed-dev
 
 bench: .venv/installed-dev
 	.venv/bin/python -m benchmarks
+
+week: .venv/installed-dev
+	.venv/bin/python -m benchmarks.week
+
+night: .venv/installed-dev
+	.venv/bin/python -m benchmarks.night
 
 lock:
 	$(LOCK) --output-file requirements.lock

@@ -1,0 +1,85 @@
+"""`make night`: how long a night takes, with a run per district and with shards, through the real schedule, queue and processes.
+
+Every district has been synced once, and about 1 % of each has changed. A night's time is from the schedule's moment to the end of the last
+run. What a district costs beyond its own sync is the time of the night's two slots (`dagster.yaml`) less the seconds that `ops.syncs`
+says, by district. Seconds on a shared machine mean little, the ratio more.
+"""
+
+import argparse
+import os
+from collections.abc import Sequence
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+
+import sqlalchemy as sa
+
+from benchmarks import fleet
+from benchmarks.machine import Machine, under_the_clock
+from roster_pipeline.sync.run import SyncRequest, run_sync
+
+SLOTS = 2
+EVENING = date(2026, 11, 10)
+NEVER, ALWAYS = 10**6, 0
+HOURS = 6 * 3600.0
+
+
+def main() -> None:
+    """Run both nights and print the figures."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.night", description=__doc__)
+    parser.add_argument("--districts", type=int, default=200)
+    parser.add_argument("--students", type=int, default=500, help="of each district")
+    parser.add_argument("--runs", type=int, help="how many of the districts to sync with a run each; the others are extrapolated")
+    parser.add_argument("--shards", type=int, default=8)
+    arguments = parser.parse_args()
+    clock = under_the_clock("benchmarks.night", fleet.moment_of("21:00", EVENING) - timedelta(hours=8))
+    with Machine(clock, {"ROSTER_SHARDS": str(arguments.shards)}) as machine:
+        districts = fleet.sign_up(machine.database, machine.sandbox, [arguments.students] * arguments.districts)
+        with machine.database.engine.begin() as connection:
+            connection.execute(sa.text("update app.districts set profile = 'typing_agent'"))
+        for district in districts:
+            run_sync(machine.database, machine.settings, SyncRequest(district))
+        shards = _night(machine, districts, EVENING, shard_from=ALWAYS)
+        alone = districts[: arguments.runs]
+        runs = _night(machine, alone, EVENING + timedelta(days=1), shard_from=NEVER)
+    print(f"{arguments.districts} districts of {arguments.students} students, {os.cpu_count()} CPUs, load {os.getloadavg()[2]:.1f}\n")
+    print(f"{'':<26}{'districts':>10}{'seconds':>9}{'a district':>12}{'own sync':>10}{'beyond it':>11}")
+    for name, night in (("shards", shards), ("a run each", runs)):
+        print(_line(name, **night))
+    if len(alone) < len(districts):
+        whole = {**runs, "districts": len(districts), "seconds": runs["seconds"] * len(districts) / len(alone)}
+        print(_line("a run each, extrapolated", **whole))
+    each = [night["seconds"] / night["districts"] for night in (runs, shards)]
+    print(f"\nA run each takes {each[0] / each[1]:.1f} times as long as shards.")
+
+
+def _night(machine: Machine, districts: Sequence[str], evening: date, *, shard_from: int) -> dict[str, Any]:
+    """One night of these districts."""
+    for number, district in enumerate(districts):
+        machine.sandbox.change(district).night_of_changes(number)
+    moment = fleet.moment_of("21:00", evening)
+    with machine.database.engine.begin() as connection:
+        status = sa.text("update app.districts set status = case when clever_id = any(:due) then 'active' else 'paused' end")
+        connection.execute(status, {"due": list(districts)})
+    machine.environment["ROSTER_SHARD_FROM"] = str(shard_from)
+    machine.start()
+    machine.jump(moment - timedelta(seconds=5))
+
+    def synced() -> list[fleet.Told]:
+        return [each for each in fleet.told(machine.database) if each.began_at >= moment and each.ended_at is not None]
+
+    machine.wait("the night", lambda: len({each.clever_id for each in synced()}) == len(districts) and machine.is_idle(), HOURS)
+    ended_at = machine.last_run_ended_at()
+    machine.stop()
+    if wrong := [each for each in synced() if each.status != "successful"]:
+        raise SystemExit(f"{len(wrong)} syncs did not succeed: {wrong[0].message}")
+    own = sum(((each.ended_at or datetime.now(UTC)) - each.began_at).total_seconds() for each in synced())
+    return {"districts": len(districts), "seconds": (ended_at - moment).total_seconds(), "own": own / len(districts)}
+
+
+def _line(name: str, *, districts: int, seconds: float, own: float) -> str:
+    each = seconds / districts
+    return f"{name:<26}{districts:>10,}{seconds:>9,.0f}{each:>12.2f}{own:>10.2f}{SLOTS * each - own:>11.2f}"
+
+
+if __name__ == "__main__":
+    main()
