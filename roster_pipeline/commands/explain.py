@@ -60,7 +60,7 @@ RULES = {
     "relinks": Meaning("Clever has given too many people new ids at once; linking them again waits for approval", "R7.3"),
     "held_role": Meaning("The only roles that Clever lists wait for approval: a new district admin's, or at a school that is held", "R7.4"),
     "licenses": Meaning("Beyond the licenses: waits for approval, or for more licenses", "R9.2"),
-    "absent": Meaning("Clever does not share the person any more", "R7.2"),
+    "absent": Meaning("Clever shares nobody who is recognised as this user", "R7.2"),
 }
 
 # reconcile.user_matches.username_rule

@@ -17,6 +17,7 @@ _FIELDS = (
     "district",
     "kind",
     "school_id",
+    "school",
     "role",
     "counts",
     "status",
@@ -61,10 +62,7 @@ def holds(district: str | None, *, every: bool, as_json: bool) -> None:
         return
     print_table(
         ("Hold", "District", "Status", "School", "What is held"),
-        [
-            (row["hold_id"], row["district"], row["status"], row["school_id"], meaning(row["kind"], row["role"], row["counts"]))
-            for row in rows
-        ],
+        [(row["hold_id"], row["district"], row["status"], row["school"], meaning(row["kind"], row["role"], row["counts"])) for row in rows],
     )
     click.echo("`roster plan DISTRICT` shows what a sync would do. `roster approve HOLD --by WHO` lets the next sync do it;")
     click.echo("`roster reject HOLD --by WHO` does not.")

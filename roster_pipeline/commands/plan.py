@@ -82,7 +82,7 @@ def _print(report: PlanReport) -> None:
             [
                 (
                     brake.kind,
-                    brake.school_id,
+                    report.brake_schools[brake.school_id] if brake.school_id is not None else None,
                     _status(brake, statuses.get(brake.identity)),
                     meaning(brake.kind, brake.role, brake.as_counts()),
                 )

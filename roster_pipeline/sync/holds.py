@@ -14,14 +14,17 @@ from roster_pipeline.database.tables import districts, holds
 from roster_pipeline.errors import PermanentError
 from roster_pipeline.sync.districts import find_district
 
+_schools = sa.table("schools", sa.column("school_id"), sa.column("name"), schema="app")
+
 UNDECIDED = ("open", "approved", "rejected")
 
 
 def list_holds(connection: Connection, *, district_id: int | None = None, every: bool = False) -> list[Mapping[str, Any]]:
-    """Holds with their district's Clever id, newest first; only those that still matter unless `every`."""
+    """Holds with their district's Clever id and their school's name, newest first; only those that still matter unless `every`."""
     query = (
-        sa.select(holds, districts.c.clever_id.label("district"))
+        sa.select(holds, districts.c.clever_id.label("district"), _schools.c.name.label("school"))
         .join(districts, districts.c.district_id == holds.c.district_id)
+        .outerjoin(_schools, _schools.c.school_id == holds.c.school_id)
         .order_by(holds.c.hold_id.desc())
     )
     if district_id is not None:

@@ -23,6 +23,7 @@ class PlanReport:
         plan: counts by action, brakes, audits.
         users_by_school: users to write, by school (id and Clever id; null: no primary school) and action.
         licenses: reconcile.license_reconciliation of this plan.
+        brake_schools: names of the schools that brakes are about, by school id.
         conflicts: Clever ids of people who would not get the username they ask for, and why (`taken`, `contested`).
         readiness: reconcile.readiness of this plan.
     """
@@ -31,6 +32,7 @@ class PlanReport:
     plan: Plan
     users_by_school: Sequence[Mapping[str, Any]]
     licenses: Sequence[Mapping[str, Any]]
+    brake_schools: Mapping[int, str]
     conflicts: Sequence[Mapping[str, Any]]
     readiness: Sequence[Mapping[str, Any]]
 
@@ -58,6 +60,17 @@ def describe_plan(runner: ModelRunner, district: District, plan: Plan) -> PlanRe
             order by scope <> 'district', scope
             """,  # noqa: S608
         ),
+        brake_schools={
+            row["school_id"]: row["name"]
+            for row in _rows(
+                runner,
+                f"""
+                select schools.school_id, schools.name
+                from app.schools as schools
+                inner join {local_name("reconcile.brakes")} as brakes on schools.school_id = brakes.school_id
+                """,  # noqa: S608
+            )
+        },
         conflicts=_rows(
             runner,
             f"""

@@ -246,7 +246,7 @@ def _existing_data(report: PlanReport) -> list[Note]:
             notes.append(Note("The first sync would write nothing until its hold (initial) is approved.", "stop"))
         elif brake.kind != "licenses":
             where = f", {brake.role}" if brake.role else ""
-            where += f", school {brake.school_id}" if brake.school_id else ""
+            where += f", {report.brake_schools[brake.school_id]}" if brake.school_id is not None else ""
             notes.append(Note(f"A sync would hold this for approval: {brake.kind}{where} ({brake.acts:,}).", "stop"))
     return notes
 

@@ -217,7 +217,7 @@ def test_a_soft_deleted_student_and_one_held(world: Scenario, command: Any) -> N
     assert (found.user.changes[0].action, found.user.changes[0].sync_id) == ("soft_delete", report.sync_id)
     says = _says(command, students[0])
     assert says["Account"].startswith("Deactivated (soft-deleted) since ")
-    assert "Clever does not share the person any more (R7.2)." in says["Account"]
+    assert "Clever shares nobody who is recognised as this user (R7.2)." in says["Account"]
     assert says["Sign-in"] == "Not at all: the account is deactivated."
 
     world.change.remove_users(students[1:10])

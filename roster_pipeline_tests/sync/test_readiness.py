@@ -240,7 +240,7 @@ def test_a_held_brake_does_not_hide_what_would_be_soft_deleted(world: Scenario) 
     assert (rows["licenses", "students"][0], rows["licenses", "held"][0]) == (12, 8)
     answer = _answers(world)["existing_data"]
     assert answer.verdict == "stop"
-    assert "school_role, student, school" in answer.notes[0].text
+    assert "school_role, student, North (8)" in answer.notes[0].text
 
 
 def test_a_generated_district_counted_from_its_records(database: Database) -> None:
