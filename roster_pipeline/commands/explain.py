@@ -11,7 +11,6 @@ from typing import NamedTuple
 
 import click
 
-from roster_pipeline import contracts
 from roster_pipeline.commands.environment import current_database
 from roster_pipeline.commands.holds import meaning
 from roster_pipeline.commands.output import json_option, print_json, print_table
@@ -70,10 +69,6 @@ USERNAMES = {
     "given": Meaning("What Clever gives; nobody else claimed it", "R5.5"),
     "taken": Meaning("The Clever id, because somebody with the better right keeps the username that Clever gives", "R5.5"),
     "contested": Meaning("The Clever id, because Clever gives the username to several people and none of them had it", "R5.5"),
-}
-
-_FINDINGS = {rule.name: rule.description for rule in contracts.rules() if rule.resource == "users"} | {
-    "clever_id_taken_as_username": "A protected user has this Clever id as username: the row is quarantined."
 }
 
 
@@ -170,7 +165,7 @@ def _school(school: School) -> str:
 
 def _problems(found: Explanation) -> Iterator[str]:
     yield f"As of sync {found.findings[0].sync_id}, the last one that found any:"
-    yield from (f"{_FINDINGS.get(each.rule, each.rule)} ({each.severity})" for each in found.findings)
+    yield from (f"{_rule(each.rule)} ({each.severity})" for each in found.findings)
 
 
 def _decision(found: Explanation, decision: Decision) -> Iterator[str]:
@@ -281,3 +276,13 @@ def _words(code: str) -> str:
 
 def _time(moment: datetime) -> str:
     return f"{moment:%Y-%m-%d %H:%M} UTC"
+
+
+def _rule(name: str) -> str:
+    """What a rule that somebody's record breaks is about."""
+    # It loads pandas, which takes half a second: only where there is something to tell.
+    from roster_pipeline import contracts
+
+    known = {rule.name: rule.description for rule in contracts.rules() if rule.resource == "users"}
+    known["clever_id_taken_as_username"] = "A protected user has this Clever id as username: the row is quarantined."
+    return known.get(name, name)

@@ -9,18 +9,19 @@ from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise, takewhile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import sqlglot
-from alembic import command
-from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
 from sqlglot import TokenType, exp
 
 from roster_pipeline.database.engine import Database, translate_database_errors
 from roster_pipeline.database.lock import MIGRATION_LOCK
 from roster_pipeline.errors import PermanentError
+
+# Alembic takes a third of a second to load, and every command imports this module: it is imported where a migration runs.
+if TYPE_CHECKING:
+    from alembic.config import Config
 
 VERSION_SCHEMA = "ops"
 _MIGRATIONS = Path(__file__).parent / "migrations"
@@ -41,6 +42,8 @@ def migrate(database: Database) -> MigrationReport:
         PermanentError: the database is newer than this code, or its user may not create what is needed.
         TransientError: the connection was lost; nothing has changed.
     """
+    from alembic import command
+
     with translate_database_errors(), database.engine.begin() as connection:
         connection.execute(text("select pg_advisory_xact_lock(:key)"), {"key": MIGRATION_LOCK})
         before = _current(connection)
@@ -59,7 +62,7 @@ def require_current_schema(database: Database) -> None:
     if current is None:
         raise PermanentError("The database has no tables of this project yet.", hint="Run `roster migrate`.")
     _refuse_newer(current)
-    if current != _scripts().get_current_head():
+    if current != _revisions()[-1]:
         raise PermanentError("The database's tables are those of an older release.", hint="Run `roster migrate`.")
 
 
@@ -167,7 +170,9 @@ def _view(text: str) -> tuple[str | None, dict[str, str]]:
     return (None, {}) if "*" in columns else (f"{name.db}.{name.name}", columns)
 
 
-def _config() -> Config:
+def _config() -> "Config":
+    from alembic.config import Config
+
     config = Config()
     config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
     config.attributes["version_schema"] = VERSION_SCHEMA
@@ -175,16 +180,20 @@ def _config() -> Config:
 
 
 @cache
-def _scripts() -> ScriptDirectory:
-    return ScriptDirectory.from_config(_config())
+def _revisions() -> list[str]:
+    """The revisions of this release, oldest first: a migration's file is named by its revision."""
+    return sorted(path.name.partition("_")[0] for path in (_MIGRATIONS / "versions").glob("[0-9]*.py"))
 
 
 def _current(connection: Connection) -> str | None:
-    return MigrationContext.configure(connection, opts={"version_table_schema": VERSION_SCHEMA}).get_current_revision()
+    if connection.execute(text(f"select to_regclass('{VERSION_SCHEMA}.alembic_version')")).scalar() is None:
+        return None
+    revision: str | None = connection.execute(text(f"select version_num from {VERSION_SCHEMA}.alembic_version")).scalar()  # noqa: S608
+    return revision
 
 
 def _refuse_newer(revision: str | None) -> None:
-    if revision is not None and revision not in {script.revision for script in _scripts().walk_revisions()}:
+    if revision is not None and revision not in _revisions():
         raise PermanentError(
             f"This database was migrated by a newer release (revision {revision}).", hint="Upgrade the project, or restore an older backup."
         )

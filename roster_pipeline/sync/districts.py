@@ -13,7 +13,6 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 from sqlalchemy.dialects import postgresql as pg
 
-from roster_pipeline.contracts import GRADES
 from roster_pipeline.database.tables import agreed_schools, districts
 from roster_pipeline.errors import PermanentError, UsageError
 from roster_pipeline.profiles import PROFILES, Profile, effective_profile
@@ -178,6 +177,9 @@ def _record_schools(connection: Connection, district_id: int, schools: Sequence[
 
 
 def _check(agreement: Agreement) -> None:
+    # It loads pandas, which takes half a second; nearly every command imports this module, and hardly any records an agreement.
+    from roster_pipeline.contracts import GRADES
+
     if not _CLEVER_ID.match(agreement.clever_id):
         raise UsageError("A district's Clever id is text of letters and digits, 24 of them at Clever.")
     if agreement.profile not in PROFILES:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from alembic import command
+from alembic.script import ScriptDirectory
 from sqlalchemy import text
 
 from roster_pipeline.database import migrate as module
@@ -28,7 +29,7 @@ with open_database(settings()) as database:
 
 
 def head() -> str:
-    revision = module._scripts().get_current_head()
+    revision = ScriptDirectory.from_config(module._config()).get_current_head()
     assert revision is not None
     return revision
 
@@ -83,7 +84,7 @@ def test_an_empty_an_older_and_a_newer_database_are_refused_with_what_to_do(
 
     migrate(empty_database)
     with monkeypatch.context() as patch:  # As if this code had one more migration than the database has seen.
-        patch.setattr(module._scripts(), "get_current_head", lambda: "9999")
+        patch.setattr(module, "_revisions", lambda: ["0001", head(), "9999"])
         with pytest.raises(PermanentError, match="older release") as refused:
             require_current_schema(empty_database)
         assert "roster migrate" in refused.value.hint
