@@ -4,7 +4,7 @@ Belongs here: flattening records into the columns of `contracts.py`, cleaning te
 Does not belong here: decoding (`clever/`), loading (`staging.py`). Work is by column; no loop touches a person twice.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -108,9 +108,7 @@ def _users(records: Sequence[User | UserWithoutEmail]) -> dict[str, pyarrow.Arra
     staff = [each.roles.staff for each in records]
     roles = list(zip(students, teachers, staff, strict=True))
     # The first role that has a value gives it: student, then teacher, then staff.
-    usernames = [
-        next((role.credentials.district_username for role in held if role and role.credentials.district_username), None) for held in roles
-    ]
+    usernames = [_given([role.credentials.district_username for role in held if role]) for held in roles]
     return {
         "clever_id": _column([each.id for each in records]),
         "first_name": _column([each.name.first for each in records]),
@@ -118,8 +116,8 @@ def _users(records: Sequence[User | UserWithoutEmail]) -> dict[str, pyarrow.Arra
         "last_name": _column([each.name.last for each in records]),
         "email": _column([getattr(each, "email", None) for each in records]),
         "username": _column(usernames),
-        "sis_id": _column([(s and s.sis_id) or (t and t.sis_id) or None for s, t, _ in roles]),
-        "state_id": _column([(s and s.state_id) or (t and t.state_id) or None for s, t, _ in roles]),
+        "sis_id": _column([_given([role.sis_id for role in (s, t) if role]) for s, t, _ in roles]),
+        "state_id": _column([_given([role.state_id for role in (s, t) if role]) for s, t, _ in roles]),
         "student_number": _column([s.student_number if s else None for s in students]),
         "grade": _column([s.grade if s else None for s in students]),
         "school": _column([(s and s.school) or (t and t.school) or None for s, t, _ in roles]),
@@ -129,6 +127,11 @@ def _users(records: Sequence[User | UserWithoutEmail]) -> dict[str, pyarrow.Arra
         "is_district_admin": pyarrow.array([each.roles.district_admin is not None for each in records], pyarrow.bool_()),
         "last_modified": _column([each.last_modified for each in records]),
     }
+
+
+def _given(values: Iterable[str | None]) -> str | None:
+    """The first value that is not blank."""
+    return next((value for value in values if value and not value.isspace()), None)
 
 
 _FLATTEN: dict[str, Callable[[Any], dict[str, pyarrow.Array]]] = {

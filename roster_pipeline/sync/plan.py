@@ -148,7 +148,10 @@ class _Gate:
             self._license_hold()
 
     def _holds(self) -> None:
-        for row in self._runner.connection.exec_driver_sql(f"select * from {local_name('reconcile.brakes')}").mappings():  # noqa: S608
+        # In an order of its own, so that the same plan opens its holds under the same ids, whatever order PostgreSQL finds them in.
+        order = 'kind collate "C", role collate "C", school_id, collection collate "C"'
+        query = f"select * from {local_name('reconcile.brakes')} order by {order}"  # noqa: S608
+        for row in self._runner.connection.exec_driver_sql(query).mappings():
             limit = limit_of(row["kind"], row["active"], self._limits)
             self.brakes.append(Brake(limit=limit, **row))
         tripped = [brake for brake in self.brakes if brake.is_tripped and not (brake.kind == "initial" and self._auto_initial)]

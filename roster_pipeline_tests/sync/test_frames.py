@@ -106,3 +106,12 @@ def test_a_page_of_nothing_but_broken_rows() -> None:
     frame = frame_of(Collection.SECTIONS, records, [])
     assert frame.table["rejected"].to_pylist() == [True] * 1_000
     assert len(frame.findings) == 1_000
+
+
+def test_a_blank_value_of_one_role_leaves_it_to_the_next() -> None:
+    """R4.5, R5.8: blank is nothing; of several roles the first with a value gives it."""
+    student = StudentRole(school="s1", schools=["s1"], sis_id=" ", state_id="\t", credentials=Credentials(" "))
+    teacher = TeacherRole(school="s1", schools=["s1"], sis_id="7", state_id="8", credentials=Credentials("t.name"))
+    both = User(id="a1", name=Name("A", None, "B"), roles=Roles(student=student, teacher=teacher))
+    (row,) = frame_of(Collection.STUDENTS, [both], []).table.to_pylist()
+    assert (row["username"], row["sis_id"], row["state_id"]) == ("t.name", "7", "8")
