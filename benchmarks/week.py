@@ -8,7 +8,6 @@ import argparse
 import json
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
@@ -28,6 +27,7 @@ STUDENTS = (40, 60, 50)
 # Real seconds for what may take a tick or two of a sensor.
 SENSOR_SECONDS = 60.0
 
+_IN_THE_MIDDLE = "select d.clever_id from ops.syncs s join app.districts d using (district_id) where s.status = 'processing'"
 _REFRESHED = "select count(*) from ops.syncs where trigger = 'refresh' and finished_at is not null"
 _ASKED_FOR = "select count(*) from ops.syncs where requested_role is not null and finished_at is null"
 # As the application does it.
@@ -74,6 +74,7 @@ class Week:
         self.districts, self.evenings = districts, evenings
         self.problems: list[str] = []
         self.excused: dict[tuple[date, str], int] = {}
+        self.cut_off: list[str] = []
         self.began = time.monotonic()
 
     def run(self) -> None:
@@ -122,7 +123,7 @@ class Week:
 
     def _after_night_2(self, evening: date) -> None:
         self.sandbox.behave()
-        self._excuse(evening, self.districts[1])
+        self._excuse(evening, self.districts[1], succeeded=False)
 
     # Night 3: Clever is down at nine, for a while.
 
@@ -137,7 +138,7 @@ class Week:
         self.machine.start_clever()
 
     def _after_night_3(self, evening: date) -> None:
-        self._excuse(evening, *self.districts)
+        self._excuse(evening, *self.districts, succeeded=True)
 
     # Night 4: a school of one district is not shared any more. Somebody approves in the morning.
 
@@ -176,6 +177,7 @@ class Week:
         self.machine.wait("a sync in the middle", lambda: self.machine.number(processing) > 0)
         (daemon,) = [each for each in psutil.Process(self.dev).children(recursive=True) if "dagster._daemon" in each.cmdline()]
         daemon.kill()
+        self.cut_off = [str(each) for each in self.machine.column(_IN_THE_MIDDLE)]
         self._say(f"the daemon is killed; roster dev ended with {self.machine.ended()}")
         self._roster("request", self.districts[2], "--requested-by", "support")
         with self.database.engine.begin() as connection:
@@ -184,12 +186,8 @@ class Week:
         self.machine.wait("the requests", lambda: self.machine.number(_ASKED_FOR) == 0)
 
     def _after_night_6(self, evening: date) -> None:
-        # What shared a run with the sync in the middle: Dagster starts a crashed run again from its beginning.
-        for district, times in Counter(
-            each.clever_id for each in fleet.told(self.database) if each.night == evening and each.is_scheduled
-        ).items():
-            if times in (2, 3):
-                self.excused[evening, district] = times
+        # A sync that outlives the daemon is not said again; one that was cut off is.
+        self._excuse(evening, *self.cut_off, succeeded=True)
 
     # --- tools ---
 
@@ -205,14 +203,13 @@ class Week:
 
         self.machine.wait(f"the syncs of {nightly_at} on {evening}", all_have)
 
-    def _excuse(self, evening: date, *districts: str) -> None:
-        """Syncs that failed because of us were tried again. Where one district has a fault of its own, no later one succeeded."""
+    def _excuse(self, evening: date, *districts: str, succeeded: bool) -> None:
+        """Syncs that failed because of us were tried again, and the last attempt `succeeded` or not."""
         for district in districts:
             ours = [each for each in fleet.told(self.database) if (each.night, each.clever_id) == (evening, district) and each.is_scheduled]
             failures = sum(each.status == "failed" for each in ours)
             if failures:
-                has_succeeded = len(districts) > 1
-                self.excused[evening, district] = failures + has_succeeded
+                self.excused[evening, district] = failures + succeeded
 
     def _roster(self, *arguments: str) -> None:
         done = self.machine.roster(*arguments)
