@@ -9,7 +9,6 @@ import dagster as dg
 
 from roster_pipeline.clever.http import Deadline
 from roster_pipeline.clever.tokens import list_tokens
-from roster_pipeline.database.engine import translate_database_errors
 from roster_pipeline.defs.failures import as_dagster_failures
 from roster_pipeline.defs.resources import RosterDatabase
 from roster_pipeline.sync.connections import reconcile_connections
@@ -31,9 +30,8 @@ def connections(context: dg.SensorEvaluationContext, roster_database: RosterData
         return dg.SkipReason("CLEVER_CLIENT_ID and CLEVER_CLIENT_SECRET are not set.")
     with as_dagster_failures():
         listing = list_tokens(settings, deadline=Deadline(_LISTING_SECONDS))
-        with roster_database.open() as database, translate_database_errors(), database.engine.connect() as opened:
-            autocommit = opened.execution_options(isolation_level="AUTOCOMMIT")
-            found = reconcile_connections(autocommit, listing, began_at=listing.began_at, now=datetime.now(UTC))
+        with roster_database.session() as session:
+            found = reconcile_connections(session, listing, began_at=listing.began_at, now=datetime.now(UTC))
     for what, clever_ids in found._asdict().items():
         if clever_ids:
             context.log.info(f"{what}: {', '.join(clever_ids)}")

@@ -6,16 +6,13 @@ Belongs here: run requests, and the check with its evaluations. Does not belong 
 import json
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from datetime import UTC, datetime
 
 import dagster as dg
 from pydantic import Field
-from sqlalchemy import Connection
 
 from roster_pipeline.clever.http import Deadline
 from roster_pipeline.clever.tokens import list_tokens
-from roster_pipeline.database.engine import translate_database_errors
 from roster_pipeline.defs.assets import GROUPS, OWNERS, asset_key
 from roster_pipeline.defs.districts import districts
 from roster_pipeline.defs.failures import as_dagster_failures
@@ -44,7 +41,7 @@ def refresh(context: dg.SensorEvaluationContext, roster_database: RosterDatabase
     """Asks Clever about the districts that have been synced this night, as many as there is time for."""
     deadline = Deadline(_TICK_SECONDS)
     settings = roster_database.settings
-    with as_dagster_failures(), _session(roster_database) as connection:
+    with as_dagster_failures(), roster_database.session() as connection:
         now = datetime.now(UTC)
         pulled = _from(context.cursor, synced_this_night(connection, now))
         if not pulled:
@@ -98,7 +95,7 @@ def _fresh_check() -> dg.AssetChecksDefinition:
         def fresh(context: dg.AssetCheckExecutionContext, roster_database: RosterDatabase) -> dg.AssetCheckResult:
             """Of the partition's district, now."""
             now = datetime.now(UTC)
-            with as_dagster_failures(), _session(roster_database) as session:
+            with as_dagster_failures(), roster_database.session() as session:
                 found = [each for each in freshness_of_districts(session, now) if each.district.clever_id == context.partition_key]
             if not found:
                 return dg.AssetCheckResult(passed=True, description="Not active, or not to be synced yet.")
@@ -122,7 +119,7 @@ def tell_freshness(
 ) -> Iterator[dg.AssetCheckEvaluation | dg.Output[None]]:
     """One evaluation of the check by district. Without a run, Dagster on PostgreSQL takes only the first of each partition."""
     now = datetime.now(UTC)
-    with as_dagster_failures(), _session(roster_database) as session:
+    with as_dagster_failures(), roster_database.session() as session:
         found = freshness_of_districts(session, now)
     keep_connections(context.instance)
     for each in found:
@@ -153,7 +150,7 @@ def freshness_job() -> None:
 def freshness(context: dg.SensorEvaluationContext, roster_database: RosterDatabase) -> dg.SensorResult:
     """The cursor is what was said last, by district."""
     now = datetime.now(UTC)
-    with as_dagster_failures(), _session(roster_database) as connection:
+    with as_dagster_failures(), roster_database.session() as connection:
         found = freshness_of_districts(connection, now)
         silent = alert_silent(connection, found, now=now)
     said: dict[str, bool] = json.loads(context.cursor or "{}")
@@ -176,9 +173,3 @@ def _result(each: Freshness, now: datetime) -> dg.AssetCheckResult:
         severity=dg.AssetCheckSeverity.WARN,
         metadata={"hours": round((now - each.since).total_seconds() / 3600, 1), "last_applied_sync": each.sync_id or "never"},
     )
-
-
-@contextmanager
-def _session(roster_database: RosterDatabase) -> Iterator[Connection]:
-    with roster_database.open() as database, translate_database_errors(), database.engine.connect() as opened:
-        yield opened.execution_options(isolation_level="AUTOCOMMIT")

@@ -13,7 +13,6 @@ from math import ceil
 
 import dagster as dg
 
-from roster_pipeline.database.engine import translate_database_errors
 from roster_pipeline.defs import shards, sync
 from roster_pipeline.defs.districts import districts
 from roster_pipeline.defs.resources import RosterDatabase
@@ -39,41 +38,39 @@ def nightly_schedules(
         clock: the time, aware UTC.
     """
     hour, minute = nightly_at.split(":")
-    cron = f"{int(minute)} {int(hour)} * * *"
 
-    @dg.schedule(
-        name=name,
-        cron_schedule=cron,
-        execution_timezone=PACIFIC.key,
-        job=sync.job,
-        description=f"At {nightly_at} in Los Angeles: a run for every active district of that time whose start date has come (R11.1).",
-        default_status=dg.DefaultScheduleStatus.RUNNING,
+    def schedule(own_name: str, description: str, *, is_shared: bool) -> dg.ScheduleDefinition:
+        @dg.schedule(
+            name=own_name,
+            cron_schedule=f"{int(minute)} {int(hour)} * * *",
+            execution_timezone=PACIFIC.key,
+            job=shards.job if is_shared else sync.job,
+            description=description,
+            default_status=dg.DefaultScheduleStatus.RUNNING,
+        )
+        def night(context: dg.ScheduleEvaluationContext, roster_database: RosterDatabase) -> Tick:
+            settings, moment = roster_database.settings, context.scheduled_execution_time
+            due = _due(context, roster_database, clock())
+            if isinstance(due, dg.SkipReason):
+                return due
+            if is_shared != (len(due) > settings.roster_shard_from):
+                return dg.SkipReason(f"{len(due)} districts are due: {name if is_shared else name + SHARDS} syncs them.")
+            return (_shards if is_shared else _a_run_each)(name, moment, due, settings)
+
+        return night
+
+    return (
+        schedule(
+            name,
+            f"At {nightly_at} in Los Angeles: a run for every active district of that time whose start date has come (R11.1).",
+            is_shared=False,
+        ),
+        schedule(
+            name + SHARDS,
+            f"As {name}, when more than ROSTER_SHARD_FROM districts are due: ROSTER_SHARDS runs share them.",
+            is_shared=True,
+        ),
     )
-    def runs(context: dg.ScheduleEvaluationContext, roster_database: RosterDatabase) -> Tick:
-        due = _due(context, roster_database, clock())
-        if isinstance(due, dg.SkipReason):
-            return due
-        if len(due) > roster_database.settings.roster_shard_from:
-            return dg.SkipReason(f"{len(due)} districts are due: {name}{SHARDS} syncs them.")
-        return _a_run_each(name, context.scheduled_execution_time, due, roster_database.settings)
-
-    @dg.schedule(
-        name=name + SHARDS,
-        cron_schedule=cron,
-        execution_timezone=PACIFIC.key,
-        job=shards.job,
-        description=f"As {name}, when more than ROSTER_SHARD_FROM districts are due: ROSTER_SHARDS runs share them.",
-        default_status=dg.DefaultScheduleStatus.RUNNING,
-    )
-    def shared(context: dg.ScheduleEvaluationContext, roster_database: RosterDatabase) -> Tick:
-        due = _due(context, roster_database, clock())
-        if isinstance(due, dg.SkipReason):
-            return due
-        if len(due) <= roster_database.settings.roster_shard_from:
-            return dg.SkipReason(f"{len(due)} districts are due: {name} syncs them.")
-        return _shards(name, context.scheduled_execution_time, due, roster_database.settings)
-
-    return runs, shared
 
 
 SCHEDULES = tuple(schedule for nightly_at, name in NAMES.items() for schedule in nightly_schedules(name, nightly_at))
@@ -84,8 +81,8 @@ def _due(context: dg.ScheduleEvaluationContext, roster_database: RosterDatabase,
     moment, limit = context.scheduled_execution_time, timedelta(minutes=roster_database.settings.roster_late_tick_minutes)
     if is_late(moment, now, limit):
         return dg.SkipReason(f"Missed by more than {limit}: nothing is started by day. ROSTER_LATE_TICK_MINUTES sets the limit.")
-    with roster_database.open() as database, translate_database_errors(), database.engine.connect() as connection:
-        due = due_districts(connection, moment)
+    with roster_database.session() as session:
+        due = due_districts(session, moment)
     if not due:
         return dg.SkipReason("No district is due.")
     context.instance.add_dynamic_partitions(str(districts.name), [district.clever_id for district in due])

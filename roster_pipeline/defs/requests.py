@@ -9,7 +9,6 @@ from datetime import UTC, datetime
 
 import dagster as dg
 
-from roster_pipeline.database.engine import translate_database_errors
 from roster_pipeline.defs.districts import districts
 from roster_pipeline.defs.resources import RosterDatabase
 from roster_pipeline.defs.sync import job
@@ -37,8 +36,7 @@ _NOT_LAUNCHED = {dg.DagsterRunStatus.NOT_STARTED}
 def requests(context: dg.SensorEvaluationContext, roster_database: RosterDatabase) -> dg.SensorResult | dg.SkipReason:
     """One run per district with a queued row. A district that is being synced waits for the next tick."""
     now = datetime.now(UTC)
-    with roster_database.open() as database, translate_database_errors(), database.engine.connect() as opened:
-        connection = opened.execution_options(isolation_level="AUTOCOMMIT")
+    with roster_database.session() as connection:
         mark_crashed_syncs(connection, now=now)
         queued = startable(connection, now=now)
         runs = _runs(context.instance, queued)

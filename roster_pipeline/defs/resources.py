@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import dagster as dg
+from sqlalchemy import Connection
 
-from roster_pipeline.database.engine import Database, open_database
+from roster_pipeline.database.engine import Database, open_database, translate_database_errors
 from roster_pipeline.settings import Settings, settings
 
 
@@ -29,3 +30,13 @@ class RosterDatabase(dg.ConfigurableResource[Database]):
         """
         with open_database(self.settings) as database:
             yield database
+
+    @contextmanager
+    def session(self) -> Iterator[Connection]:
+        """One session for as long as the block runs, each statement a transaction of its own.
+
+        Raises:
+            RosterError: the database failed.
+        """
+        with self.open() as database, translate_database_errors(), database.engine.connect() as opened:
+            yield opened.execution_options(isolation_level="AUTOCOMMIT")

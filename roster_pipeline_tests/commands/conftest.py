@@ -1,10 +1,9 @@
 """The command line as a person meets it: arguments in, exit status and two streams out; against a real database and a simulated Clever."""
 
-import json
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 from sqlalchemy import text
@@ -13,22 +12,7 @@ from roster_pipeline import cli
 from roster_pipeline.database.engine import Database
 from roster_pipeline.sandbox import District, Sandbox, SandboxServer, generate_district
 from roster_pipeline.settings import Settings
-
-
-class Ended(NamedTuple):
-    """How a command ended."""
-
-    status: int
-    out: str
-    err: str
-
-    @property
-    def document(self) -> dict[str, Any]:
-        """The one JSON document on standard output."""
-        loaded = json.loads(self.out)
-        assert isinstance(loaded, dict)
-        return loaded
-
+from roster_pipeline_tests.ended import Ended
 
 Roster = Callable[..., Ended]
 

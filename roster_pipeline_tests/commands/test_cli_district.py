@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 
 from roster_pipeline.profiles import PROFILES
+from roster_pipeline_tests.ended import Ended
 
-from .conftest import Ended, Roster
+from .conftest import Roster
 
 ID = "5f0000000000000000000001"
 BASE = ("district", "add", ID, "--name", "Lincoln County", "--profile", "typing_agent", "--domain", "lincoln.example.org")

@@ -12,34 +12,20 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from itertools import count
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from sqlalchemy import Engine, event
 
 from roster_pipeline import cli
 from roster_pipeline.settings import Settings
 from roster_pipeline.sync import run
+from roster_pipeline_tests.ended import Ended
 
 KILLED = -signal.SIGKILL
 GIVE_UP_SECONDS = 60
 
 _context = multiprocessing.get_context("forkserver")
 _numbers = count(1)
-
-
-class Ended(NamedTuple):
-    """How a process ended: its exit status (minus the signal's number), and what it printed."""
-
-    status: int
-    out: str
-    err: str
-
-    @property
-    def document(self) -> dict[str, Any]:
-        """The one JSON document on standard output."""
-        loaded = json.loads(self.out)
-        assert isinstance(loaded, dict)
-        return loaded
 
 
 class Running:

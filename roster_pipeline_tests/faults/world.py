@@ -23,7 +23,8 @@ from roster_pipeline.sync.districts import Agreement, record_agreement
 from roster_pipeline.sync.run import SyncRequest, run_sync
 from roster_pipeline_tests.conftest import _database_settings as database_settings
 from roster_pipeline_tests.conftest import _fresh_database as fresh_database
-from roster_pipeline_tests.faults.processes import GIVE_UP_SECONDS, Ended, Running, count_points, discarded, roster
+from roster_pipeline_tests.ended import Ended
+from roster_pipeline_tests.faults.processes import GIVE_UP_SECONDS, Running, count_points, discarded, roster
 
 # All that a sync writes for good, except the rows that tell of the sync itself.
 TABLES = (
