@@ -27,7 +27,6 @@ STUDENTS = (40, 60, 50)
 # Real seconds for what may take a tick or two of a sensor.
 SENSOR_SECONDS = 60.0
 
-_IN_THE_MIDDLE = "select d.clever_id from ops.syncs s join app.districts d using (district_id) where s.status = 'processing'"
 _REFRESHED = "select count(*) from ops.syncs where trigger = 'refresh' and finished_at is not null"
 _ASKED_FOR = "select count(*) from ops.syncs where requested_role is not null and finished_at is null"
 # As the application does it.
@@ -74,7 +73,7 @@ class Week:
         self.districts, self.evenings = districts, evenings
         self.problems: list[str] = []
         self.excused: dict[tuple[date, str], int] = {}
-        self.cut_off: list[str] = []
+        self.restarted_at: datetime | None = None
         self.began = time.monotonic()
 
     def run(self) -> None:
@@ -177,17 +176,19 @@ class Week:
         self.machine.wait("a sync in the middle", lambda: self.machine.number(processing) > 0)
         (daemon,) = [each for each in psutil.Process(self.dev).children(recursive=True) if "dagster._daemon" in each.cmdline()]
         daemon.kill()
-        self.cut_off = [str(each) for each in self.machine.column(_IN_THE_MIDDLE)]
         self._say(f"the daemon is killed; roster dev ended with {self.machine.ended()}")
         self._roster("request", self.districts[2], "--requested-by", "support")
         with self.database.engine.begin() as connection:
             connection.execute(_ASK, {"district": self.districts[4]})
+        self.restarted_at = datetime.now(UTC)
         self.dev = self.machine.start()
         self.machine.wait("the requests", lambda: self.machine.number(_ASKED_FOR) == 0)
 
     def _after_night_6(self, evening: date) -> None:
-        # A sync that outlives the daemon is not said again; one that was cut off is.
-        self._excuse(evening, *self.cut_off, succeeded=True)
+        # A sync that outlived the daemon is not said again; one that ended with it is.
+        failed = [each for each in fleet.told(self.database) if each.night == evening and each.status == "failed"]
+        cut_off = {each.clever_id for each in failed if self.restarted_at is not None and each.began_at < self.restarted_at}
+        self._excuse(evening, *cut_off, succeeded=True)
 
     # --- tools ---
 

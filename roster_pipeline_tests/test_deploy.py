@@ -1,0 +1,283 @@
+"""What deploy/ says fits the project and itself: names, versions, commands, variables, limits, as far as the files show it.
+
+Does not belong here: what only a cluster or Docker can show; docs/scaling.md says what of it has been tried.
+"""
+
+import re
+import shlex
+import tomllib
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+import yaml
+from dagster._core.instance.config import dagster_instance_config
+from pydantic import SecretStr
+from sqlalchemy import text
+
+from roster_pipeline import cli
+from roster_pipeline.database.engine import Database
+from roster_pipeline.settings import Settings
+
+ROOT = Path(__file__).parents[1]
+DEPLOY = ROOT / "deploy"
+KUBERNETES = DEPLOY / "kubernetes"
+DOCKERFILE = (DEPLOY / "Dockerfile").read_text(encoding="utf-8")
+# Where everything is, in the image and for systemd.
+HOME = "/opt/roster"
+
+SETTINGS = {name.upper() for name in Settings.model_fields}
+SECRETS = {name.upper() for name, field in Settings.model_fields.items() if SecretStr in getattr(field.annotation, "__args__", ())}
+# What the shard's own process and its fork server take beside the sync (docs/operations.md, "Capacity"), with room to spare.
+SHARD_MEGABYTES = 512
+
+
+def _variables(file: Path) -> dict[str, str]:
+    lines = [line for line in file.read_text(encoding="utf-8").splitlines() if line and not line.startswith("#")]
+    return dict(line.split("=", maxsplit=1) for line in lines)
+
+
+def _manifests() -> list[dict[str, Any]]:
+    """Every object of Kubernetes that the kustomization lists as a resource."""
+    listed = _yaml("kustomization.yaml")["resources"]
+    return [document for name in listed for document in yaml.safe_load_all((KUBERNETES / name).read_text(encoding="utf-8"))]
+
+
+def _yaml(name: str) -> Any:
+    return yaml.safe_load((KUBERNETES / name).read_text(encoding="utf-8"))
+
+
+def _named(kind: str) -> dict[str, dict[str, Any]]:
+    return {each["metadata"]["name"]: each for each in _manifests() if each["kind"] == kind}
+
+
+def _pods() -> dict[str, dict[str, Any]]:
+    return {name: each["spec"]["template"]["spec"] for name, each in _named("Deployment").items()}
+
+
+def _containers() -> list[dict[str, Any]]:
+    return [container for pod in _pods().values() for container in [*pod.get("initContainers", []), *pod["containers"]]]
+
+
+def _launcher() -> dict[str, Any]:
+    config: dict[str, Any] = _yaml("dagster.yaml")["run_launcher"]["config"]
+    return config
+
+
+def _pins(lock: Path) -> dict[str, str]:
+    return dict(re.findall(r"^([\w.-]+)==([^\s;]+)", lock.read_text(encoding="utf-8"), re.MULTILINE))
+
+
+# Variables
+
+
+@pytest.mark.parametrize("file", ["systemd/roster.env.example", "kubernetes/settings.env", "kubernetes/secrets.env.example"])
+def test_every_variable_is_one_that_is_read(file: str) -> None:
+    """By the pipeline, or by Dagster: its home, and the address of its database in dagster.yaml."""
+    variables = _variables(DEPLOY / file)
+    assert variables.keys() <= SETTINGS | {"ROSTER_DAGSTER_URL", "DAGSTER_HOME"}
+    Settings(_env_file=None, **{name.lower(): value for name, value in variables.items() if name in SETTINGS and value})
+
+
+def test_secrets_are_secrets() -> None:
+    """What settings.py keeps from being printed is in no ConfigMap, and neither is an address with a password."""
+    assert not SECRETS & _variables(KUBERNETES / "settings.env").keys()
+    secrets = _variables(KUBERNETES / "secrets.env.example")
+    assert {"ROSTER_DATABASE_URL", "ROSTER_DAGSTER_URL", "CLEVER_CLIENT_ID", "CLEVER_CLIENT_SECRET"} <= secrets.keys()
+    assert secrets["ROSTER_DAGSTER_URL"].startswith("postgresql+psycopg2://")
+
+
+def test_every_container_and_every_run_has_the_same_environment() -> None:
+    generated = {each["name"] for each in _yaml("kustomization.yaml")["configMapGenerator"]}
+    launcher = _launcher()
+    assert set(launcher["env_config_maps"]) | {launcher["instance_config_map"]} == generated
+    for container in _containers():
+        given = [source[kind]["name"] for source in container["envFrom"] for kind in source]
+        assert given == launcher["env_config_maps"] + launcher["env_secrets"], container["name"]
+
+
+# Dagster's instance
+
+
+def test_the_instance_differs_from_the_projects_own_only_where_runs_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    """dagster.yaml is valid to Dagster, and a change of the project's own is made here too."""
+    monkeypatch.setenv("DAGSTER_HOME", str(ROOT))
+    own, _ = dagster_instance_config(str(ROOT))
+    ours, _ = dagster_instance_config(str(KUBERNETES))
+    differences = {key for key in own.keys() | ours.keys() if own.get(key) != ours.get(key)}
+    assert differences == {"run_launcher", "compute_logs", "concurrency", "run_monitoring"}
+    more_patient = {"start_timeout_seconds": 600, "poll_interval_seconds": 30}
+    assert ours["run_monitoring"] == {**own["run_monitoring"], **more_patient}
+    slots = ours["concurrency"]["runs"]
+    slots["max_concurrent_runs"] = own["concurrency"]["runs"]["max_concurrent_runs"]
+    slots["tag_concurrency_limits"][0]["limit"] = own["concurrency"]["runs"]["tag_concurrency_limits"][0]["limit"]
+    assert ours["concurrency"] == own["concurrency"]
+
+
+def test_shards_fill_the_nights_slots_and_leave_one_free() -> None:
+    """R11.3: what somebody waits for always finds a slot."""
+    slots = _yaml("dagster.yaml")["concurrency"]["runs"]
+    night = slots["tag_concurrency_limits"][0]["limit"]
+    assert night < slots["max_concurrent_runs"]
+    assert int(_variables(KUBERNETES / "settings.env")["ROSTER_SHARDS"]) % night == 0
+
+
+def test_a_shard_has_the_memory_that_its_districts_may_use() -> None:
+    """R11.2: a district that needs too much is stopped by the shard, not the shard by the kernel."""
+    settings = _variables(KUBERNETES / "settings.env")
+    allowed = int(settings.get("ROSTER_DISTRICT_MEMORY_MB", Settings.model_fields["roster_district_memory_mb"].default))
+    limit = _launcher()["resources"]["limits"]["memory"]
+    assert limit.endswith("Gi")
+    assert int(limit.removesuffix("Gi")) * 1024 >= allowed + SHARD_MEGABYTES
+
+
+# Kubernetes' objects
+
+
+def test_every_file_is_used() -> None:
+    kustomization = _yaml("kustomization.yaml")
+    used = set(kustomization["resources"])
+    for generator in kustomization["configMapGenerator"]:
+        used |= {*generator.get("files", []), *generator.get("envs", [])}
+    others = {"kustomization.yaml", "launcher.in", "launcher.lock", "secrets.env.example"}
+    assert {file.name for file in KUBERNETES.iterdir()} == used | others
+
+
+def test_what_refers_to_something_by_name_finds_it() -> None:
+    kustomization, launcher = _yaml("kustomization.yaml"), _launcher()
+    assert kustomization["namespace"] == launcher["job_namespace"]
+    assert {container["image"] for container in _containers()} == {image["name"] for image in kustomization["images"]}
+    accounts = _named("ServiceAccount").keys()
+    assert {pod["serviceAccountName"] for pod in _pods().values()} | {launcher["service_account_name"]} == accounts
+    (binding,) = _named("RoleBinding").values()
+    assert binding["roleRef"]["name"] in _named("Role")
+    # A run may do nothing in the cluster.
+    assert {subject["name"] for subject in binding["subjects"]} == accounts - {launcher["service_account_name"]}
+    for deployment in _named("Deployment").values():
+        labels = deployment["spec"]["template"]["metadata"]["labels"]
+        assert deployment["spec"]["selector"]["matchLabels"] == labels
+    for service in _named("Service").values():
+        (pod,) = (pod for name, pod in _pods().items() if service["spec"]["selector"] == {"app.kubernetes.io/name": name})
+        assert {port["targetPort"] for port in service["spec"]["ports"]} == {port["name"] for port in pod["containers"][0]["ports"]}
+    for pod in _pods().values():
+        assert {volume["configMap"]["name"] for volume in pod["volumes"]} == {launcher["instance_config_map"]}
+    (replacement,) = kustomization["replacements"]
+    source = replacement["source"]
+    name = re.fullmatch(r"spec\.template\.spec\.containers\.\[name=(\w+)\]\.image", source["fieldPath"])
+    assert name is not None
+    assert name[1] in [container["name"] for container in _pods()[source["name"]]["containers"]]
+
+
+def test_one_daemon() -> None:
+    """Two daemons on one Dagster database start each other's work."""
+    spec = _named("Deployment")["roster-daemon"]["spec"]
+    assert (spec["replicas"], spec["strategy"]["type"]) == (1, "Recreate")
+
+
+def test_containers_fit_the_image() -> None:
+    """Its user, its folder, Dagster's home."""
+    launcher = _launcher()
+    (user,) = re.findall(r"^USER (\d+)$", DOCKERFILE, re.MULTILINE)
+    contexts = [pod["securityContext"] for pod in _pods().values()]
+    run = launcher["run_k8s_config"]["pod_spec_config"]["security_context"]
+    contexts.append({"runAsNonRoot": run["run_as_non_root"], "runAsUser": run["run_as_user"]})
+    assert all(context == {"runAsNonRoot": True, "runAsUser": int(user)} for context in contexts)
+    assert f"--uid {user} " in DOCKERFILE
+    assert re.findall(r"^WORKDIR (.+)$", DOCKERFILE, re.MULTILINE) == [HOME]
+    (home,) = re.findall(r"DAGSTER_HOME=(\S+)", DOCKERFILE)
+    assert home == launcher["dagster_home"]
+    mounts = {mount["mountPath"] for container in _containers() for mount in container.get("volumeMounts", [])}
+    assert mounts == {f"{home}/dagster.yaml"}
+
+
+# Commands
+
+
+def _commands() -> list[list[str]]:
+    """Every command line of the units and the containers."""
+    units = [file.read_text(encoding="utf-8") for file in sorted((DEPLOY / "systemd").glob("*.service"))]
+    lines = [shlex.split(line) for unit in units for line in re.findall(r"^Exec\w+=(.+)$", unit, re.MULTILINE)]
+    return [[*lines_[0].rsplit("/", 1)[-1:], *lines_[1:]] for lines_ in lines] + [container["command"] for container in _containers()]
+
+
+@pytest.mark.parametrize("command", _commands(), ids=shlex.join)
+def test_commands_can_be_parsed(command: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Command, options and arguments exist, and so does the file they name."""
+    program, *arguments = [word.replace(HOME, str(ROOT)) for word in command]
+    assert all(Path(word).exists() for word in arguments if word.startswith("/"))
+    seen = []
+    monkeypatch.setattr(click.Command, "invoke", lambda command, _: seen.append(command.name))
+    if program == "roster":
+        assert arguments[0] in cli.COMMANDS
+        cli.roster.main(arguments, standalone_mode=False)
+    elif program == "dagster-webserver":
+        from dagster_webserver.cli import dagster_webserver
+
+        dagster_webserver.main(arguments, standalone_mode=False)
+    else:
+        from dagster._daemon.cli import create_dagster_daemon_cli
+
+        assert program == "dagster-daemon"
+        create_dagster_daemon_cli().main(arguments, standalone_mode=False)
+    assert seen
+    assert program in {script.name for script in entry_points(group="console_scripts")} | {"roster"}
+
+
+# The image
+
+
+def test_the_image_is_made_of_files_that_are_there_and_not_ignored() -> None:
+    """What the build may not see is what the project does not want in an image: `.env`, data, history."""
+    ignore = (DEPLOY / "Dockerfile.dockerignore").read_text(encoding="utf-8").splitlines()
+    seen = [line.removeprefix("!") for line in ignore if line.startswith("!")]
+    assert "*" in ignore
+    copied = [path.rstrip("/") for line in re.findall(r"^COPY (.+)$", DOCKERFILE, re.MULTILINE) for path in line.split()[:-1]]
+    assert sorted(copied) == sorted(seen)
+    assert all((ROOT / path).exists() for path in copied)
+
+
+def test_the_images_python_is_one_that_the_project_takes() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    lowest, highest = re.findall(r"3\.(\d+)", project["requires-python"])
+    (minor,) = re.findall(r"^FROM python:3\.(\d+)-", DOCKERFILE, re.MULTILINE)
+    assert int(lowest) <= int(minor) < int(highest)
+
+
+def test_the_launcher_is_of_the_projects_dagster() -> None:
+    """Installed together, the two locks name no package twice with different versions, and the launcher belongs to this Dagster."""
+    project, launcher = _pins(ROOT / "requirements.lock"), _pins(KUBERNETES / "launcher.lock")
+    assert launcher["dagster-k8s"] == project["dagster-postgres"]
+    assert _pins(KUBERNETES / "launcher.in").items() <= launcher.items()
+    assert {name: version for name, version in launcher.items() if project.get(name, version) != version} == {}
+    assert launcher.keys() & project.keys() >= {"dagster"}
+
+
+# docs/scaling.md
+
+
+def test_keys_without_the_district_are_those_that_the_page_names(database: Database) -> None:
+    """Tables that could be partitioned or distributed by district, and what of them would have to change first."""
+    with database.engine.connect() as connection:
+        found = connection.execute(
+            text("""
+                select indrelid::regclass::text, string_agg(attname, ', ' order by array_position(indkey::int2[], attnum))
+                from pg_index
+                join pg_attribute on attrelid = indrelid and attnum = any (indkey)
+                join pg_class on pg_class.oid = indrelid
+                where (indisunique or indisexclusion)
+                    and relnamespace::regnamespace::text in ('app', 'staging', 'reconcile', 'ops')
+                    and exists (select from pg_attribute where attrelid = indrelid and attname = 'district_id')
+                group by indexrelid, indrelid
+                having not bool_or(attname = 'district_id')
+            """)
+        )
+        keys = {(table, columns) for table, columns in found}
+    page = (ROOT / "docs" / "scaling.md").read_text(encoding="utf-8")
+    named = {
+        (table, columns)
+        for table, cell in re.findall(r"^\| `([a-z]+\.[a-z_]+)` \| (`.*?) \|", page, re.MULTILINE)
+        for columns in re.findall(r"`([^`]+)`", cell)
+    }
+    assert named == keys
