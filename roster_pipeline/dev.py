@@ -64,7 +64,10 @@ def run_dev(settings: Settings, *, port: int, say: Callable[[str], None]) -> int
             finally:
                 _see_out(child)
     if not stop.is_set():
-        raise PermanentError(f"Dagster ended by itself, with status {child.returncode}.", hint="Its own messages are above.")
+        raise PermanentError(
+            "Dagster ended by itself: its web server or its daemon died, or it could not start.",
+            hint="Its messages above say which. No sync is half applied; start it again.",
+        )
     return 0
 
 

@@ -27,9 +27,12 @@ OLDEST_SERVER = 15
 CONNECT_SECONDS = 10
 
 _SCHEMES = {"postgres", "postgresql", "postgresql+psycopg", "postgresql+psycopg2"}
-# Silence is noticed by both sides within about a minute: ours by keepalives, the server's by looking at the socket in the middle of a
-# statement, so that the lock of a killed sync is free soon (R11.2).
-_SESSION = "-c timezone=UTC -c client_connection_check_interval=5s"
+# Silence is noticed by both sides within about a minute, by keepalives, and by the server in the middle of a statement by looking at the
+# socket, so that the lock of a killed sync is free soon (R11.2), also where its whole machine is gone.
+_SESSION = (
+    "-c timezone=UTC -c client_connection_check_interval=5s "
+    "-c tcp_keepalives_idle=30 -c tcp_keepalives_interval=10 -c tcp_keepalives_count=3"
+)
 _CONNECT = {
     "application_name": "roster",
     "connect_timeout": CONNECT_SECONDS,
@@ -117,7 +120,7 @@ def translate_database_errors() -> Iterator[None]:
 def _interrupt_behind(error: BaseException) -> BaseException | None:
     """The Ctrl-C or SIGTERM that was being handled when the driver failed."""
     cause: BaseException | None = error
-    while cause is not None and not isinstance(cause, KeyboardInterrupt | SystemExit):
+    while isinstance(cause, Exception | GeneratorExit):
         cause = cause.__context__
     return cause
 
@@ -130,6 +133,8 @@ def _translated(error: BaseException | None) -> RosterError:
         if isinstance(error, psycopg.OperationalError):
             return TransientError("The connection to the database was lost.", hint="Try again; the transaction was rolled back.")
         return PermanentError(f"The database driver failed: {type(error).__name__}.")
+    if state == "XX000" and error.diag.source_function in _GROWS_A_FILE:
+        return TransientError("The database refused: its disk quota, or its limit for a file, is used up.", hint=_HINTS["53100"])
     where = ", ".join(
         f"{what} {name}"
         for what, name in (
@@ -145,6 +150,8 @@ def _translated(error: BaseException | None) -> RosterError:
     return PermanentError(reason, hint=_HINTS.get(state, ""))
 
 
+# Where PostgreSQL enlarges a table or a temporary file. It knows a full disk (53100), but calls a quota that is used up an internal error.
+_GROWS_A_FILE = {"mdextend", "mdzeroextend", "BufFileDumpBuffer"}
 _TRANSIENT_CLASSES = {
     "08",  # connection
     "53",  # disk full, out of memory, too many connections

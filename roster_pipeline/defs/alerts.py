@@ -10,10 +10,10 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from roster_pipeline.alerts.outbox import record_alert
-from roster_pipeline.database.engine import translate_database_errors
 from roster_pipeline.database.tables import districts, syncs
 from roster_pipeline.defs.resources import RosterDatabase
 from roster_pipeline.defs.tags import TRIGGER
+from roster_pipeline.errors import RosterError
 
 _PARTITION = "dagster/partition"
 _WILL_RETRY = "dagster/will_retry"
@@ -45,13 +45,20 @@ def alerts(context: dg.SensorEvaluationContext, roster_database: RosterDatabase)
 )
 def failed_runs(context: dg.RunFailureSensorContext, roster_database: RosterDatabase) -> None:
     """A run that Dagster tries again is not over; one that another sync of the district was in the way of has nothing to tell."""
+    if context.dagster_run.tags.get(_WILL_RETRY) == "true" or _was_in_the_way(context):
+        return
+    try:
+        _note(context.dagster_run, roster_database)
+    except RosterError as error:
+        # After any other error Dagster counts the run as seen and never comes back to it. After one of its own, the tick is to be repeated.
+        raise dg.DagsterError(str(error)) from None
+
+
+def _note(run: dg.DagsterRun, roster_database: RosterDatabase) -> None:
     from roster_pipeline.sync.recovery import mark_crashed_syncs
 
-    run, now = context.dagster_run, datetime.now(UTC)
-    if run.tags.get(_WILL_RETRY) == "true" or _was_in_the_way(context):
-        return
-    with roster_database.open() as database, translate_database_errors(), database.engine.connect() as opened:
-        connection = opened.execution_options(isolation_level="AUTOCOMMIT")
+    now = datetime.now(UTC)
+    with roster_database.session() as connection:
         mark_crashed_syncs(connection, now=now)
         district = run.tags.get(_PARTITION)
         if district is not None and _has_told(connection, run.run_id):

@@ -11,6 +11,7 @@ from pathlib import Path
 import psycopg
 import pytest
 import sqlalchemy.exc
+from dagster._core.errors import DagsterExecutionInterruptedError
 from sqlalchemy import URL, create_engine, text
 
 from roster_pipeline.database import engine
@@ -215,7 +216,7 @@ def test_bound_values_stay_out_of_sqlalchemys_own_message(database: Database) ->
     assert "8675309" not in str(failed.value)
 
 
-@pytest.mark.parametrize("interrupt", [KeyboardInterrupt(), SystemExit(143)])
+@pytest.mark.parametrize("interrupt", [KeyboardInterrupt(), SystemExit(143), DagsterExecutionInterruptedError()])
 def test_an_interrupt_stays_one(interrupt: BaseException) -> None:
     """R11.4: the driver's clean-up after Ctrl-C in the middle of a statement can fail; `ops.syncs` is to say interrupted, not defective."""
 

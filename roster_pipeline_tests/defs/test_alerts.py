@@ -126,3 +126,28 @@ def test_a_run_whose_process_died(
         sync_id = connection.execute(sa.text(insert), {"run": failed.run_id}).scalar_one()
     notice(instance, failed)
     assert noted(database) == [(f"sync_failed:{sync_id}", True)]
+
+
+def test_a_run_is_not_forgotten_while_the_database_is_away(
+    instance: dg.DagsterInstance, database: Database, clever_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """R11.8: the tick fails instead of going on to the next run, so that the one after it begins with the same run."""
+    start = evaluate(instance, None)
+    break_before_the_sync(monkeypatch)
+    failed = run(instance, clever_id)
+    with pytest.raises(dg.DagsterError, match="not a PostgreSQL URL"):
+        evaluate(instance, start)
+    repair(monkeypatch, database)
+    end = evaluate(instance, start)
+    assert noted(database) == [(f"run_failed:{failed.run_id}", True)]
+    assert evaluate(instance, end) == end
+
+
+def evaluate(instance: dg.DagsterInstance, cursor: str | None) -> str | None:
+    """A tick of `failed_runs` as the daemon evaluates it. Returns the cursor of the next one; after a tick that fails it stays."""
+    repository = defs.get_repository_def()
+    resources = repository.get_top_level_resources()
+    with dg.SensorEvaluationContext(instance.get_ref(), cursor=cursor, repository_def=repository, resources=resources) as context:
+        evaluated = defs.resolve_sensor_def("failed_runs").evaluate_tick(context)
+    assert [each.error for each in evaluated.dagster_run_reactions or []] in ([], [None])
+    return evaluated.cursor

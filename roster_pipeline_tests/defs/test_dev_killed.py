@@ -1,0 +1,113 @@
+"""`roster dev` when its web server or its daemon is killed while a sync runs (R11.4, R11.5)."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import psutil
+import psycopg
+import pytest
+import sqlalchemy as sa
+from psycopg import sql
+
+from benchmarks import fleet
+from roster_pipeline.database.engine import Database
+from roster_pipeline.sandbox import Sandbox
+from roster_pipeline.settings import settings
+from roster_pipeline.sync.ledger import Origin
+from roster_pipeline.sync.requests import request_sync
+from roster_pipeline.sync.run import SyncRequest, run_sync
+from roster_pipeline_tests.defs.test_dev import free_port
+
+DEADLINE_S = 180
+
+
+@pytest.fixture
+def sandbox() -> Sandbox:
+    return Sandbox(rate_limit=None)
+
+
+@pytest.fixture
+def clever_id(sandbox: Sandbox, database: Database) -> str:
+    (signed_up,) = fleet.sign_up(database, sandbox, [60])
+    return signed_up
+
+
+@contextmanager
+def roster_dev(database: Database, directory: Path) -> Iterator[tuple[psutil.Popen, Path]]:
+    """The process of `roster dev` while the block runs, and where it prints; Dagster's database goes with it."""
+    command = [sys.executable, "-m", "roster_pipeline.cli", "dev", "--port", str(free_port())]
+    own = {name: value for name, value in os.environ.items() if name not in ("DAGSTER_HOME", "ROSTER_DAGSTER_URL")}
+    output = directory / "output"
+    with output.open("wb") as sink:
+        dev = psutil.Popen(command, cwd=directory, env=own, stdout=sink, stderr=subprocess.STDOUT)
+    try:
+        yield dev, output
+    finally:
+        if dev.poll() is None:
+            dev.terminate()
+            dev.wait(DEADLINE_S)
+        url = database.url.set(drivername="postgresql").render_as_string(hide_password=False)
+        with psycopg.connect(url, autocommit=True) as connection:
+            name = sql.Identifier(str(database.dagster_url.database))
+            connection.execute(sql.SQL("drop database if exists {} with (force)").format(name))
+
+
+@pytest.mark.parametrize(("module", "name"), [("dagster_webserver", "dagster-webserver"), ("dagster._daemon", "dagster-daemon")])
+def test_killed_while_a_sync_runs(
+    module: str,
+    name: str,
+    environment: None,
+    database: Database,
+    sandbox: Sandbox,
+    clever_id: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """R11.4, R11.5: all ends, with exit status 1 and a reason; the sync reads as failed and has applied nothing; the next is clean."""
+    # A pull of two minutes, at which nothing is wrong.
+    monkeypatch.setenv("CLEVER_PAGE_LIMIT", "1")
+    sandbox.misbehave("delay", "/v3.0/users", seconds=2)
+    with database.engine.begin() as connection:
+        request_sync(connection, clever_id, Origin(requested_by="support"), now=datetime.now(UTC))
+    with roster_dev(database, tmp_path) as (dev, output):
+        until(lambda: "Dagster's UI" in output.read_text() and any("/v3.0/users" in each.uri for each in sandbox.seen))
+        assert rows(database, "select status from ops.recent_syncs") == [("processing",)]
+        started = dev.children(recursive=True)
+        (process,) = [each for each in started if module in each.cmdline()]
+        process.kill()
+        assert dev.wait(DEADLINE_S) == 1, output.read_text()
+        assert [each for each in started if each.is_running() and each.status() != psutil.STATUS_ZOMBIE] == []
+        said = output.read_text()
+    assert f"{name} process shut down unexpectedly" in said
+    assert "Error: Dagster ended by itself" in said
+    assert rows(database, "select status from ops.recent_syncs") == [("failed",)]
+    for table in ("app.users", "app.classrooms", "staging.districts", "ops.changes"):
+        assert rows(database, f"select count(*) from {table}") == [(0,)]
+
+    sandbox.behave()
+    monkeypatch.setenv("CLEVER_PAGE_LIMIT", "100")
+    settings.cache_clear()
+    run_sync(database, settings(), SyncRequest(clever_id))
+    assert rows(database, "select status from ops.syncs order by sync_id") == [("failed",), ("successful",)]
+    assert fleet.unlike_the_model(database, sandbox, datetime.now(UTC)) == []
+    assert rows(database, "select event from ops.alerts where kind = 'sync_failed'") == [("sync_failed:1",)]
+
+
+def until(holds: Callable[[], bool]) -> None:
+    """Wait for something that is bound to happen."""
+    deadline = time.monotonic() + DEADLINE_S
+    while not holds():
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.2)
+
+
+def rows(database: Database, query: str) -> list[tuple[Any, ...]]:
+    with database.engine.connect() as connection:
+        return [tuple(row) for row in connection.execute(sa.text(query))]

@@ -1,0 +1,223 @@
+"""A thousand requests at once, while the sensor takes them and syncs run (R11.2-R11.4).
+
+The daemon's loop and its run processes are the test's own loop and threads. All the rest is real: the requests, each sender on a
+connection of its own, the sensor, Dagster's storage, the syncs, PostgreSQL and HTTP.
+"""
+
+import random
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from datetime import UTC, datetime
+from functools import partial
+from threading import Event, Lock
+from typing import Any, NamedTuple
+from uuid import uuid4
+
+import dagster as dg
+import psycopg
+import pytest
+import sqlalchemy as sa
+
+from benchmarks import fleet
+from roster_pipeline.database.engine import Database, translate_database_errors
+from roster_pipeline.defs.requests import requests
+from roster_pipeline.defs.resources import RosterDatabase
+from roster_pipeline.defs.tags import origin_of
+from roster_pipeline.errors import SyncRunningError
+from roster_pipeline.sandbox import Sandbox
+from roster_pipeline.settings import settings
+from roster_pipeline.sync.ledger import ANSWERED_BY, Origin
+from roster_pipeline.sync.requests import request_sync
+from roster_pipeline.sync.run import SyncReport, SyncRequest, run_sync
+from roster_pipeline_tests.conftest import _libpq_url
+from roster_pipeline_tests.defs.conftest import environment, instance
+
+__all__ = ["environment", "instance"]
+
+REQUESTS, SENDERS = 1_000, 16
+DISTRICTS, STUDENTS = 20, 8
+# As many runs at once as dagster.yaml allows.
+SLOTS = 3
+TICK_SECONDS = 0.1
+GIVE_UP_SECONDS = 300
+
+# As the application does it (docs/application.md).
+PLAIN = "insert into ops.syncs (district_id, requested_by) values (%s, 'application')"
+# Refused by the database at the moment at which it happens.
+NEVER_TWO = (
+    "create unique index on ops.syncs (district_id) where status = 'processing'",
+    "create unique index on ops.syncs (district_id) where status = 'queued' and requested_by = 'support'",
+)
+
+
+class Request(NamedTuple):
+    """What somebody is about to send: a row, or the function behind `roster request`."""
+
+    district_id: int
+    is_plain: bool
+
+
+class Told(NamedTuple):
+    """What the function said: that this sync is queued, for this request or from before, or running."""
+
+    district_id: int
+    sync_id: int | None
+    how: str
+    asked_at: datetime
+
+
+class Row(NamedTuple):
+    """A row of ops.syncs."""
+
+    sync_id: int
+    district_id: int
+    status: str
+    requested_at: datetime
+    snapshot_at: datetime | None
+    message: str
+
+
+@pytest.fixture
+def sandbox() -> Sandbox:
+    return Sandbox(rate_limit=None)
+
+
+def test_a_thousand_requests_at_once(environment: None, instance: dg.DagsterInstance, database: Database, sandbox: Sandbox) -> None:
+    """R11.2, R11.3, R11.4: none is lost, no district is synced twice at a time, and everybody is told which sync it is."""
+    clever_ids = fleet.sign_up(database, sandbox, [STUDENTS] * DISTRICTS)
+    instance.add_dynamic_partitions("districts", clever_ids)
+    for statement in NEVER_TWO:
+        rows(database, statement)
+    half_is_sent = Event()
+    with ThreadPoolExecutor(SLOTS) as slots, ThreadPoolExecutor(SENDERS) as senders:
+        daemon = Daemon(instance, slots, on_step=lambda _: half_is_sent.wait(GIVE_UP_SECONDS))
+        try:
+            # The first runs stand still in the middle of their pull until half of the thousand are there; the other half comes while some
+            # districts wait, some are being synced and some have been.
+            told = [ask(database, district_id) for district_id in range(1, SLOTS + 1)]
+            daemon.tick_until(lambda: statuses(database) == {"processing": SLOTS})
+            for half in halves():
+                sending = [senders.submit(send, half[number::SENDERS]) for number in range(SENDERS)]
+                daemon.tick_until(partial(all_done, sending))
+                told += [answer for sender in sending for answer in sender.result()]
+                half_is_sent.set()
+                daemon.tick_until(lambda: statuses(database)["successful"] >= DISTRICTS // 2)
+            daemon.tick_until(lambda: not statuses(database).keys() & {"queued", "processing"})
+        finally:
+            half_is_sent.set()
+
+    syncs = {each[0]: Row(*each) for each in rows(database, f"select {', '.join(Row._fields)} from ops.syncs")}
+    hows = Counter(each.how for each in told)
+    assert hows.keys() == {"new", "waits", "runs"}
+    assert len(syncs) == hows["new"] + sum(each.is_plain for half in halves() for each in half)
+    assert {each.sync_id for each in daemon.reports()} == {sync_id for sync_id, row in syncs.items() if row.status == "successful"}
+    for row in syncs.values():
+        # What Clever had when it was asked for is in the sync that answers it.
+        assert read_at(row, syncs) >= row.requested_at
+    for each in told:
+        assert each.sync_id is not None
+        assert syncs[each.sync_id].district_id == each.district_id
+        if each.how == "runs":
+            assert syncs[each.sync_id].status == "successful"
+        else:
+            assert read_at(syncs[each.sync_id], syncs) >= each.asked_at
+    assert fleet.untrue(fleet.told(database)) == []
+    assert fleet.caught_up(database) == clever_ids
+    assert fleet.unlike_the_model(database, sandbox, datetime.now(UTC)) == []
+    assert rows(database, "select event from ops.alerts where kind in ('sync_failed', 'run_failed')") == []
+
+
+def halves() -> list[list[Request]]:
+    """Twice 500 requests, in no order. In every other district two of three come from the application."""
+    half = [Request(number % DISTRICTS + 1, number % 2 > 0 and number % 3 > 0) for number in range(REQUESTS // 2)]
+    draw = random.Random(4)
+    return [draw.sample(half, len(half)) for _ in range(2)]
+
+
+def send(asked_for: Iterable[Request]) -> list[Told]:
+    """One sender: its requests one after the other. Returns what it was told."""
+    with RosterDatabase().open() as database, psycopg.connect(_libpq_url(database.url), autocommit=True) as application:
+        told = []
+        for each in asked_for:
+            if each.is_plain:
+                application.execute(PLAIN, [each.district_id])
+            else:
+                told.append(ask(database, each.district_id))
+    return told
+
+
+def ask(database: Database, district_id: int) -> Told:
+    """What `roster request` does."""
+    now = datetime.now(UTC)
+    try:
+        with translate_database_errors(), database.engine.begin() as connection:
+            queued, already = request_sync(connection, str(district_id), Origin(requested_by="support"), now=now)
+    except SyncRunningError as running:
+        return Told(district_id, running.running_sync_id, "runs", now)
+    return Told(district_id, queued.sync_id, "waits" if already else "new", now)
+
+
+class Daemon:
+    """Ticks of the sensor, and the runs they start, as dagster.yaml has it: a key once, SLOTS at a time, one of a district at a time."""
+
+    def __init__(self, dagster: dg.DagsterInstance, slots: ThreadPoolExecutor, *, on_step: Callable[[Any], Any]) -> None:
+        self._runs: dict[str, Future[SyncReport]] = {}
+        self._turns: defaultdict[str, Lock] = defaultdict(Lock)
+        self._dagster = dagster
+        self._slots = slots
+        self._on_step = on_step
+
+    def tick_until(self, holds: Callable[[], bool]) -> None:
+        """Tick until it is so, or a run fails: none has a reason to."""
+        give_up = time.monotonic() + GIVE_UP_SECONDS
+        while not holds():
+            assert time.monotonic() < give_up, "it did not happen"
+            self._tick()
+            self.reports()
+            time.sleep(TICK_SECONDS)
+
+    def reports(self) -> list[SyncReport]:
+        """Of the runs that have ended. Raises what one of them raised."""
+        return [run.result() for run in self._runs.values() if run.done()]
+
+    def _tick(self) -> None:
+        with dg.build_sensor_context(instance=self._dagster, resources={"roster_database": RosterDatabase()}) as context:
+            result: Any = requests(context)
+        for each in result.run_requests or [] if isinstance(result, dg.SensorResult) else []:
+            if (key := str(each.run_key)) not in self._runs:
+                district = str(each.partition_key)
+                tags = {**each.tags, "dagster/partition": district}
+                run = self._dagster.add_run(dg.DagsterRun("sync_district", str(uuid4()), status=dg.DagsterRunStatus.STARTED, tags=tags))
+                self._runs[key] = self._slots.submit(self._run, run, district, self._turns[district])
+
+    def _run(self, run: dg.DagsterRun, district: str, turn: Lock) -> SyncReport:
+        """What the run's asset does."""
+        with turn, RosterDatabase().open() as database:
+            return run_sync(database, settings(), SyncRequest(district, origin_of(run)), on_step=self._on_step)
+
+
+def read_at(row: Row, syncs: dict[int, Row]) -> datetime:
+    """When the sync that a request became, or that answered it, began to read."""
+    answer = row
+    if row.status == "skipped":
+        assert row.message.startswith(f"{ANSWERED_BY} ")
+        answer = syncs[int(row.message.removeprefix(f"{ANSWERED_BY} ").removesuffix("."))]
+    assert (answer.status, answer.district_id) == ("successful", row.district_id)
+    assert answer.snapshot_at is not None
+    return answer.snapshot_at
+
+
+def all_done(sending: list[Future[list[Told]]]) -> bool:
+    return all(each.done() for each in sending)
+
+
+def statuses(database: Database) -> Counter[str]:
+    return Counter(status for (status,) in rows(database, "select status from ops.syncs"))
+
+
+def rows(database: Database, statement: str) -> list[tuple[Any, ...]]:
+    with database.engine.begin() as connection:
+        result = connection.execute(sa.text(statement))
+        return [tuple(row) for row in result] if result.returns_rows else []
