@@ -5,15 +5,15 @@
 with people as (
     select
         users.clever_id,
-        users.school,
         users.teacher_schools,
         users.staff_schools,
         users.is_district_admin,
         case
             when users.student_schools is null then null
             -- One school, or every shared one: the profile decides (R6.3).
-            when :student_multi_school then users.student_schools || users.school
-            else array[users.school]
+            when :student_multi_school then users.student_schools
+            -- The primary school of somebody who teaches as well can be one of that role.
+            when users.school = any(users.student_schools) then array[users.school]
         end as student_schools,
         -- Without a known grade a student is inside (R6.4).
         coalesce(cardinality(districts.agreed_grades), 0) = 0
@@ -27,7 +27,7 @@ with people as (
 listed as (
     select clever_id, 'student' as role, unnest(student_schools) as school from people where is_grade_agreed
     union
-    select clever_id, 'teacher' as role, unnest(teacher_schools || school) as school from people where teacher_schools is not null
+    select clever_id, 'teacher' as role, unnest(teacher_schools) as school from people
     union
     select clever_id, 'school_admin' as role, unnest(staff_schools) as school from people
 )

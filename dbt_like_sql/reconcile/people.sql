@@ -42,17 +42,13 @@ snapshot as (
         coalesce(cardinality(districts.agreed_grades), 0) = 0
         or users.grade is null
         or users.grade = any(districts.agreed_grades) as is_grade_agreed,
-        exists (
-            select 1
-            from reconcile.schools as schools
-            where
-                schools.standing = 'outside'
-                and schools.clever_id = any(
-                    array[users.school] || users.student_schools || users.teacher_schools || users.staff_schools
-                )
-        ) as has_outside_school
+        users.school = any(outside.schools)
+        or users.student_schools && outside.schools
+        or users.teacher_schools && outside.schools
+        or users.staff_schools && outside.schools as has_outside_school
     from staging.users as users
     inner join app.districts as districts on users.district_id = districts.district_id
+    cross join (select array_agg(clever_id) as schools from reconcile.schools where standing = 'outside') as outside
     left join roles on users.clever_id = roles.clever_id
     left join kept_roles on users.clever_id = kept_roles.clever_id
     where users.district_id = :district_id

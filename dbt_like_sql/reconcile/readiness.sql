@@ -104,7 +104,7 @@ people as (
         users.is_district_admin,
         users.staff_schools is not null as is_school_admin,
         (
-            select count(distinct listed.school) from unnest(users.student_schools || users.school) as listed (school)
+            select count(distinct listed.school) from unnest(users.student_schools) as listed (school)
         ) > 1 and users.student_schools is not null as is_in_several_schools
     from reconcile.identities as identities
     inner join reconcile.people as people on identities.clever_id = people.clever_id

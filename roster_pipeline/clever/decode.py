@@ -1,7 +1,8 @@
 """Bytes from Clever -> typed records, and what was wrong with them. No network, no state beyond one collection.
 
 A page is decoded in one call into the Structs of `records.py`. Only when that fails on a type are its records looked at one by one (R4.2).
-Does not belong here: which page comes next (`paging.py`) and rules about values rather than types (contracts).
+Does not belong here: which records are known already (`digests.py`), which page comes next (`paging.py`), and rules about values rather
+than types (contracts).
 """
 
 import re
@@ -12,6 +13,7 @@ from typing import Any, NamedTuple, TypeVar, get_args
 import msgspec
 from msgspec import Raw, Struct
 
+from roster_pipeline.clever.digests import Memory
 from roster_pipeline.clever.records import Collection, District, Finding, Record, Wire, record_type
 from roster_pipeline.errors import PermanentError
 
@@ -89,12 +91,35 @@ def parse_district(item: SingleBody) -> District | None:
     return District(**values) if "id" in values else None
 
 
-class CollectionDecoder:
-    """Decodes the pages of one collection of one district and keeps count of what R4.2 and R3.6 ask about."""
+class Decoded(NamedTuple):
+    """One page of a collection.
 
-    def __init__(self, collection: Collection, district: str, *, keep_student_email: bool) -> None:
+    Attributes:
+        records: the usable ones of those that were not known.
+        findings: what was wrong with others (`error`) or with optional values of these (`warn`).
+        digests: of each of the records; None where something of it was dropped.
+        arrivals: of each of the records, its place in the whole pull of its resource.
+        end: the place after the page's last one.
+    """
+
+    records: list[Record]
+    findings: list[Finding]
+    digests: list[bytes | None]
+    arrivals: list[int]
+    end: int
+
+
+class CollectionDecoder:
+    """Decodes the pages of one collection of one district and keeps count of what R4.2 and R3.6 ask about.
+
+    Args:
+        memory: what need not be decoded; without it, everything is.
+    """
+
+    def __init__(self, collection: Collection, district: str, *, keep_student_email: bool, memory: Memory | None = None) -> None:
         self._collection = collection
         self._district = district
+        self._memory = memory or Memory()
         self._shape = record_type(collection, keep_student_email=keep_student_email)
         item = msgspec.defstruct("Item", [("data", self._shape)], gc=False)
         self._items: msgspec.json.Decoder[list[Any]] = msgspec.json.Decoder(list[item])  # type: ignore[valid-type]
@@ -102,19 +127,30 @@ class CollectionDecoder:
         self._rows = 0
         self._wrong_types: Counter[str] = Counter()
 
-    def decode(self, data: Raw) -> tuple[list[Record], list[Finding]]:
-        """The records of one page's array, and the findings about those it dropped or changed."""
+    def decode(self, data: Raw) -> Decoded:
+        """What is new in one page's array."""
+        items = msgspec.json.decode(data, type=list[Raw])
+        self._rows += len(items)
+        fresh, digests, arrival = self._memory.sift(self._collection, items)
         findings: list[Finding] = []
+        # Each record with its position on the page, and whether it is all that Clever sent.
+        decoded: list[tuple[Record, int, bool]]
         try:
-            records: list[Record] = [item.data for item in self._items.decode(data)]
-            self._rows += len(records)
+            array = data if len(fresh) == len(items) else b"[" + b",".join([items[position] for position in fresh]) + b"]"
+            decoded = [(item.data, position, True) for item, position in zip(self._items.decode(array), fresh, strict=True)]
         except msgspec.ValidationError:
-            records = self._one_by_one(data, findings)
+            decoded = self._one_by_one([(items[position], position) for position in fresh], findings)
         # One set per page costs next to nothing; the loop below only runs when Clever has mixed up districts.
-        if not {record.district for record in records} <= {self._district, None}:
-            findings += [Finding(record.id, "foreign_district", "error") for record in records if self._is_foreign(record.district)]
-            records = [record for record in records if not self._is_foreign(record.district)]
-        return records, findings
+        if not {record.district for record, _, _ in decoded} <= {self._district, None}:
+            findings += [Finding(each.id, "foreign_district", "error") for each, _, _ in decoded if self._is_foreign(each.district)]
+            decoded = [each for each in decoded if not self._is_foreign(each[0].district)]
+        return Decoded(
+            [record for record, _, _ in decoded],
+            findings,
+            [digests[position] if is_whole else None for _, position, is_whole in decoded],
+            [arrival + position for _, position, _ in decoded],
+            arrival + len(items),
+        )
 
     def check_shape(self) -> None:
         """To be called after the last page.
@@ -133,17 +169,16 @@ class CollectionDecoder:
     def _is_foreign(self, district: str | None) -> bool:
         return district is not None and district != self._district
 
-    def _one_by_one(self, data: Raw, findings: list[Finding]) -> list[Record]:
-        records: list[Record] = []
-        for raw in msgspec.json.decode(data, type=list[Raw]):
-            self._rows += 1
+    def _one_by_one(self, items: list[tuple[Raw, int]], findings: list[Finding]) -> list[tuple[Record, int, bool]]:
+        decoded: list[tuple[Record, int, bool]] = []
+        for raw, position in items:
             try:
-                records.append(self._item.decode(raw).data)
+                decoded.append((self._item.decode(raw).data, position, True))
             except msgspec.ValidationError:
                 record = self._salvage_record(raw, findings)
                 if record is not None:
-                    records.append(record)
-        return records
+                    decoded.append((record, position, False))
+        return decoded
 
     def _salvage_record(self, item: Raw, findings: list[Finding]) -> Record | None:
         """What can be kept of a record with a wrong type in it; None when it has to be rejected."""

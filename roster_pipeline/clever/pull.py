@@ -15,7 +15,8 @@ import requests
 from pydantic import SecretStr
 from requests.auth import AuthBase
 
-from roster_pipeline.clever.decode import CollectionDecoder, DistrictsBody, ListBody, SingleBody, parse_district
+from roster_pipeline.clever.decode import CollectionDecoder, Decoded, DistrictsBody, ListBody, SingleBody, parse_district
+from roster_pipeline.clever.digests import Memory
 from roster_pipeline.clever.errors import RefusedError
 from roster_pipeline.clever.http import SYSTEM_CLOCK, CleverHttp, Clock, Deadline, PullStats
 from roster_pipeline.clever.paging import Cursors
@@ -33,14 +34,21 @@ class Page:
 
     Attributes:
         number: 1 for the collection's first page.
-        records: the usable records, of the type `records.record_type` names.
-        findings: what was wrong with others (`error`) or with optional values of these (`warn`).
     """
 
     collection: Collection
     number: int
-    records: list[Record]
-    findings: list[Finding]
+    decoded: Decoded
+
+    @property
+    def records(self) -> list[Record]:
+        """The usable ones that were not known, of the type `records.record_type` names."""
+        return self.decoded.records
+
+    @property
+    def findings(self) -> list[Finding]:
+        """What was wrong with others (`error`) or with optional values of these (`warn`)."""
+        return self.decoded.findings
 
 
 class _BearerAuth(AuthBase):
@@ -61,6 +69,7 @@ class DistrictPull:
         district_clever_id: the district to read.
         keep_student_email: decode a student's e-mail (`Profile.student_email`); otherwise it is never in memory.
         tokens: the listing made when the sync started (R3.1); without it, entering the context makes one.
+        memory: the records that are known already, which the pages leave out; without it, none are.
         clock: the time, for tests.
 
     Attributes:
@@ -75,9 +84,11 @@ class DistrictPull:
         *,
         keep_student_email: bool,
         tokens: Mapping[str, SecretStr] | None = None,
+        memory: Memory | None = None,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         self.district_clever_id = district_clever_id
+        self.memory = memory or Memory()
         self.stats = PullStats()
         self._settings = settings
         self._keep_student_email = keep_student_email
@@ -136,7 +147,7 @@ class DistrictPull:
         if collection.role:
             params["role"] = collection.role
         cursors = Cursors(self._http.base_url, path, district=self.district_clever_id)
-        decoder = CollectionDecoder(collection, self.district_clever_id, keep_student_email=self._keep_student_email)
+        decoder = CollectionDecoder(collection, self.district_clever_id, keep_student_email=self._keep_student_email, memory=self.memory)
 
         with ThreadPoolExecutor(max_workers=1, thread_name_prefix="clever-prefetch") as prefetcher:
             pending: Future[ListBody] | None = prefetcher.submit(self._get, path, params, ListBody)
@@ -151,7 +162,7 @@ class DistrictPull:
                         pending = prefetcher.submit(self._get, path, params, ListBody)
                     number += 1
                     self.stats.pages[collection] += 1
-                    yield Page(collection, number, *decoder.decode(body.data))
+                    yield Page(collection, number, decoder.decode(body.data))
             finally:
                 if pending is not None:
                     self._deadline.stopped.set()

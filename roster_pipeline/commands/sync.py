@@ -1,7 +1,9 @@
 """`roster sync`: one district, here and now, and a summary of what came of it."""
 
+import time
 from collections.abc import Mapping
 from contextlib import nullcontext
+from dataclasses import asdict
 from typing import Any
 
 import click
@@ -11,17 +13,19 @@ from roster_pipeline.commands.environment import read_settings
 from roster_pipeline.commands.output import json_option, print_json, print_table
 from roster_pipeline.commands.progress import show_progress
 from roster_pipeline.database.engine import open_database
+from roster_pipeline.database.runner import peak_mb, slowest
 from roster_pipeline.sync.ledger import Origin
 from roster_pipeline.sync.run import SyncReport, SyncRequest, project_models, run_sync
 
 HELD = 3
+BAR = 8  # characters of a step that takes the whole time
 
 
 @click.command()
 @click.argument("district")
 @click.option("--requested-by", metavar="WHO", help="Who asked for it; kept with the sync.")
 @click.option("--reason", metavar="TEXT", help="Why; kept with the sync.")
-@click.option("--profile", is_flag=True, help="Print rows and seconds of every step.")
+@click.option("--profile", is_flag=True, help="Print time, rows and memory of every step.")
 @json_option
 @click.pass_context
 def sync(context: click.Context, district: str, requested_by: str | None, reason: str | None, *, profile: bool, as_json: bool) -> None:
@@ -29,17 +33,21 @@ def sync(context: click.Context, district: str, requested_by: str | None, reason
     settings = read_settings()
     request = SyncRequest(district, Origin(requested_by=requested_by, reason=reason))
     with open_database(settings) as database, nullcontext(lambda _: None) if as_json else show_progress() as on_step:
+        began = time.perf_counter()
         report = run_sync(database, settings, request, on_step=on_step)
+        seconds = time.perf_counter() - began
     if as_json:
-        print_json(_document(report, profile=profile))
+        print_json(_document(report) | (_profile(report, seconds) if profile else {}))
     else:
-        _print_report(report, profile=profile)
+        if profile:
+            _print_profile(report, seconds)
+        _print_report(report)
     if report.status == "held":
         context.exit(HELD)
 
 
-def _document(report: SyncReport, *, profile: bool) -> dict[str, Any]:
-    document = {
+def _document(report: SyncReport) -> dict[str, Any]:
+    return {
         "sync_id": report.sync_id,
         "district": report.district.clever_id,
         "district_id": report.district.district_id,
@@ -47,12 +55,35 @@ def _document(report: SyncReport, *, profile: bool) -> dict[str, Any]:
         "message": report.message,
         "counts": report.counts,
     }
-    return document | ({"steps": [step._asdict() for step in report.steps]} if profile else {})
 
 
-def _print_report(report: SyncReport, *, profile: bool) -> None:
-    if profile:
-        print_table(("Step", "Rows", "Seconds"), report.steps, title="Steps")
+def _profile(report: SyncReport, seconds: float) -> dict[str, Any]:
+    """The steps in the order in which they ran, and the whole sync, which is more: some of its time is in no step."""
+    steps = [asdict(step) | {"share": step.seconds / seconds} for step in report.steps]
+    between = seconds - sum(step.seconds for step in report.steps)
+    return {"steps": steps, "total": {"seconds": seconds, "between_steps": between, "peak_mb": peak_mb()}}
+
+
+def _print_profile(report: SyncReport, seconds: float) -> None:
+    profile = _profile(report, seconds)
+    total = profile["total"]
+    print_table(
+        ("Step", "Rows", "Peak MB", "Seconds", "Share"),
+        [
+            *((step["name"], step["rows"], step["peak_mb"], step["seconds"], _share(step["share"])) for step in profile["steps"]),
+            ("between the steps", None, None, total["between_steps"], _share(total["between_steps"] / seconds)),
+            ("total", None, total["peak_mb"], seconds, _share(1)),
+        ],
+        title="Steps",
+    )
+    click.echo(f"Slowest: {slowest(report.steps)}.")
+
+
+def _share(share: float) -> str:
+    return f"{share:4.0%} {'#' * round(share * BAR)}"
+
+
+def _print_report(report: SyncReport) -> None:
     click.echo(f"Sync {report.sync_id} of district {report.district.clever_id}: {report.status}.")
     print_outcome(report.status, report.message, report.counts["changes"])
     if found := _found(report):

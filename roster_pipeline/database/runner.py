@@ -10,9 +10,10 @@ other district's rows, and vanishes with the session. The tables of those names 
 
 import re
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import Connection
@@ -22,12 +23,36 @@ from roster_pipeline.database.models import Model
 _RUN_LOCAL = re.compile(r"(?<![\w.\"])(?:clever|staging|reconcile)\.(\w+)\b(\s+as\b)?")
 
 
-class Step(NamedTuple):
-    """One model run. `rows` are the rows it made, wrote or returned."""
+def peak_mb() -> int:
+    """The most memory that this process has had resident so far, in MB; 0 where the system does not tell (this is no Linux).
+
+    PostgreSQL's processes are not in it. Not `ru_maxrss`: a process inherits that from whoever started it, however large that was.
+    """
+    try:
+        found = re.search(r"^VmHWM:\s+(\d+) kB$", Path("/proc/self/status").read_text(), re.MULTILINE)
+    except OSError:
+        return 0
+    return int(found[1]) // 1024 if found else 0
+
+
+@dataclass(frozen=True)
+class Step:
+    """One collection pulled or one model run, noted when it has ended.
+
+    Attributes:
+        rows: the rows it pulled, made, wrote or returned.
+        peak_mb: of the process, up to this step's end. It never falls; a step that raised it needed more than any before.
+    """
 
     name: str
     rows: int
     seconds: float
+    peak_mb: int = field(default_factory=peak_mb)
+
+
+def slowest(steps: Iterable[Step]) -> str:
+    """The three steps to look at first, with their seconds."""
+    return ", ".join(f"{step.name} {step.seconds:.1f} s" for step in sorted(steps, key=lambda step: -step.seconds)[:3])
 
 
 def local_name(name: str) -> str:
@@ -70,9 +95,9 @@ class ModelRunner:
         """Count the records an audit returns."""
         return self._timed(model.name, lambda: self._count(f"select count(*) from ({localize(model.sql)}) as offending"))  # noqa: S608
 
-    def persist(self, model: Model) -> int:
-        """Bring a model's lasting table, where it has one, in line with this sync's. Returns the rows written: those that differ."""
-        return self._mirror(model) if model.name in self.tables else 0
+    def persist(self, model: Model) -> list[Step]:
+        """Bring a model's lasting table, where it has one, in line with this sync's. The rows are those written: those that differ."""
+        return [self._timed(f"keep {model.name}", lambda: self._mirror(model))] if model.name in self.tables else []
 
     def _timed(self, name: str, work: Any) -> Step:
         start = time.perf_counter()
@@ -104,4 +129,5 @@ class ModelRunner:
             changes = {each: wanted.c[each] for each in payload}
             written += self.connection.execute(sa.update(lasting).where(ours, same_row, differs).values(changes)).rowcount
         missing = sa.select(*(wanted.c[each] for each in columns)).where(~sa.exists().where(same_row, ours))
-        return written + self.connection.execute(sa.insert(lasting).from_select(list(columns), missing)).rowcount
+        adding = sa.insert(lasting).from_select(list(columns), missing).execution_options(preserve_rowcount=True)
+        return written + self.connection.execute(adding).rowcount

@@ -153,3 +153,14 @@ staged_districts = sa.Table(
     sa.Column("pulled_at", _time),
     schema="staging",
 )
+
+settled = sa.Table(
+    "settled",
+    _metadata,
+    sa.Column("district_id", sa.BigInteger, primary_key=True),
+    sa.Column("sync_id", sa.BigInteger),
+    sa.Column("snapshot", sa.Text),
+    sa.Column("state", sa.Text),
+    sa.Column("since_sync_id", sa.BigInteger),
+    schema="ops",
+)

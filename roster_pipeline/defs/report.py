@@ -5,6 +5,7 @@ tables: the rows the application sees, and the decisions.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -13,6 +14,7 @@ from sqlalchemy import Connection
 
 from roster_pipeline.clever.records import Collection as Pulled
 from roster_pipeline.database.migrate import known_tables
+from roster_pipeline.database.tables import syncs
 from roster_pipeline.sync.readiness import QUESTIONS
 
 if TYPE_CHECKING:
@@ -28,51 +30,80 @@ ACTIONS = {
 }
 _ACTIONS = ("create", "update", "restore", "soft_delete")
 
+# The asset with which every sync begins tells how long all of it took.
+WHOLE_SYNC_AT = "clever.districts"
+# Steps by the first part of their names -> the part of the sync that they are; the others make the plan.
+_PARTS = {
+    "clever": "pull_seconds",
+    "audits": "audit_seconds",
+    "ops": "apply_seconds",
+    "app": "apply_seconds",
+    "keep staging": "apply_seconds",
+    "keep reconcile": "apply_seconds",
+}
+
 # A table in Dagster's event log is for a look. All of it is in the table of the asset's name, and in `roster holds`.
 SHOWN_ROWS = 100
 
 
-def is_accepted(report: "SyncReport") -> bool:
-    """Whether the snapshot was accepted; a first sync that waits for approval as a whole (R7.6) runs no step that writes to `app`."""
-    return any(step.name.startswith("app.") for step in report.steps)
+@dataclass(frozen=True)
+class Left:
+    """What a sync has left in the tables, read once for all assets.
 
-
-def metadata_of(name: str, report: "SyncReport", active: Mapping[str, int], decided: Mapping[str, Metadata]) -> Metadata:
-    """The metadata of one asset's materialization.
-
-    Args:
-        name: `schema.table` of the asset.
-        active: rows the application sees, by table of `app` (`active_rows`).
-        decided: what the tables of decisions say (`decisions`).
+    Attributes:
+        seconds: of the whole sync.
+        active: rows the application sees, by those tables that soft-delete.
+        rows: of the other tables, rows that the sync made or wrote.
+        decisions: what the tables of decisions say, by table.
     """
+
+    seconds: float
+    active: Mapping[str, int]
+    rows: Mapping[str, int]
+    decisions: Mapping[str, Metadata]
+
+
+def is_accepted(report: "SyncReport") -> bool:
+    """Whether the snapshot was accepted; a first sync that waits for approval as a whole (R7.6) is held and runs no step that writes to
+    `app`.
+    """
+    return report.status == "successful" or any(step.name.startswith("app.") for step in report.steps)
+
+
+def left_by(report: "SyncReport", connection: Connection, tables: Mapping[str, Collection[str]]) -> Left:
+    """What a sync has left in these tables (`schema.table` -> columns)."""
+    district_id = report.district.district_id
+    active, rows = {}, {step.name: step.rows for step in report.steps}
+    for name, columns in tables.items():
+        table = _table(name)
+        ours = table.c.district_id == district_id
+        if "deleted_at" in columns:
+            active[name] = _count(connection, table, ours, table.c.deleted_at.is_(None))
+        elif name not in rows:
+            # A sync that finds everything as it was makes no plan: the tables still hold the last one.
+            rows[name] = _count(connection, table, ours, table.c.sync_id == report.sync_id if name.startswith("ops.") else sa.true())
+    # The row's end is written in the sync's own transaction: only the commit is not in it.
+    took = connection.execute(sa.select(syncs.c.finished_at - syncs.c.started_at).where(syncs.c.sync_id == report.sync_id)).scalar_one()
+    return Left(took.total_seconds(), active, rows, _decisions(connection, district_id))
+
+
+def metadata_of(name: str, report: "SyncReport", left: Left) -> Metadata:
+    """The metadata of the materialization of one asset (`schema.table`)."""
     numbers: Metadata = {"sync_id": str(report.sync_id)}  # as text: a number would be plotted
     layer, table = name.split(".")
     if layer == "clever":
-        return numbers | _pulled(table, report)
-    step = next(step for step in report.steps if step.name == name)
-    numbers["seconds"] = round(step.seconds, 3)
-    if name in active:
+        return numbers | _pulled(table, report) | (_times(report, left.seconds) if name == WHOLE_SYNC_AT else {})
+    numbers["seconds"] = round(sum((step.seconds for step in report.steps if step.name == name), 0.0), 3)
+    if name in left.active:
         changes = dict.fromkeys(ACTIONS.get(table, _ACTIONS), 0) | report.counts["changes"].get(table, {})
-        return numbers | {"dagster/row_count": active[name], "rows_written": sum(changes.values()), **changes}
-    numbers |= {"rows_written" if layer in ("app", "ops") else "dagster/row_count": step.rows}
+        return numbers | {"dagster/row_count": left.active[name], "rows_written": sum(changes.values()), **changes}
+    numbers |= {"rows_written" if layer in ("app", "ops") else "dagster/row_count": left.rows[name]}
     if name == "reconcile.user_matches":
         numbers |= _people(report.counts["people"])
-    return numbers | decided.get(name, {})
+    return numbers | left.decisions.get(name, {})
 
 
-def active_rows(connection: Connection, district_id: int, tables: Mapping[str, Collection[str]]) -> dict[str, int]:
-    """Rows of a district that are not soft-deleted, by those of the tables (with their columns) that soft-delete."""
-    counts = {}
-    for name, columns in tables.items():
-        if "deleted_at" in columns:
-            schema, table = name.split(".")
-            rows = sa.table(table, sa.column("district_id"), sa.column("deleted_at"), schema=schema)
-            query = sa.select(sa.func.count()).select_from(rows).where(rows.c.district_id == district_id, rows.c.deleted_at.is_(None))
-            counts[name] = int(connection.execute(query).scalar_one())
-    return counts
-
-
-def decisions(connection: Connection, district_id: int) -> dict[str, Metadata]:
+def _decisions(connection: Connection, district_id: int) -> dict[str, Metadata]:
     """What a district's last plan decided, by table of `reconcile`."""
     return {
         "reconcile.soft_deletes": _soft_deletes(connection, district_id),
@@ -167,6 +198,19 @@ def _readiness(connection: Connection, district_id: int) -> Metadata:
         **{f"{topic}: {item}": counts[topic, item] for topic, item, _ in lines},
         "report": table(rows, {"topic": "string", "what": "string", "count": "int"}),
     }
+
+
+def _times(report: "SyncReport", seconds: float) -> Metadata:
+    """The whole sync, and its parts as sums of their steps. What is between the steps is in the whole only."""
+    parts = dict.fromkeys(("pull_seconds", "plan_seconds", "audit_seconds", "apply_seconds"), 0.0)
+    for step in report.steps:
+        parts[_PARTS.get(step.name.split(".")[0], "plan_seconds")] += step.seconds
+    rounded = {name: round(value, 3) for name, value in {"sync_seconds": seconds, **parts}.items()}
+    return {**rounded, "peak_mb": max(step.peak_mb for step in report.steps)}
+
+
+def _count(connection: Connection, table: sa.TableClause, *conditions: sa.ColumnElement[bool]) -> int:
+    return int(connection.execute(sa.select(sa.func.count()).select_from(table).where(*conditions)).scalar_one())
 
 
 def _table(name: str) -> sa.TableClause:

@@ -13,12 +13,13 @@ import dagster as dg
 from roster_pipeline import contracts
 from roster_pipeline.database.engine import Database, translate_database_errors
 from roster_pipeline.database.migrate import column_types, known_tables
+from roster_pipeline.database.runner import slowest
 from roster_pipeline.defs.assets import UNAPPROVED, agreement_assets, asset_key, synced_assets
 from roster_pipeline.defs.checks import all_checks
 from roster_pipeline.defs.districts import districts
 from roster_pipeline.defs.failures import as_dagster_failures
 from roster_pipeline.defs.lineage import lineage
-from roster_pipeline.defs.report import active_rows, decisions, is_accepted, metadata_of
+from roster_pipeline.defs.report import WHOLE_SYNC_AT, is_accepted, left_by, metadata_of
 from roster_pipeline.defs.resources import RosterDatabase
 from roster_pipeline.defs.tags import origin_of
 from roster_pipeline.sync.run import SyncReport, SyncRequest, project_models, run_sync
@@ -27,7 +28,7 @@ MODELS = project_models()
 GRAPH = lineage(MODELS, known_tables(), [*contracts.RESOURCES, "districts"])
 CHECKS = tuple(all_checks(MODELS, GRAPH))
 # Whether the district's last sync did what it was to do. At the asset with which every sync begins.
-SYNCED, SYNCED_AT = "synced", asset_key("clever.districts")
+SYNCED, SYNCED_AT = "synced", asset_key(WHOLE_SYNC_AT)
 AGREEMENT = tuple(agreement_assets(GRAPH, column_types()))
 
 DESCRIPTION = """Sync one district with Clever now.
@@ -80,13 +81,11 @@ def results_of(database: Database, report: SyncReport) -> Iterator[dg.Materializ
         RosterError: the database could not be read.
     """
     with translate_database_errors(), database.engine.connect() as connection:
-        district_id = report.district.district_id
-        active = active_rows(connection, district_id, {model.name: known_tables()[model.name] for model in GRAPH.modelled})
-        decided = decisions(connection, district_id)
+        left = left_by(report, connection, {model.name: known_tables()[model.name] for model in GRAPH.modelled})
     accepted = is_accepted(report)
     for name in (*GRAPH.pulled, *(model.name for model in GRAPH.modelled)):
         if accepted or not name.startswith(UNAPPROVED):
-            yield dg.MaterializeResult(asset_key=asset_key(name), metadata=metadata_of(name, report, active, decided))
+            yield dg.MaterializeResult(asset_key=asset_key(name), metadata=metadata_of(name, report, left))
         if asset_key(name) == SYNCED_AT:
             yield synced()
         yield from (check.result(report.counts) for check in CHECKS if check.asset == name)
@@ -148,6 +147,5 @@ def keep_connections(instance: dg.DagsterInstance) -> None:
 
 def summary(report: SyncReport) -> str:
     """A sync in one line."""
-    slowest = sorted(report.steps, key=lambda step: -step.seconds)[:3]
-    steps = ", ".join(f"{step.name} {step.seconds:.1f} s" for step in slowest)
-    return f"Sync {report.sync_id} of district {report.district.clever_id}: {report.status}. {report.message} Slowest steps: {steps}."
+    done = f"Sync {report.sync_id} of district {report.district.clever_id}: {report.status}. {report.message}"
+    return f"{done} Slowest steps: {slowest(report.steps)}."

@@ -19,6 +19,8 @@ from roster_pipeline.database.tables import holds
 from roster_pipeline.profiles import Brakes
 
 LICENSES = "licenses"
+# Holds that the next sync looks at.
+PENDING = ("open", "approved", "rejected")
 
 
 @dataclass(frozen=True)
@@ -154,11 +156,7 @@ def _decide_one(connection: Connection, brake: Brake, known: Any, *, district_id
 def _pending(connection: Connection, district_id: int, kinds: Sequence[str] | None) -> dict[Any, Any]:
     """The newest undecided or unused hold of each identity."""
     kind = holds.c.kind.in_(kinds) if kinds is not None else holds.c.kind != LICENSES
-    query = (
-        sa.select(holds)
-        .where(holds.c.district_id == district_id, holds.c.status.in_(["open", "approved", "rejected"]), kind)
-        .order_by(holds.c.hold_id)
-    )
+    query = sa.select(holds).where(holds.c.district_id == district_id, holds.c.status.in_(PENDING), kind).order_by(holds.c.hold_id)
     return {
         (row["kind"], row["school_id"], row["role"], row["counts"].get("collection")): row for row in connection.execute(query).mappings()
     }

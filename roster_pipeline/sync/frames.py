@@ -13,7 +13,19 @@ import pyarrow
 import pyarrow.compute as pc
 
 from roster_pipeline import contracts
-from roster_pipeline.clever.records import Collection, Course, Finding, Record, School, Section, Term, User, UserWithoutEmail
+from roster_pipeline.clever.records import (
+    Collection,
+    Course,
+    Finding,
+    Record,
+    School,
+    Section,
+    StudentRole,
+    TeacherRole,
+    Term,
+    User,
+    UserWithoutEmail,
+)
 
 STRING = pyarrow.string()
 
@@ -121,12 +133,19 @@ def _users(records: Sequence[User | UserWithoutEmail]) -> dict[str, pyarrow.Arra
         "student_number": _column([s.student_number if s else None for s in students]),
         "grade": _column([s.grade if s else None for s in students]),
         "school": _column([(s and s.school) or (t and t.school) or None for s, t, _ in roles]),
-        "student_schools": _column([array_literal(s.schools) if s else None for s in students]),
-        "teacher_schools": _column([array_literal(t.schools) if t else None for t in teachers]),
+        "student_schools": _column([array_literal(_schools_of(s)) for s in students]),
+        "teacher_schools": _column([array_literal(_schools_of(t)) for t in teachers]),
         "staff_schools": _column([array_literal(s.schools) if s else None for s in staff]),
         "is_district_admin": pyarrow.array([each.roles.district_admin is not None for each in records], pyarrow.bool_()),
         "last_modified": _column([each.last_modified for each in records]),
     }
+
+
+def _schools_of(role: StudentRole | TeacherRole | None) -> list[str] | None:
+    """Every school of one role, its primary one included."""
+    if role is None:
+        return None
+    return role.schools if role.school is None or role.school in role.schools else [*role.schools, role.school]
 
 
 def _given(values: Iterable[str | None]) -> str | None:

@@ -1,8 +1,8 @@
 """The pages of the pull in progress, in temporary tables of the sync's own session: `clever.schools`, `clever.users`, ...
 
 Belongs here: making those tables from the contracts and loading frames into them with COPY. Does not belong here: what a frame is
-(`frames.py`) and what the rows mean (`dbt_like_sql/staging/`). Nothing of a pull outlives its session, so a pull that breaks off leaves
-nothing behind (R3.2).
+(`frames.py`), the records that are known already (`recall.py`), and what the rows mean (`dbt_like_sql/staging/`). Nothing of a pull
+outlives its session, so a pull that breaks off leaves nothing behind (R3.2).
 """
 
 import io
@@ -16,10 +16,13 @@ import pyarrow.csv
 from psycopg import sql
 
 from roster_pipeline import contracts
+from roster_pipeline.clever.decode import Decoded
 from roster_pipeline.clever.records import Collection, District, Finding
 from roster_pipeline.sync.frames import Frame
 
-# Clever gives terms and courses no last_modified; every other resource has one in its contract.
+# What a landed row has beside the columns of its contract: its place in the pull (of two equally new records of one id the later counts,
+# R3.8), and the digest by which the next pull knows it again, none where something of it was dropped.
+_ALL_HAVE = "arrival bigint not null, digest uuid, rejected boolean not null"
 _EXTRA = {"users": "collection text not null, "}
 
 
@@ -37,10 +40,7 @@ class Landing:
         self._connection = connection
         for resource in contracts.RESOURCES:
             columns = ", ".join(f"{column.name} {column.sql_type}" for column in contracts.columns(resource))
-            self._execute(
-                f'create temporary table "clever.{resource}" (arrival bigint generated always as identity, '
-                f"{_EXTRA.get(resource, '')}{columns}, rejected boolean not null)"
-            )
+            self._execute(f'create temporary table "clever.{resource}" ({_EXTRA.get(resource, "")}{columns}, {_ALL_HAVE})')
         self._execute(
             'create temporary table "clever.districts" '
             "(clever_id text, name text, state text, last_sync timestamptz, pulled_at timestamptz)"
@@ -52,12 +52,20 @@ class Landing:
         values = (district.id, district.name or "", district.state, _instant(district.last_sync), pulled_at)
         self._connection.execute('insert into pg_temp."clever.districts" values (%s, %s, %s, %s, %s)', values)
 
-    def load(self, collection: Collection, frame: Frame) -> None:
+    def load(self, collection: Collection, page: Decoded, frame: Frame) -> None:
         """Land one page: its rows, and its findings."""
         table = frame.table
+        unreadable = table.num_rows - len(page.records)
+        digests = [digest and digest.hex() for digest in page.digests] + [None] * unreadable
+        if broken := {finding.clever_id for finding in frame.findings}:
+            # What was found has to be found again.
+            ids = table.column("clever_id").to_pylist()
+            digests = [None if clever_id in broken else digest for clever_id, digest in zip(ids, digests, strict=True)]
+        table = table.append_column("digest", pyarrow.array(digests, pyarrow.string()))
+        table = table.append_column("arrival", pyarrow.array(page.arrivals + [page.end] * unreadable, pyarrow.int64()))
         if collection.resource in _EXTRA:
             table = table.append_column("collection", pyarrow.array([collection.value] * table.num_rows, pyarrow.string()))
-        self._copy(f"clever.{collection.resource}", table)
+        self.copy(f"clever.{collection.resource}", table)
         self.rows[collection] += table.num_rows
         self._findings(collection.resource, frame.findings)
 
@@ -76,9 +84,10 @@ class Landing:
             "rule": [each.rule for each in findings],
             "severity": [each.severity for each in findings],
         }
-        self._copy("clever.findings", pyarrow.table(columns))
+        self.copy("clever.findings", pyarrow.table(columns))
 
-    def _copy(self, name: str, table: pyarrow.Table) -> None:
+    def copy(self, name: str, table: pyarrow.Table) -> None:
+        """Append rows to a temporary table of this session."""
         if not table.num_rows:
             return
         buffer = io.BytesIO()

@@ -3,17 +3,19 @@
 Belongs here: the order of things, the lock, the transaction, and the truth about how it ended. Does not belong here: any of the steps
 themselves.
 
-    lock -> ops.syncs row -> pull -> [ plan -> apply -> ops.syncs end ] -> unlock          [ ] is one transaction
+    lock -> ops.syncs row -> pull -> [ recall -> plan -> apply -> ops.syncs end ] -> unlock          [ ] is one transaction
+                                     [ settled       ------->     ops.syncs end ]                    nothing has changed at either end
 
 Everything happens on one session. If it dies, the lock, the pages and the transaction die with it.
 """
 
 import logging
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cache
-from typing import Any
+from typing import Any, TypeVar
 
 import psycopg
 from sqlalchemy import Connection
@@ -31,7 +33,7 @@ from roster_pipeline.profiles import Profile
 from roster_pipeline.settings import Settings
 from roster_pipeline.sync import ledger
 from roster_pipeline.sync.alerting import alert_plan, scopes_over_licenses
-from roster_pipeline.sync.apply import apply_plan, record_plan
+from roster_pipeline.sync.apply import accept_district, apply_plan, record_plan
 from roster_pipeline.sync.connections import reconcile_connections
 from roster_pipeline.sync.districts import District, UnknownDistrictError, UnusableSettingsError, find_district
 from roster_pipeline.sync.landing import Landing
@@ -39,7 +41,9 @@ from roster_pipeline.sync.ledger import Origin
 from roster_pipeline.sync.plan import DECIDED, Plan, make_plan
 from roster_pipeline.sync.preview import PlanReport, describe_plan
 from roster_pipeline.sync.pull import PullResult, pull_district
+from roster_pipeline.sync.recall import memory_of, recall
 from roster_pipeline.sync.session import one_state, sync_session
+from roster_pipeline.sync.settled import find_settled, repeat, settle
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +52,10 @@ CONFLICT_ATTEMPTS = 3
 # Where a sync inserted this much, the planner's idea of the table is wrong until it is told (PostgreSQL's own autovacuum comes minutes
 # later).
 ANALYZE_FROM_ROWS = 1_000
+
+_NOTHING_CHANGED = "Nothing had changed."
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -144,7 +152,7 @@ def _sync(
     def take_listing(listing: TokenListing) -> None:
         reconcile_connections(connection, listing, began_at=listing.began_at, now=clock())
 
-    pulled = pull_into(landing, settings, district, snapshot_at, note, take_listing)
+    pulled = pull_into(connection, landing, settings, district, snapshot_at, note, take_listing)
     for attempt in range(1, CONFLICT_ATTEMPTS + 1):
         before = len(steps)
         try:
@@ -157,7 +165,8 @@ def _sync(
         else:
             break
     report.steps = steps
-    _analyze(connection, plan)
+    if plan is not None:
+        _analyze(connection, plan)
     return report
 
 
@@ -179,14 +188,17 @@ def plan_sync(
         district = find_district(connection, reference)
         snapshot_at = clock()
         landing = Landing(psycopg_connection(connection))
-        pull_into(landing, settings, district, snapshot_at, on_step)
+        pulled = pull_into(connection, landing, settings, district, snapshot_at, on_step)
         with one_state(connection, rollback=True):
+            _refuse_older(connection, district, snapshot_at)
+            _timed("recall", on_step, lambda: recall(connection, landing, pulled.memory, district))
             runner = ModelRunner(connection, _parameters(connection, district, None, snapshot_at), known_tables())
             plan = _plan(runner, project_models(), district, None, snapshot_at, on_step)
             return describe_plan(runner, district, plan)
 
 
 def pull_into(
+    connection: Connection,
     landing: Landing,
     settings: Settings,
     district: District,
@@ -194,13 +206,15 @@ def pull_into(
     on_step: Callable[[Step], None],
     on_listing: Callable[[TokenListing], None] = lambda _listing: None,
 ) -> PullResult:
-    """Pull one district into a landing, or raise.
+    """Pull what is new of one district into a landing, or raise.
 
     Args:
         on_listing: called with every full listing of tokens that the pull makes, sometimes twice, in the caller's thread (R11.7); also
             where the pull fails, because the listing may say why: the district's token is gone.
     """
-    pull = DistrictPull(settings, district.clever_id, keep_student_email=_rules(district).student_email)
+    keep_student_email = _rules(district).student_email
+    memory = memory_of(connection, district, keep_student_email=keep_student_email)
+    pull = DistrictPull(settings, district.clever_id, keep_student_email=keep_student_email, memory=memory)
 
     def take_listing() -> None:
         if isinstance(pull.tokens, TokenListing):
@@ -227,26 +241,34 @@ def _plan_and_apply(
     landing: Landing,
     on_step: Callable[[Step], None],
     clock: Callable[[], datetime],
-) -> tuple[Plan, SyncReport]:
+) -> tuple[Plan | None, SyncReport]:
+    """The plan is None where none had to be made."""
     models = project_models()
     with one_state(connection):
+        # The agreement may have changed during the pull. What settles a district is a plan by the rules that are there now.
+        district = find_district(connection, district.clever_id)
         _refuse_older(connection, district, snapshot_at)
         now = clock()
         runner = ModelRunner(connection, _parameters(connection, district, sync_id, now), known_tables())
-        plan = _plan(runner, models, district, sync_id, now, on_step)
         previous, were_over = ledger.last_applied(connection, district.district_id), scopes_over_licenses(connection, district.district_id)
-        record_plan(runner, models, on_step)
-        if not plan.writes_nothing:
-            apply_plan(runner, models, on_step)
-        counts = {
-            **plan.as_counts(),
-            "moved_during_pull": pulled.moved,
-            "last_sync": pulled.last_sync,
-            "pull": pulled.cost,
-            "findings": {f"{resource}.{rule}": rows for (resource, rule, _), rows in sorted(landing.findings.items())},
-        }
-        message = _message(plan)
-        status = "held" if plan.holding else "successful"
+        pull_counts = {"moved_during_pull": pulled.moved, "last_sync": pulled.last_sync, "pull": pulled.cost}
+        settled = _timed("settled", on_step, lambda: find_settled(connection, district.district_id, pulled.memory.fingerprint))
+        if settled is not None:
+            plan, status, message = None, "successful", _NOTHING_CHANGED
+            accept_district(runner, models, on_step)
+            repeat(connection, district.district_id, settled, sync_id)
+            counts = {**settled.counts, **pull_counts, "settled_since": settled.since_sync_id}
+        else:
+            _timed("recall", on_step, lambda: recall(connection, landing, pulled.memory, district))
+            plan = _plan(runner, models, district, sync_id, now, on_step)
+            status, message = "held" if plan.holding else "successful", _message(plan)
+            record_plan(runner, models, on_step)
+            if not plan.writes_nothing:
+                apply_plan(runner, models, on_step)
+            is_empty = not (plan.rows or plan.decisions or runner.parameters["is_first"])
+            settle(connection, district.district_id, pulled.memory.fingerprint, sync_id, is_empty=is_empty)
+            findings = {f"{resource}.{rule}": rows for (resource, rule, _), rows in sorted(landing.findings.items())}
+            counts = {**plan.as_counts(), **pull_counts, "findings": findings}
         alert_plan(
             connection,
             models,
@@ -260,6 +282,13 @@ def _plan_and_apply(
         )
         ledger.end(connection, sync_id, now=clock(), status=status, counts=counts, message=message)
     return plan, SyncReport(sync_id, district, status, message, counts)
+
+
+def _timed(name: str, on_step: Callable[[Step], None], work: Callable[[], T]) -> T:
+    start = time.perf_counter()
+    result = work()
+    on_step(Step(name, result if isinstance(result, int) else 0, time.perf_counter() - start))
+    return result
 
 
 def _plan(
@@ -302,7 +331,7 @@ def _message(plan: Plan) -> str:
 
 def _changes(plan: Plan) -> str:
     if not plan.rows:
-        return "Nothing had changed."
+        return _NOTHING_CHANGED
     parts = [
         f"{table}: " + ", ".join(f"{rows:,} {action.replace('_', ' ')}" for action, rows in actions.items())
         for table, actions in plan.changes.items()
@@ -346,7 +375,8 @@ def _record_failure(database: Database, sync_id: int, error: BaseException, cloc
         kind = "worth retrying" if error.retryable else "permanent"
         message = f"{error.reason} ({kind}{': ' + error.path if error.path else ''})"
     else:
-        message = "Interrupted." if isinstance(error, KeyboardInterrupt | SystemExit) else f"Internal error: {type(error).__name__}."
+        # What is no Exception is somebody's wish that this ends: Ctrl-C, SIGTERM, Dagster's own interrupt.
+        message = f"Internal error: {type(error).__name__}." if isinstance(error, Exception) else "Interrupted."
     try:
         with translate_database_errors(), database.engine.begin() as connection:
             ledger.end(connection, sync_id, now=clock(), status="failed", counts={}, message=message)

@@ -28,7 +28,12 @@ def decode(
     collection: Collection, *records: Any, keep_student_email: bool = True, decoder: CollectionDecoder | None = None
 ) -> tuple[list[Any], list[Finding]]:
     decoder = decoder or CollectionDecoder(collection, DISTRICT, keep_student_email=keep_student_email)
-    return decoder.decode(parse_body(json.dumps(page(*records)).encode(), ListBody).data)
+    return decoded(json.dumps(page(*records)).encode(), decoder)
+
+
+def decoded(body: bytes, decoder: CollectionDecoder) -> tuple[list[Any], list[Finding]]:
+    page = decoder.decode(parse_body(body, ListBody).data)
+    return page.records, page.findings
 
 
 def with_student(clever_id: str, **fields: Any) -> dict[str, Any]:
@@ -219,7 +224,7 @@ def test_a_row_without_a_readable_id(record: Any) -> None:
 def test_an_item_without_its_wrapper_is_a_row_without_an_id() -> None:
     """The other rows of the page are still read."""
     body = json.dumps({"data": [{"data": school("a")}, {"uri": "/x"}, 7], "links": []}).encode()
-    records, findings = CollectionDecoder(Collection.SCHOOLS, DISTRICT, keep_student_email=True).decode(parse_body(body, ListBody).data)
+    records, findings = decoded(body, CollectionDecoder(Collection.SCHOOLS, DISTRICT, keep_student_email=True))
     assert [found.id for found in records] == ["a"]
     assert findings == [Finding("", "id_missing", "error")] * 2
 
@@ -271,7 +276,7 @@ def test_a_type_that_changed_for_most_rows_stops_the_district() -> None:
 def test_lone_surrogates_are_removed(escaped: str, read: str) -> None:
     """R4.5: legal JSON that no UTF-8 text can hold; whole pairs and escaped backslashes stay as they are."""
     body = json.dumps(page(school("a", name="NAME"), school("b", name="B"))).replace("NAME", escaped).encode()
-    records, findings = CollectionDecoder(Collection.SCHOOLS, DISTRICT, keep_student_email=True).decode(parse_body(body, ListBody).data)
+    records, findings = decoded(body, CollectionDecoder(Collection.SCHOOLS, DISTRICT, keep_student_email=True))
     assert [(found.id, found.name) for found in records] == [("a", read), ("b", "B")]
     assert findings == []
 

@@ -55,15 +55,33 @@ def test_report_for_people(roster: Roster, clever: Sandbox, district: District, 
     assert unknown > 0
     assert f"enrollment_unknown_person {unknown} Members of rostered sections whom Clever does not share." in shown
     assert "grade_unknown" not in shown.partition("Worth a look")[2]  # it found nothing
-    assert "reconcile.user_matches" in shown  # --profile
+    # --profile
+    assert "reconcile.user_matches" in shown
+    assert "between the steps" in shown
+    assert "100% ########" in shown
+    assert "Slowest: " in shown
+    assert max(len(line) for line in ended.out.partition("Slowest")[0].splitlines()) <= 80
     assert f"roster status {district.id}" in shown
 
 
 def test_steps_with_profile(roster: Roster, district: District) -> None:
-    steps = roster("sync", district.id, "--profile", "--json").document["steps"]
-    students = next(step for step in steps if step["name"] == "clever.students")
-    assert students["rows"] == 30
-    assert students["seconds"] >= 0
+    """Time, rows and memory by step, in the order in which they ran; the steps and what is between them are the whole."""
+    document = roster("sync", district.id, "--profile", "--json").document
+    steps, total = document["steps"], document["total"]
+    by_name = {step["name"]: step for step in steps}
+    assert len(by_name) == len(steps)
+    assert by_name["clever.students"]["rows"] == 30
+    assert [name for name in by_name if name in ("app.users", "clever.students", "reconcile.user_matches")] == [
+        "clever.students",
+        "reconcile.user_matches",
+        "app.users",
+    ]
+    assert all(step["seconds"] >= 0 for step in steps)
+    assert sum(step["seconds"] for step in steps) + total["between_steps"] == pytest.approx(total["seconds"])
+    assert [step["share"] for step in steps] == [pytest.approx(step["seconds"] / total["seconds"]) for step in steps]
+    peaks = [step["peak_mb"] for step in steps] + [total["peak_mb"]]
+    assert peaks == sorted(peaks)
+    assert peaks[0] > 50
 
 
 def test_nothing_personal_is_printed(roster: Roster, clever: Sandbox, district: District, query: Callable[..., list[Any]]) -> None:

@@ -1,18 +1,25 @@
 """One district synced through Dagster: what the event log then says, and what it must not say."""
 
+import dataclasses
 import logging
 from pathlib import Path
+from typing import Any, cast
 
 import dagster as dg
 import pytest
 import sqlalchemy as sa
 from sqlalchemy import create_engine
 
+from roster_pipeline import contracts
 from roster_pipeline.database.engine import Database
 from roster_pipeline.database.lock import district_lock
 from roster_pipeline.definitions import defs
+from roster_pipeline.defs.report import WHOLE_SYNC_AT
+from roster_pipeline.defs.sync import results_of
 from roster_pipeline.sandbox import Sandbox
+from roster_pipeline.settings import settings
 from roster_pipeline.sync.districts import find_district
+from roster_pipeline.sync.run import SyncReport, SyncRequest, run_sync
 from roster_pipeline_tests.defs.runs import check, numbers, run
 
 MARKER = "Zzyzxmarker"
@@ -88,12 +95,74 @@ def test_a_sync(
     assert app["dagster/row_count"] == app["rows_written"] == app["create"] == users
     assert numbers(result, "reconcile/user_matches")["create: new"] == users
     assert numbers(result, "ops/quarantine")["rows_written"] == 2
+    assert numbers(result, "clever/districts")["sync_seconds"] == pytest.approx(
+        (sync["finished_at"] - sync["started_at"]).total_seconds(), abs=1e-3
+    )
 
     files = "".join(path.read_text(errors="replace") for path in tmp_path.rglob("*") if path.is_file())
     printed = capfd.readouterr()
     for place in (texts(database), files, caplog.text, printed.out, printed.err):
         assert MARKER not in place
     assert result.run_id in texts(database)
+
+
+def test_how_long_it_took(environment: None, database: Database, clever_id: str) -> None:
+    """Dagster plots numbers alone: the seconds of every step at its asset, those of the whole and its parts at the first asset."""
+    report = run_sync(database, settings(), SyncRequest(clever_id))
+    told = told_of(database, report)
+    seconds = {step.name: step.seconds for step in report.steps}
+    for asset, metadata in told.items():
+        assert list(plotted(metadata).keys() & {"seconds", "sync_seconds"}) == ["sync_seconds" if asset == WHOLE_SYNC_AT else "seconds"]
+        if asset in seconds:
+            assert metadata["seconds"] == pytest.approx(seconds[asset], abs=1e-3)
+    assert told["clever.users"]["seconds"] == pytest.approx(
+        sum(seconds[f"clever.{each}"] for each in ("students", "teachers", "staff", "district_admins")), abs=1e-3
+    )
+
+    whole = plotted(told[WHOLE_SYNC_AT])
+    parts = {each: whole[each] for each in ("pull_seconds", "plan_seconds", "audit_seconds", "apply_seconds")}
+    assert sum(parts.values()) == pytest.approx(sum(seconds.values()), abs=0.01)
+    assert sum(parts.values()) <= whole["sync_seconds"]
+    assert parts["pull_seconds"] == pytest.approx(sum(took for name, took in seconds.items() if name.startswith("clever.")), abs=1e-3)
+    assert parts["apply_seconds"] > seconds["app.users"] - 1e-3
+    assert parts["plan_seconds"] > seconds["reconcile.user_matches"] - 1e-3
+    assert parts["audit_seconds"] > 0
+    assert whole["peak_mb"] == report.steps[-1].peak_mb > 50
+
+
+def test_a_sync_without_a_plan(environment: None, database: Database, sandbox: Sandbox, clever_id: str) -> None:
+    """R7.2: a sync that finds everything as it was leaves steps out. Those took no time; all else is told as if they had been run."""
+    sandbox.change().patch("users", sandbox.district().shared("users", "student")[0], "name.last", "")
+    run_sync(database, settings(), SyncRequest(clever_id))
+    report = run_sync(database, settings(), SyncRequest(clever_id))
+    pulled = [step for step in report.steps if step.name.startswith("clever.")]
+    planned, unplanned = told_of(database, report), told_of(database, dataclasses.replace(report, steps=pulled))
+    assert planned["ops.quarantine"]["rows_written"] == 1
+    assert {name: untimed(metadata) for name, metadata in unplanned.items()} == {name: untimed(each) for name, each in planned.items()}
+    assert {name for name, metadata in unplanned.items() if metadata.get("seconds")} == {
+        f"clever.{name}" for name in contracts.RESOURCES if planned[f"clever.{name}"]["seconds"]
+    }
+    whole = unplanned[WHOLE_SYNC_AT]
+    assert whole["pull_seconds"] == planned[WHOLE_SYNC_AT]["pull_seconds"]
+    assert whole["plan_seconds"] == whole["audit_seconds"] == whole["apply_seconds"] == 0
+
+
+def told_of(database: Database, report: SyncReport) -> dict[str, dict[str, Any]]:
+    """What Dagster is told of a sync, by table."""
+    results = [each for each in results_of(database, report) if isinstance(each, dg.MaterializeResult)]
+    return {".".join(cast("dg.AssetKey", each.asset_key).path): dict(each.metadata or {}) for each in results}
+
+
+def plotted(metadata: dict[str, Any]) -> dict[str, float]:
+    """The part of it that the UI draws."""
+    normal = dg.AssetMaterialization("any", metadata=metadata).metadata
+    return {
+        name: cast("float", each.value) for name, each in normal.items() if isinstance(each, dg.IntMetadataValue | dg.FloatMetadataValue)
+    }
+
+
+def untimed(metadata: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in metadata.items() if not name.endswith("seconds") and name != "peak_mb"}
 
 
 def test_a_sync_that_fails(instance: dg.DagsterInstance, database: Database, sandbox: Sandbox, clever_id: str) -> None:

@@ -20,6 +20,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from roster_pipeline.clever.decode import CollectionDecoder, ListBody, parse_body
+from roster_pipeline.clever.digests import Memory
 from roster_pipeline.clever.http import PullStats
 from roster_pipeline.clever.pull import Page
 from roster_pipeline.clever.records import Collection, District
@@ -49,10 +50,11 @@ Rows = dict[str, dict[str, Row]]
 class RecordedPull:
     """Has the interface of `clever.pull.DistrictPull`, and reads the snapshot it was given instead of Clever."""
 
-    def __init__(self, snapshot: Snapshot, page_size: int, district: str, *, keep_student_email: bool) -> None:
+    def __init__(self, snapshot: Snapshot, page_size: int, district: str, *, keep_student_email: bool, memory: Memory) -> None:
         self.stats = PullStats()
         self.tokens: Mapping[str, object] = {}
         self.seconds = 0.0
+        self.memory = memory
         self.district_clever_id = district
         self._keep_student_email = keep_student_email
         self._snapshot = snapshot
@@ -74,10 +76,10 @@ class RecordedPull:
             Collection.TERMS: (),
             Collection.COURSES: (),
         }.get(collection) or [each for each in self._snapshot.users if collection.role in each["roles"]]
-        decoder = CollectionDecoder(collection, self.district_clever_id, keep_student_email=self._keep_student_email)
+        decoder = CollectionDecoder(collection, self.district_clever_id, keep_student_email=self._keep_student_email, memory=self.memory)
         for number, start in enumerate(range(0, len(records), self._page_size), 1):
             body = json.dumps({"data": [{"data": each} for each in records[start : start + self._page_size]], "links": []})
-            yield Page(collection, number, *decoder.decode(parse_body(body.encode(), ListBody).data))
+            yield Page(collection, number, decoder.decode(parse_body(body.encode(), ListBody).data))
         decoder.check_shape()
 
 
@@ -139,10 +141,21 @@ class LiveDistrict:
         """Sync the snapshot. Time passes: every sync is a minute after the one before it."""
         now = self.clock.tick()
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(
-                run, "DistrictPull", lambda _settings, district, **kept: RecordedPull(snapshot, page_size, district, **_only(kept))
-            )
+            patch.setattr(run, "DistrictPull", lambda _settings, district, **kept: RecordedPull(snapshot, page_size, district, **kept))
             return run_sync(self.database, SETTINGS, SyncRequest(self.clever_id), clock=lambda: now)
+
+    def forget(self) -> None:
+        """What is remembered of the last snapshot, so that the next sync takes in and plans everything."""
+        with self.database.engine.begin() as connection:
+            for table in ("schools", "terms", "courses", "sections", "users"):
+                connection.execute(sa.text(f"update staging.{table} set digest = null where district_id = :d"), {"d": self.district_id})
+            connection.execute(sa.text("delete from ops.settled where district_id = :d"), {"d": self.district_id})
+
+    def quarantine(self, sync_id: int) -> list[tuple[str, ...]]:
+        """What a sync found about which records."""
+        query = sa.text("select resource, clever_id, rule, severity from ops.quarantine where sync_id = :sync order by 1, 2, 3")
+        with self.database.engine.connect() as connection:
+            return [tuple(row) for row in connection.execute(query, {"sync": sync_id})]
 
     def rules(self) -> Rules:
         """The agreement as the model takes it."""
@@ -214,10 +227,6 @@ class LiveDistrict:
     def changes(self, sync_id: int) -> Sequence[Row]:
         """`ops.changes` of one sync."""
         return self.execute("select entity, entity_id, action, before, after from ops.changes where sync_id = :sync", sync=sync_id)
-
-
-def _only(kept: Mapping[str, Any]) -> dict[str, Any]:
-    return {"keep_student_email": kept["keep_student_email"]}
 
 
 def _rows(connection: Connection, table: str, district_id: int) -> dict[str, Row]:

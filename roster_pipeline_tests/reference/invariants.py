@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from roster_pipeline.sync.run import SyncReport
 from roster_pipeline_tests.reference.driver import ENTITY_ID, LiveDistrict, Row, Rows, differences, state_of
 from roster_pipeline_tests.reference.model import Outcome
 from roster_pipeline_tests.reference.records import key
@@ -28,7 +29,7 @@ class Step:
     before: Rows
     after: Rows
     changes: Iterable[Row]
-    status: str
+    report: SyncReport
     holds_before: Mapping[int, Hold]
     holds_after: Mapping[int, Hold]
     outcome: Outcome
@@ -79,7 +80,7 @@ def holds_agree_with_the_model(step: Step) -> None:
     new = Counter((hold.identity, hold.status) for each, hold in step.holds_after.items() if each not in step.holds_before)
     opened = Counter((hold.identity, hold.status) for each, hold in step.outcome.holds.items() if each not in step.holds_before)
     assert new == opened, _unequal(opened, new)
-    assert step.status == step.outcome.status
+    assert step.report.status == step.outcome.status
 
 
 def changes_lead_from_before_to_after(step: Step) -> None:
@@ -158,6 +159,18 @@ def a_repeat_writes_nothing(first: Step, second: Step) -> None:
     if second.outcome.holding == first.outcome.holding:
         assert second.after == second.before
         assert not list(second.changes)
+
+
+def an_answer_is_repeated(first: Step, second: Step) -> None:
+    """Of two syncs of one snapshot, the second makes no plan if the first one's was empty; and it says the same."""
+    counts = first.report.counts
+    was_empty = not list(first.changes) and not counts["held"] and all(each["status"] == "passes" for each in counts["passed"])
+    is_pending = any(hold.status in ("open", "approved", "rejected") for hold in first.holds_after.values())
+    assert ("settled_since" in second.report.counts) == (was_empty and not is_pending)
+    if was_empty and not is_pending:
+        of_this_pull = {"pull", "settled_since"}
+        assert {**second.report.counts, **dict.fromkeys(of_this_pull)} == {**counts, **dict.fromkeys(of_this_pull)}
+        assert second.district.quarantine(second.report.sync_id) == first.district.quarantine(first.report.sync_id)
 
 
 def _students(state: State) -> set[Id]:

@@ -78,6 +78,7 @@ def _user_record(draw: st.DrawFn, clever_id: str) -> Record:
         grade = draw(st.sampled_from(("1", "1", "2", "Kindergarten", "", None, "not a grade")))
         roles["student"] = {"school": school, "schools": schools, "grade": grade, "student_number": draw(_number), **credentials}
     if "teacher" in kind:
+        school, schools = draw(st.one_of(st.just((school, schools)), st.tuples(_school, _some_schools)))  # Some teach elsewhere.
         roles["teacher"] = {"school": school if school in schools else None, "schools": schools, **credentials}
     if "staff" in kind:
         roles["staff"] = {"schools": draw(_some_schools)}

@@ -80,3 +80,11 @@ def test_emails_are_kept_where_the_profile_keeps_them(district: LiveDistrict, tw
     assert [user(each, "p1")["email"] for each in (district, twig)] == [None, "p1@x.example"]
     assert [user(each, "p2")["email"] for each in (district, twig)] == ["p2@x.example", "p2@x.example"]
     assert enrolled(district, "c1") == set()
+
+
+def test_who_learns_at_one_school_and_teaches_at_another_has_each_role_there_only(district: LiveDistrict) -> None:
+    """R5.8: the primary school of one role is none of the other."""
+    both = student("p1", "ann", at="s1")
+    both["roles"]["teacher"] = teacher("p1", at="s2")["roles"]["teacher"]
+    district.sync(clever(school("s2"), both))
+    assert roles(district, "p1") == {("student", "s1"), ("teacher", "s2")}

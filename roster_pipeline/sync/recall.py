@@ -1,0 +1,97 @@
+"""The last accepted snapshot as the memory of the next pull: what of it is known by its digest, and how that comes back.
+
+Belongs here: reading digests from `staging`, and putting known records into the landing, from where everything goes on as if they had been
+decoded. Does not belong here: how digests are compared (`clever/digests.py`), and when a whole sync has nothing to do (`settled.py`).
+"""
+
+from functools import cache
+from hashlib import blake2b
+from pathlib import Path
+
+import pyarrow
+from psycopg import sql
+from sqlalchemy import Connection
+
+from roster_pipeline import contracts
+from roster_pipeline.clever import decode, records
+from roster_pipeline.clever.digests import Memory
+from roster_pipeline.clever.records import Collection
+from roster_pipeline.database.engine import psycopg_connection
+from roster_pipeline.database.models import SQL
+from roster_pipeline.errors import TransientError
+from roster_pipeline.sync import frames
+from roster_pipeline.sync import landing as landing_module
+from roster_pipeline.sync.districts import District
+from roster_pipeline.sync.landing import Landing
+
+_SEEN = "clever.seen"
+
+
+def memory_of(connection: Connection, district: District, *, keep_student_email: bool) -> Memory:
+    """What is known of a district: the records of its last accepted snapshot about which nothing was found."""
+    known = {}
+    for resource in contracts.RESOURCES:
+        query = sql.SQL("select string_agg(uuid_send(digest), '') from {} where district_id = %s and digest is not null").format(
+            sql.Identifier("staging", resource)
+        )
+        row = psycopg_connection(connection).execute(query, (district.district_id,)).fetchone()
+        known[resource] = bytes(row[0]) if row and row[0] else b""
+    return Memory(_key(district, keep_student_email), known)
+
+
+def recall(connection: Connection, landing: Landing, memory: Memory, district: District) -> int:
+    """Put the known records that this pull has met into the landing, each at its place. In the transaction that plans: what it reads of
+    the last snapshot is what it replaces.
+
+    Returns:
+        The rows put there.
+
+    Raises:
+        TransientError: a snapshot has been accepted since the pull began, as can happen to a dry run.
+    """
+    driver = psycopg_connection(connection)
+    driver.execute(f'create temporary table "{_SEEN}" (collection text, digest uuid, arrival bigint) on commit drop'.encode())
+    for collection in Collection:
+        seen = memory.seen(collection)
+        columns = {
+            "collection": pyarrow.array([collection.value] * len(seen.digests), pyarrow.string()),
+            "digest": pyarrow.array([digest.hex() for digest in seen.digests], pyarrow.string()),
+            "arrival": pyarrow.array(seen.arrivals, pyarrow.int64()),
+        }
+        landing.copy(_SEEN, pyarrow.table(columns))
+    driver.execute(f'analyze pg_temp."{_SEEN}"'.encode())
+    for collection in Collection:
+        expected = memory.known(collection)
+        if expected and driver.execute(_known_rows(collection), (district.district_id, collection.value)).rowcount != expected:
+            raise TransientError("The district was synced while it was read.", hint="Try again.", district=district.clever_id)
+    landing.analyze()
+    return sum(memory.known(collection) for collection in Collection)
+
+
+def _known_rows(collection: Collection) -> sql.Composed:
+    names = [column.name for column in contracts.columns(collection.resource)] + ["digest"]
+    more = ["arrival", "rejected"] + (["collection"] if collection.role else [])
+    return sql.SQL(
+        "insert into {landed} ({columns}) select {remembered}, seen.arrival, false{collection} from {seen} as seen "
+        "inner join {staged} as staged on seen.digest = staged.digest where staged.district_id = %s and seen.collection = %s"
+    ).format(
+        landed=sql.Identifier("pg_temp", f"clever.{collection.resource}"),
+        columns=sql.SQL(", ").join(map(sql.Identifier, names + more)),
+        remembered=sql.SQL(", ").join(sql.Identifier("staged", name) for name in names),
+        collection=sql.SQL(", seen.collection" if collection.role else ""),
+        seen=sql.Identifier("pg_temp", _SEEN),
+        staged=sql.Identifier("staging", collection.resource),
+    )
+
+
+def _key(district: District, keep_student_email: bool) -> bytes:
+    """What a record becomes in staging depends on the code between both, and on the profile: other code, other digests."""
+    scope = f"{district.clever_id}:{keep_student_email}:".encode()
+    return blake2b(scope + code_digest(), digest_size=16).digest()
+
+
+@cache
+def code_digest() -> bytes:
+    sources = [Path(str(module.__file__)) for module in (contracts, records, decode, frames, landing_module)]
+    sources += sorted((SQL / "staging").glob("*.sql"))
+    return blake2b(b"".join(source.read_bytes() for source in sources)).digest()

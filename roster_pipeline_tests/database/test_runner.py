@@ -1,0 +1,37 @@
+"""What is measured of a step."""
+
+import pickle
+import subprocess
+import sys
+
+from roster_pipeline.database.runner import Step, peak_mb, slowest
+
+# A megabyte of text is a megabyte resident, and 64 of them are given back at once.
+PROGRAM = """
+from roster_pipeline.database.runner import Step, peak_mb
+before = peak_mb()
+(b"x" * (64 << 20)).count(b"y")
+print(before, Step("a", 0, 0.0).peak_mb, peak_mb())
+"""
+
+
+def test_the_peak_is_the_process_s_own_and_never_falls() -> None:
+    """Also where whoever started it is larger: a sync is not to show its launcher's memory."""
+    large = b"x" * (300 << 20)
+    ended = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True, timeout=60)
+    before, noted, after = (int(each) for each in ended.stdout.split())
+    assert peak_mb() >= len(large) >> 20
+    assert 10 < before < 200
+    assert before + 60 <= noted <= before + 80
+    assert noted == after
+
+
+def test_a_step_keeps_what_was_noted() -> None:
+    """Steps come from the processes of a shard (`sync/children.py`) with those processes' memory."""
+    step = Step("clever.students", 3, 0.5, peak_mb=7)
+    assert pickle.loads(pickle.dumps(step)) == step  # noqa: S301  (our own)
+
+
+def test_the_slowest_steps_come_first() -> None:
+    steps = [Step("a", 0, 0.1), Step("b", 0, 3.0), Step("c", 0, 0.2), Step("d", 0, 1.26)]
+    assert slowest(steps) == "b 3.0 s, d 1.3 s, c 0.2 s"
