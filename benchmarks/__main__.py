@@ -1,185 +1,157 @@
-"""`python -m benchmarks`: syncs of one generated district against the floor of this machine, taken alternately in one run.
+"""`make bench`: the product against the floor of this machine, and against what people use instead; ratios taken in one run.
 
-The floor is what no sync can avoid: fetch the same pages over HTTP, decode them into the same typed records, and COPY the same columns into
-    unlogged tables. Every sync runs in a process of its own, so that its peak memory is its own. Figures are medians; single seconds mean
-    nothing on a shared machine, ratios do.
+Belongs here: which steps are taken in which order, and the table. Does not belong here: the steps, each a module of its own, where they
+run (`place.py`), and nights of many districts (`night.py`).
+
+Every step is a process of its own. Figures are medians; single seconds mean nothing on a shared machine, ratios do.
 """
 
 import argparse
 import json
 import os
 import platform
-import resource
 import statistics
-import subprocess
-import sys
-import tempfile
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
-from typing import Any
-from urllib.request import Request, urlopen
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
-ROUNDS = 3
+from benchmarks.place import Figures, Place, place
+
+Runs = dict[str, list[Figures]]
+
+MB = 1_000_000
+ORM_STUDENTS = 10_000
+
+
+class Line(NamedTuple):
+    """One line of the table: what is measured, its target, and the figure."""
+
+    what: str
+    target: str
+    measured: str
+    is_met: bool
 
 
 def main() -> None:
     """Run the benchmark and print its table, and with --json its figures."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--students", type=int, default=10_000, help="students of the generated district")
-    parser.add_argument("--rounds", type=int, default=ROUNDS, help="rounds of floor, unchanged sync and changed sync")
+    parser.add_argument("--students", type=int, default=100_000, help="students of the generated district")
+    parser.add_argument("--rounds", type=int, default=3, help="how often everything but the first sync is measured")
+    parser.add_argument("--tenfold", action="store_true", help="also a district ten times as large: an hour")
+    parser.add_argument("--dlt", metavar="PYTHON", help="a Python with the packages of requirements-dlt.lock: also the comparison with dlt")
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")
-    parser.add_argument("--step", choices=["floor", "sync"], help=argparse.SUPPRESS)
-    parser.add_argument("--district", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    if arguments.step:
-        _measure(arguments.step, arguments.district)
+    with place(arguments.students) as here:
+        runs = _product(here, arguments.rounds) | _others(here, arguments.rounds, arguments.dlt)
+    with place(min(arguments.students, ORM_STUDENTS)) as here:
+        small = _row_by_row(here)
+    tenfold: Runs = {}
+    if arguments.tenfold:
+        with place(10 * arguments.students) as here:
+            tenfold = _tenfold(here)
+    if arguments.json:
+        print(
+            json.dumps({"machine": _machine(), "students": arguments.students, "runs": runs, "small": small, "tenfold": tenfold}, indent=1)
+        )
         return
-    figures = _run(arguments.students, arguments.rounds)
-    print(json.dumps(figures, indent=1) if arguments.json else _table(figures))
+    print(f"{arguments.students:,} students; {_machine()}\n")
+    lines = [*_lines(runs), *_lines_of_others(runs, small, min(arguments.students, ORM_STUDENTS)), *_lines_of_tenfold(runs, tenfold)]
+    for line in [Line("what", "target", "measured", True), *lines]:
+        print(f"{line.what:<70}{line.target:>12}{line.measured:>12}{'' if line.is_met else '  missed'}")
 
 
-def _run(students: int, rounds: int) -> dict[str, Any]:
-    with tempfile.TemporaryDirectory(prefix="roster-bench-") as home, _sandbox(students) as (environment, district, control):
-        environment |= {"ROSTER_HOME": home}
-        from roster_pipeline.database.embedded import EmbeddedServer
-        from roster_pipeline.database.engine import open_database
-        from roster_pipeline.database.migrate import migrate
-        from roster_pipeline.settings import Settings
-        from roster_pipeline.sync.districts import Agreement, record_agreement
-
-        with EmbeddedServer(Path(home)):
-            settings = Settings(_env_file=None, roster_home=Path(home))
-            with open_database(settings) as database:
-                migrate(database)
-                with database.engine.begin() as connection:
-                    brakes = {"brakes": {"role_floor": 10**9, "school_floor": 10**9, "relink_floor": 10**9}}
-                    record_agreement(connection, Agreement(district, "Benchmark", "typing_agent", "bench.example", settings=brakes))
-            results: dict[str, list[dict[str, Any]]] = {"floor": [], "first": [], "unchanged": [], "changed": []}
-            results["first"].append(_child("sync", district, environment))
-            for number in range(rounds):
-                results["floor"].append(_child("floor", district, environment))
-                results["unchanged"].append(_child("sync", district, environment))
-                _post(control, "night_of_changes", {"seed": number})
-                results["changed"].append(_child("sync", district, environment))
-    return {"students": students, "machine": _machine(), "runs": results}
+def _product(here: Place, rounds: int) -> Runs:
+    """Floor and syncs, alternately."""
+    runs: Runs = {each: [] for each in ("floor", "first", "changed", "repeated", "unchanged")}
+    runs["floor"].append(here.step("product", "floor"))
+    runs["first"].append(here.step("product", "sync"))
+    for number in range(rounds):
+        runs["floor"].append(here.step("product", "floor"))
+        here.change(number)
+        # After it, the first sync of the same data makes a whole plan and finds it empty; from the second on there is nothing to do.
+        for name in ("changed", "repeated", "unchanged"):
+            runs[name].append(here.step("product", "sync"))
+    return runs
 
 
-def _measure(step: str, district: str) -> None:
-    """In the child process: one step, its seconds and its peak memory as one line of JSON."""
-    from roster_pipeline.database.engine import open_database, psycopg_connection
-    from roster_pipeline.settings import Settings
-    from roster_pipeline.sync.run import SyncRequest, run_sync
-
-    settings = Settings(_env_file=None)
-    with open_database(settings) as database:
-        if step == "sync":
-            start = time.perf_counter()
-            report = run_sync(database, settings, SyncRequest(district))
-            seconds = time.perf_counter() - start
-            more: dict[str, Any] = {"rows": sum(sum(each.values()) for each in report.counts["changes"].values()), "status": report.status}
-        else:
-            with database.engine.connect() as opened:
-                connection = opened.execution_options(isolation_level="AUTOCOMMIT")
-                start = time.perf_counter()
-                more = {"rows": _floor(psycopg_connection(connection), settings, district)}
-                seconds = time.perf_counter() - start
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
-    print(json.dumps({"seconds": seconds, "peak_mb": peak, **more}))
+def _others(here: Place, rounds: int, dlt: str | None) -> Runs:
+    """What else can be done with the same data: it is the last thing that happens to it."""
+    here.change(rounds)
+    runs: Runs = {"locks": [here.step("locks")], "literally": [], "dlt": []}
+    runs["literally"] = [here.step("literally") for _ in range(rounds)]
+    if dlt:
+        runs["dlt"] = [here.step("with_dlt", python=dlt) for _ in range(1 + rounds)]
+    return runs
 
 
-def _floor(connection: Any, settings: Any, district: str) -> int:
-    """Fetch, decode, COPY: every column as text, into unlogged tables without index or constraint."""
-    import io
-
-    import pyarrow
-    import pyarrow.csv
-
-    from roster_pipeline.clever.pull import DistrictPull
-    from roster_pipeline.clever.records import Collection
-    from roster_pipeline.sync.frames import flatten
-
-    rows = 0
-    connection.execute("create schema if not exists floor")
-    with DistrictPull(settings, district, keep_student_email=False) as pull:
-        for collection in Collection:
-            for page in pull.pages(collection):
-                if not page.records:
-                    continue
-                table = pyarrow.table(flatten(collection, page.records))
-                columns = ", ".join(f"{name} text" for name in table.column_names)
-                connection.execute(f"create unlogged table if not exists floor.{collection.resource} ({columns})")
-                buffer = io.BytesIO()
-                pyarrow.csv.write_csv(table, buffer, pyarrow.csv.WriteOptions(include_header=False))
-                with connection.cursor() as cursor, cursor.copy(f"copy floor.{collection.resource} from stdin (format csv)") as copy:
-                    copy.write(buffer.getbuffer())
-                rows += table.num_rows
-    connection.execute("drop schema floor cascade")
-    return rows
-
-
-def _child(step: str, district: str, environment: dict[str, str]) -> dict[str, Any]:
-    command = [sys.executable, "-m", "benchmarks", "--step", step, "--district", district]
-    done = subprocess.run(command, env={**os.environ, **environment}, check=True, capture_output=True, text=True)
-    return json.loads(done.stdout.splitlines()[-1])
-
-
-@contextmanager
-def _sandbox(students: int) -> Iterator[tuple[dict[str, str], str, str]]:
-    command = [
-        sys.executable,
-        "-m",
-        "roster_pipeline.cli",
-        "sandbox",
-        "serve",
-        "--port",
-        "0",
-        "--students",
-        str(students),
-        "--no-rate-limit",
-        "--json",
-    ]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
-        try:
-            assert server.stdout is not None
-            ready = json.loads(server.stdout.readline())
-            [district] = ready["districts"]
-            yield dict(ready["environment"]), district, ready["control"]
-        finally:
-            server.terminate()
-
-
-def _post(control: str, act: str, body: dict[str, Any]) -> None:
-    request = Request(f"{control}/{act}", data=json.dumps(body).encode(), headers={"Content-Type": "application/json"})
-    with urlopen(request) as answer:
-        answer.read()
-
-
-def _machine() -> dict[str, Any]:
-    return {"cpus": os.cpu_count(), "python": platform.python_version(), "system": platform.platform()}
-
-
-def _table(figures: dict[str, Any]) -> str:
-    runs = figures["runs"]
-    floor = statistics.median(each["seconds"] for each in runs["floor"])
-    lines = [
-        f"{figures['students']:,} students, {figures['machine']['cpus']} CPUs, Python {figures['machine']['python']}; medians of one run",
-        "",
-        f"{'what':<34}{'÷ floor':>9}{'seconds':>10}{'peak MB':>9}{'rows written':>14}",
-    ]
-    names = {
-        "floor": "fetch + decode + COPY (floor)",
-        "first": "first sync",
-        "unchanged": "sync, nothing changed",
-        "changed": "sync after a night of changes",
+def _row_by_row(here: Place) -> Runs:
+    """The first time and the second, by the product and by the ORM."""
+    return {
+        "product": [here.step("product", "sync") for _ in range(3)],
+        "orm": [here.step("with_orm") for _ in range(2)],
     }
-    for key, name in names.items():
-        seconds = statistics.median(each["seconds"] for each in runs[key])
-        peak = max(each["peak_mb"] for each in runs[key])
-        rows = statistics.median(each["rows"] for each in runs[key])
-        lines.append(f"{name:<34}{seconds / floor:>9.1f}{seconds:>10.2f}{peak:>9}{rows:>14,.0f}")
-    return "\n".join(lines)
+
+
+def _tenfold(here: Place) -> Runs:
+    runs = {"first": [here.step("product", "sync")], "repeated": [here.step("product", "sync")]}
+    return runs | {"unchanged": [here.step("product", "sync") for _ in range(3)], "floor": [here.step("product", "floor")]}
+
+
+def _median(runs: Sequence[Figures], figure: str = "seconds") -> float:
+    return statistics.median(float(each[figure]) for each in runs)
+
+
+def _lines(runs: Runs) -> Iterator[Line]:
+    floor = _median(runs["floor"])
+    names = {
+        "unchanged": ("nothing changed", 1.0),
+        "repeated": ("nothing changed, right after a sync that wrote", 1.0),
+        "changed": ("1 % changed", 1.3),
+        "first": ("first sync into an empty district", 5.0),
+    }
+    for name, (what, target) in names.items():
+        yield _at_most(f"{what}: whole sync ÷ floor", _median(runs[name]) / floor, target)
+    for name in ("unchanged", "repeated"):
+        yield _at_most(f"{names[name][0]}: rows written in app", max(each["rows"] for each in runs[name]), 0)
+        yield _at_most(f"{names[name][0]}: WAL of app, MB", max(each["app_wal_bytes"] for each in runs[name]) / MB, 1)
+    yield _at_most("peak memory of a sync, MB", max(each["peak_mb"] for name in names for each in runs[name]), 600)
+    yield _at_most("1 % changed: longest wait of another session, ms", runs["locks"][0]["longest_wait_ms"], 200)
+    yield _at_most("1 % changed: rows of app.users held before the commit, ms", runs["locks"][0]["longest_hold_ms"], 200)
+
+
+def _lines_of_others(runs: Runs, small: Runs, students: int) -> Iterator[Line]:
+    literally = _median(runs["literally"])
+    for name, what in (("unchanged", "nothing changed"), ("repeated", "nothing changed, right after a sync that wrote")):
+        yield _at_least(f"literally (soft-delete all, roster all) ÷ {what}", literally / _median(runs[name]), 3)
+    wal = _median(runs["literally"], "wal_bytes") / max(1.0, _median(runs["repeated"], "app_wal_bytes"))
+    yield _at_least("literally ÷ nothing changed: WAL of app", wal, 100)
+    if runs["dlt"]:
+        first, *again = runs["dlt"]
+        yield _at_least("dlt ÷ first sync", first["seconds"] / _median(runs["first"]), 5)
+        yield _at_least("dlt, nothing changed ÷ nothing changed", _median(again) / _median(runs["unchanged"]), 5)
+    for number, what in ((0, "first sync"), (1, "nothing changed")):
+        ratio = small["orm"][number]["seconds"] / small["product"][2 * number]["seconds"]
+        yield _at_least(f"row by row with the ORM ÷ {what}, {students:,} students", ratio, 50)
+
+
+def _lines_of_tenfold(runs: Runs, tenfold: Runs) -> Iterator[Line]:
+    if tenfold:
+        memory = max(each["peak_mb"] for name in ("first", "repeated", "unchanged") for each in tenfold[name])
+        yield _at_most("ten times the students: peak memory ÷", memory / max(each["peak_mb"] for each in runs["first"]), 1.3)
+        yield _at_most("ten times the students: peak memory, MB", memory, 600)
+        for name, what in (("unchanged", "nothing changed"), ("repeated", "nothing changed, whole plan"), ("first", "first sync")):
+            yield _at_most(f"ten times the students, {what}: time ÷ 10 ×", _median(tenfold[name]) / _median(runs[name]) / 10, 1.2)
+
+
+def _at_most(what: str, measured: float, target: float) -> Line:
+    return Line(what, f"≤ {target:g}", f"{measured:,.2f}", measured <= target)
+
+
+def _at_least(what: str, measured: float, target: float) -> Line:
+    return Line(what, f"≥ {target:g}", f"{measured:,.1f}", measured >= target)
+
+
+def _machine() -> str:
+    return f"{os.cpu_count()} CPUs, load {os.getloadavg()[2]:.1f}, Python {platform.python_version()}, {platform.platform()}"
 
 
 if __name__ == "__main__":

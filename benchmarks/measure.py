@@ -1,0 +1,147 @@
+"""What a step of the benchmark says about itself: its figures, and what it wrote.
+
+Belongs here: WAL, rows written in `app`, peak memory. Does not belong here: any step, and time, which every step takes itself.
+"""
+
+import json
+import resource
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from subprocess import PIPE, Popen
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import Connection
+
+from roster_pipeline.database.engine import Database
+
+PATIENCE_SECONDS = 30.0
+
+_POSITION = sa.text("select pg_current_wal_insert_lsn()::text")
+# Committing something flushes all WAL before it.
+_WRITE = sa.text("select pg_logical_emit_message(true, 'benchmarks', '')")
+_OTHERS = sa.text("""
+    select count(*)
+    from pg_stat_activity
+    where datname = current_database() and backend_type = 'client backend' and pid <> pg_backend_pid()
+""")
+_ROWS = sa.text("""
+    select relname, n_tup_ins + n_tup_upd + n_tup_del as rows
+    from pg_stat_user_tables
+    where schemaname = 'app'
+""")
+# Tables of app, their indexes and their TOAST tables, as WAL names them: tablespace/database/file.
+_FILES = sa.text("""
+    with recursive relations as (
+        select oid, reltoastrelid from pg_class where relnamespace = 'app'::regnamespace and relkind = 'r'
+        union
+        select pg_class.oid, pg_class.reltoastrelid
+        from relations
+        left join pg_index on pg_index.indrelid = relations.oid
+        inner join pg_class on pg_class.oid in (pg_index.indexrelid, relations.reltoastrelid)
+    )
+    select concat_ws(
+        '/',
+        coalesce(nullif(pg_class.reltablespace, 0), pg_database.dattablespace),
+        pg_database.oid,
+        pg_relation_filenode(pg_class.oid)
+    )
+    from relations
+    inner join pg_class using (oid)
+    inner join pg_database on pg_database.datname = current_database()
+""")
+
+
+@dataclass
+class Written:
+    """What was written between two points.
+
+    Attributes:
+        wal_bytes: by the whole server, its housekeeping and the catalog rows of temporary tables included.
+        rows: inserted, updated and deleted rows of each table of `app`.
+        between: the two positions in the WAL.
+    """
+
+    wal_bytes: int = 0
+    rows: Counter[str] = field(default_factory=Counter)
+    between: tuple[str, str] = ("", "")
+
+
+@contextmanager
+def written(database: Database) -> Iterator[Written]:
+    """Counts what is written inside the `with`, by any process. At its end every other session of the database has to be over.
+
+    Raises:
+        TimeoutError: one is not.
+    """
+    result = Written()
+    before, begin = _look(database)
+    yield result
+    after, end = _look(database)
+    result.rows = after - before
+    result.between = (begin, end)
+    with database.engine.connect() as connection:
+        result.wal_bytes = wal_between(connection, begin, end)
+
+
+def wal_position(connection: Connection) -> str:
+    """Where the next byte of WAL goes."""
+    return str(connection.execute(_POSITION).scalar_one())
+
+
+def wal_between(connection: Connection, begin: str, end: str) -> int:
+    """Bytes of WAL between two positions."""
+    query = sa.text("select (cast(:end as pg_lsn) - cast(:begin as pg_lsn))::bigint")
+    return int(connection.execute(query, {"begin": begin, "end": end}).scalar_one())
+
+
+def wal_of_app(database: Database, between: tuple[str, str]) -> int:
+    """Bytes of those WAL records that touch a table of `app` or an index of one.
+
+    To be asked soon, before the server recycles the files, and of the embedded server only, whose files can be read.
+    """
+    with database.engine.begin() as connection:
+        connection.execute(_WRITE)
+        files = set(connection.execute(_FILES).scalars())
+        folder = Path(connection.execute(sa.text("show data_directory")).scalar_one())
+        programs = Path(connection.execute(sa.text("select setting from pg_config where name = 'BINDIR'")).scalar_one())
+    begin, end = between
+    if begin == end:
+        return 0
+    command = [str(programs / "pg_waldump"), "--path", str(folder / "pg_wal"), "--start", begin, "--end", end]
+    total = 0
+    with Popen(command, stdout=PIPE, text=True) as dump:
+        assert dump.stdout is not None
+        for line in dump.stdout:
+            # rmgr: Heap  len (rec/tot):  71/  71, tx: 9, lsn: ..., desc: ..., blkref #0: rel 1663/16384/16500 blk 3
+            blocks = line.split(" rel ")[1:]
+            if any(block.split(" ", 1)[0] in files for block in blocks):
+                total += int(line.split("/", 2)[2].split(",", 1)[0])
+    if dump.returncode:
+        raise RuntimeError(f"pg_waldump ended with {dump.returncode}")
+    return total
+
+
+def print_figures(figures: dict[str, Any]) -> None:
+    """The last line of a step's output: its figures with the peak memory of its own process and of the largest it started, as JSON."""
+    peaks = (resource.getrusage(who).ru_maxrss // 1024 for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    print(json.dumps(figures | dict(zip(("peak_mb", "child_peak_mb"), peaks, strict=True))))
+
+
+def _look(database: Database) -> tuple[Counter[str], str]:
+    # The rows that a session wrote are counted at the latest when it ends, before it leaves pg_stat_activity: none may stay, ours neither.
+    database.engine.dispose()
+    with database.engine.connect() as opened:
+        connection = opened.execution_options(isolation_level="AUTOCOMMIT")
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while connection.execute(_OTHERS).scalar_one():
+            if time.monotonic() > deadline:
+                raise TimeoutError("other sessions are still there")
+            time.sleep(0.05)
+        found = Counter({name: int(count) for name, count in connection.execute(_ROWS)}), wal_position(connection)
+    database.engine.dispose()
+    return found

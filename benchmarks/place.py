@@ -1,0 +1,77 @@
+"""Where a benchmark runs: a simulated Clever with one generated district, an embedded server with the product's tables, steps as processes.
+
+Belongs here: starting these and running one step. Does not belong here: what a step does (`product.py`, `literally.py`, `locks.py`,
+`with_dlt.py`, `with_orm.py`), and which steps make the table (`__main__.py`).
+"""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.request import Request, urlopen
+
+from roster_pipeline.database.embedded import EmbeddedServer
+from roster_pipeline.database.engine import open_database
+from roster_pipeline.database.migrate import migrate
+from roster_pipeline.settings import Settings
+from roster_pipeline.sync.districts import Agreement, record_agreement
+
+Figures = dict[str, Any]
+
+# Generated nights change more people of one school than a careful district would; what is measured is writing, not holding.
+_NO_BRAKES = {"brakes": {"role_floor": 10**9, "school_floor": 10**9, "relink_floor": 10**9, "admin_floor": 10**9}}
+
+
+@dataclass(frozen=True)
+class Place:
+    """One district of `students` students, at the simulated Clever and signed up in the database."""
+
+    students: int
+    district: str
+    environment: dict[str, str]
+    control: str
+
+    def step(self, module: str, *arguments: str, python: str = sys.executable) -> Figures:
+        """One step in a process of its own, so that its peak memory is its own. Returns what it prints last."""
+        command = [python, "-m", f"benchmarks.{module}", self.district, *arguments]
+        done = subprocess.run(command, env={**os.environ, **self.environment}, stdout=subprocess.PIPE, text=True, check=True)
+        figures: Figures = json.loads(done.stdout.splitlines()[-1])
+        print(f"  {self.students:,} students, {module} {' '.join(arguments)}: {figures['seconds']:.1f} s", file=sys.stderr, flush=True)
+        return figures
+
+    def change(self, seed: int) -> None:
+        """What changes in a district overnight: about 1 % of its people, and their sections."""
+        request = Request(
+            f"{self.control}/night_of_changes", data=json.dumps({"seed": seed}).encode(), headers={"Content-Type": "application/json"}
+        )
+        with urlopen(request) as answer:
+            answer.read()
+
+
+@contextmanager
+def place(students: int) -> Iterator[Place]:
+    """A place for as long as the block runs."""
+    command = [sys.executable, "-m", "roster_pipeline.cli", "sandbox", "serve", "--port", "0", "--no-rate-limit", "--json"]
+    with (
+        tempfile.TemporaryDirectory(prefix="roster-bench-") as home,
+        subprocess.Popen([*command, "--students", str(students)], stdout=subprocess.PIPE, text=True) as clever,
+    ):
+        try:
+            assert clever.stdout is not None
+            ready = json.loads(clever.stdout.readline())
+            (district,) = ready["districts"]
+            with EmbeddedServer(Path(home)), open_database(Settings(_env_file=None, roster_home=Path(home))) as database:
+                migrate(database)
+                with database.engine.begin() as connection:
+                    record_agreement(connection, Agreement(district, "Benchmark", "typing_agent", "bench.example", settings=_NO_BRAKES))
+                # No session stays open: what a step writes is counted when all others are over.
+                database.engine.dispose()
+                yield Place(students, district, {**ready["environment"], "ROSTER_HOME": home}, ready["control"])
+        finally:
+            clever.terminate()

@@ -1,0 +1,81 @@
+"""One sync, or the floor beneath it: `python -m benchmarks.product DISTRICT sync|floor`, a step of the benchmark.
+
+The floor is what every sync has to do that looks at each record: fetch the same pages over HTTP, decode them into the same typed records,
+and COPY the same columns into unlogged tables, as text, without index or constraint.
+"""
+
+import argparse
+import io
+import time
+
+import pyarrow
+import pyarrow.csv
+
+from benchmarks.measure import print_figures, wal_of_app, written
+from benchmarks.place import Figures
+from roster_pipeline.clever.pull import DistrictPull
+from roster_pipeline.clever.records import Collection
+from roster_pipeline.database.engine import Database, open_database, psycopg_connection
+from roster_pipeline.settings import Settings
+from roster_pipeline.sync import preload  # noqa: F401  (as a shard's processes begin)
+from roster_pipeline.sync.frames import flatten
+from roster_pipeline.sync.run import SyncRequest, run_sync
+
+
+def sync(database: Database, settings: Settings, district: str) -> Figures:
+    """One whole sync: its seconds, its slowest steps, and what it wrote in `app`."""
+    with written(database) as what:
+        start = time.perf_counter()
+        report = run_sync(database, settings, SyncRequest(district))
+        seconds = time.perf_counter() - start
+    if report.status != "successful":
+        raise RuntimeError(f"the sync ended as {report.status}")
+    steps = {step.name: round(step.seconds, 2) for step in sorted(report.steps, key=lambda step: -step.seconds)[:12]}
+    return {
+        "seconds": seconds,
+        "steps": steps,
+        "rows": sum(what.rows.values()),
+        "app_wal_bytes": wal_of_app(database, what.between),
+        "wal_bytes": what.wal_bytes,
+    }
+
+
+def floor(database: Database, settings: Settings, district: str) -> Figures:
+    """Fetch, decode, COPY."""
+    rows = 0
+    with database.engine.connect() as opened:
+        connection = psycopg_connection(opened.execution_options(isolation_level="AUTOCOMMIT"))
+        start = time.perf_counter()
+        connection.execute("create schema floor")
+        with DistrictPull(settings, district, keep_student_email=False) as pull:
+            for collection in Collection:
+                for page in pull.pages(collection):
+                    if not page.records:
+                        continue
+                    table = pyarrow.table(flatten(collection, page.records))
+                    columns = ", ".join(f"{name} text" for name in table.column_names)
+                    connection.execute(f"create unlogged table if not exists floor.{collection.resource} ({columns})".encode())
+                    buffer = io.BytesIO()
+                    pyarrow.csv.write_csv(table, buffer, pyarrow.csv.WriteOptions(include_header=False))
+                    copying = f"copy floor.{collection.resource} from stdin (format csv)".encode()
+                    with connection.cursor() as cursor, cursor.copy(copying) as copy:
+                        copy.write(buffer.getbuffer())
+                    rows += table.num_rows
+        seconds = time.perf_counter() - start
+        connection.execute("drop schema floor cascade")
+    return {"seconds": seconds, "rows": rows}
+
+
+def main() -> None:
+    """The step in a process of its own; its last line is JSON."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.product")
+    parser.add_argument("district")
+    parser.add_argument("what", choices=["sync", "floor"])
+    arguments = parser.parse_args()
+    settings = Settings(_env_file=None)
+    with open_database(settings) as database:
+        print_figures((sync if arguments.what == "sync" else floor)(database, settings, arguments.district))
+
+
+if __name__ == "__main__":
+    main()
