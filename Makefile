@@ -8,7 +8,7 @@ export PIP_NO_INPUT := 1
 export PIP_ROOT_USER_ACTION := ignore
 INSTALL := .venv/bin/python -m pip install --quiet --quiet --no-deps --require-hashes
 
-LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header pyproject.toml
+LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
 
 .PHONY: help demo dev test lint bench week night lock
 
@@ -17,7 +17,7 @@ help:
 	@echo "make dev     the Dagster UI on http://127.0.0.1:3000"
 	@echo "make test    every test"
 	@echo "make lint    ruff and mypy"
-	@echo "make bench   the benchmarks"
+	@echo "make bench   speed against the floor of this machine, dlt and an ORM: an hour"
 	@echo "make week    a week of nights in half an hour, with faults: Linux, a C compiler"
 	@echo "make night   a night of 200 districts, by runs and by shards: hours; Linux, a C compiler"
 	@echo "make lock    pin the packages that pyproject.toml names anew (needs uv)"
@@ -37,8 +37,8 @@ lint: .venv/installed-dev
 	$(RUN) ruff format --check
 	$(RUN) mypy
 
-bench: .venv/installed-dev
-	.venv/bin/python -m benchmarks
+bench: .venv/installed-dev .venv-dlt/installed
+	.venv/bin/python -m benchmarks --dlt .venv-dlt/bin/python
 
 week: .venv/installed-dev
 	.venv/bin/python -m benchmarks.week
@@ -47,8 +47,9 @@ night: .venv/installed-dev
 	.venv/bin/python -m benchmarks.night
 
 lock:
-	$(LOCK) --output-file requirements.lock
-	$(LOCK) --output-file requirements-dev.lock --extra dev --constraint requirements.lock
+	$(LOCK) pyproject.toml --output-file requirements.lock
+	$(LOCK) pyproject.toml --output-file requirements-dev.lock --extra dev --constraint requirements.lock
+	$(LOCK) benchmarks/requirements-dlt.in --output-file benchmarks/requirements-dlt.lock --constraint requirements-dev.lock
 
 # The project is linked by hand rather than with `pip install --editable`, which would first have to fetch setuptools.
 .venv/installed: requirements.lock
@@ -66,4 +67,12 @@ lock:
 .venv/installed-dev: requirements-dev.lock .venv/installed
 	@echo "Installing what tests and linters need ..."
 	@$(INSTALL) --requirement requirements-dev.lock
+	@touch $@
+
+# dlt is only what the benchmark compares with; its packages stay out of .venv.
+.venv-dlt/installed: requirements.lock benchmarks/requirements-dlt.lock
+	@echo "Installing what the benchmark compares with ..."
+	@$(PYTHON) -m venv .venv-dlt
+	@$(subst .venv,.venv-dlt,$(INSTALL)) --requirement requirements.lock
+	@$(subst .venv,.venv-dlt,$(INSTALL)) --requirement benchmarks/requirements-dlt.lock
 	@touch $@

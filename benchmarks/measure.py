@@ -18,6 +18,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from roster_pipeline.database.engine import Database
+from roster_pipeline.database.runner import peak_mb
 
 PATIENCE_SECONDS = 30.0
 
@@ -128,8 +129,8 @@ def wal_of_app(database: Database, between: tuple[str, str]) -> int:
 
 def print_figures(figures: dict[str, Any]) -> None:
     """The last line of a step's output: its figures with the peak memory of its own process and of the largest it started, as JSON."""
-    peaks = (resource.getrusage(who).ru_maxrss // 1024 for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    print(json.dumps(figures | dict(zip(("peak_mb", "child_peak_mb"), peaks, strict=True))))
+    child_peak_mb = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss // 1024
+    print(json.dumps(figures | {"peak_mb": peak_mb(), "child_peak_mb": child_peak_mb}))
 
 
 def _look(database: Database) -> tuple[Counter[str], str]:

@@ -22,7 +22,7 @@ def test_env_example_lists_every_variable() -> None:
     assert listed == [(field.description, name.upper(), "" if field.default is None else str(field.default)) for name, field in fields]
 
 
-@pytest.mark.parametrize("lock", LOCKS, ids=lambda lock: lock.name)
+@pytest.mark.parametrize("lock", [*LOCKS, ROOT / "benchmarks" / "requirements-dlt.lock"], ids=lambda lock: lock.name)
 def test_locks_are_whole(lock: Path) -> None:
     """Every package is pinned with its hashes, and none is tied to the place it was fetched from."""
     text = lock.read_text(encoding="utf-8")

@@ -77,7 +77,7 @@ class SyncReport:
     Attributes:
         status: as in `ops.syncs`.
         counts: as in `ops.syncs.counts`.
-        steps: every step in order, with its rows and seconds.
+        steps: every step in order, with its rows, seconds and memory.
     """
 
     sync_id: int
