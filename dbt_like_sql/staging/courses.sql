@@ -5,21 +5,14 @@
 with newest_first as (
     select
         *,
-        row_number() over (partition by clever_id order by arrival desc) as position,
-        -- A record that came in two versions is known by neither digest: which of them counts has to be found again.
-        count(*) over same_id = 1
-        or (
-            count(digest) over same_id = count(*) over same_id
-            and min(cast(digest as text)) over same_id = max(cast(digest as text)) over same_id
-        ) as is_one
+        row_number() over (partition by clever_id order by arrival desc) as position
     from clever.courses
-    window same_id as (partition by clever_id)
 )
 select
     cast(:district_id as bigint) as district_id,
     clever_id,
     name,
     number,
-    case when is_one then digest end as digest
+    digest
 from newest_first
 where position = 1 and not rejected

@@ -6,15 +6,8 @@ with newest_first as (
     select
         *,
         -- Total order: the newest record wins, among equals the one that arrived later (R3.8).
-        row_number() over (partition by clever_id order by last_modified desc nulls last, arrival desc) as position,
-        -- A record that came in two versions is known by neither digest: which of them counts has to be found again.
-        count(*) over same_id = 1
-        or (
-            count(digest) over same_id = count(*) over same_id
-            and min(cast(digest as text)) over same_id = max(cast(digest as text)) over same_id
-        ) as is_one
+        row_number() over (partition by clever_id order by last_modified desc nulls last, arrival desc) as position
     from clever.sections
-    window same_id as (partition by clever_id)
 )
 select
     cast(:district_id as bigint) as district_id,
@@ -26,6 +19,6 @@ select
     students,
     teachers,
     last_modified,
-    case when is_one then digest end as digest
+    digest
 from newest_first
 where position = 1 and not rejected

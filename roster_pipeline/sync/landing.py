@@ -69,9 +69,21 @@ class Landing:
         self.rows[collection] += table.num_rows
         self._findings(collection.resource, frame.findings)
 
-    def analyze(self) -> None:
-        """Tell the planner what has landed."""
+    def complete(self) -> None:
+        """To be called when everything has landed: takes digests away where they would mislead, and tells the planner what there is."""
         for resource in contracts.RESOURCES:
+            # A record that came in two versions is known by neither: which of them counts has to be found again.
+            self._execute(f"""
+                update pg_temp."clever.{resource}" as landed
+                set digest = null
+                from (
+                    select clever_id
+                    from pg_temp."clever.{resource}"
+                    group by clever_id
+                    having count(*) > 1 and (count(digest) < count(*) or min(cast(digest as text)) < max(cast(digest as text)))
+                ) as versions
+                where landed.clever_id = versions.clever_id
+            """)  # noqa: S608  (our own names)
             self._execute(f'analyze pg_temp."clever.{resource}"')
 
     def _findings(self, resource: str, findings: Sequence[Finding]) -> None:

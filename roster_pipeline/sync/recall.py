@@ -64,7 +64,7 @@ def recall(connection: Connection, landing: Landing, memory: Memory, district: D
         expected = memory.known(collection)
         if expected and driver.execute(_known_rows(collection), (district.district_id, collection.value)).rowcount != expected:
             raise TransientError("The district was synced while it was read.", hint="Try again.", district=district.clever_id)
-    landing.analyze()
+    landing.complete()
     return sum(memory.known(collection) for collection in Collection)
 
 
