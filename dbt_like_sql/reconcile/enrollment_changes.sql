@@ -19,15 +19,21 @@ existing as (
     from app.enrollments as enrollments
     inner join app.classrooms as classrooms
         on enrollments.district_id = classrooms.district_id and enrollments.classroom_id = classrooms.classroom_id
-    left join reconcile.classroom_standings as judged on classrooms.classroom_id = judged.classroom_id
-    left join reconcile.decisions as decisions on enrollments.user_id = decisions.user_id
-    left join reconcile.held_users as held_users on enrollments.user_id = held_users.user_id
     where
         classrooms.district_id = :district_id
         and not classrooms.protected
-        and coalesce(judged.standing, 'outside') <> 'frozen'
-        and coalesce(decisions.decision, 'none') not in ('frozen', 'held')
-        and held_users.user_id is null
+        -- Each of these is a small set, so that the many rows beside it are joined with little.
+        and not exists (
+            select 1
+            from reconcile.classroom_standings as judged
+            where judged.standing = 'frozen' and judged.classroom_id = classrooms.classroom_id
+        )
+        and not exists (
+            select 1
+            from reconcile.decisions as decisions
+            where decisions.decision in ('frozen', 'held') and decisions.user_id = enrollments.user_id
+        )
+        and not exists (select 1 from reconcile.held_users as held_users where held_users.user_id = enrollments.user_id)
 ),
 
 compared as (
