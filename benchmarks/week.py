@@ -174,7 +174,7 @@ class Week:
     def _at_night_6(self, evening: date) -> None:
         processing = "select count(*) from ops.syncs where status = 'processing'"
         self.machine.wait("a sync in the middle", lambda: self.machine.number(processing) > 0)
-        (daemon,) = [each for each in psutil.Process(self.dev).children(recursive=True) if "dagster._daemon" in each.cmdline()]
+        (daemon,) = [each for each in psutil.Process(self.dev).children(recursive=True) if _is_daemon(each)]
         daemon.kill()
         self._say(f"the daemon is killed; roster dev ended with {self.machine.ended()}")
         self._roster("request", self.districts[2], "--requested-by", "support")
@@ -247,6 +247,13 @@ class Week:
         for each in self.problems:
             print(f"  {each}")
         return int(bool(self.problems))
+
+
+def _is_daemon(process: psutil.Process) -> bool:
+    try:
+        return "dagster._daemon" in process.cmdline()
+    except psutil.NoSuchProcess:  # Runs come and go.
+        return False
 
 
 class Webhook:
