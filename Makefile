@@ -50,6 +50,7 @@ lock:
 	$(LOCK) pyproject.toml --output-file requirements.lock
 	$(LOCK) pyproject.toml --output-file requirements-dev.lock --extra dev --constraint requirements.lock
 	$(LOCK) benchmarks/requirements-dlt.in --output-file benchmarks/requirements-dlt.lock --constraint requirements-dev.lock
+	$(LOCK) deploy/kubernetes/launcher.in --output-file deploy/kubernetes/launcher.lock --constraint requirements.lock
 
 # The project is linked by hand rather than with `pip install --editable`, which would first have to fetch setuptools.
 .venv/installed: requirements.lock

@@ -8,14 +8,12 @@ It knows the rules that a generated district needs to end in the same rows as a 
 """
 
 import argparse
-import io
 import time
 from collections import Counter
 from datetime import UTC, datetime
 from typing import Any
 
 import psycopg
-import pyarrow.csv
 from psycopg import sql
 
 from benchmarks.measure import print_figures, wal_between, wal_position, written
@@ -26,6 +24,7 @@ from roster_pipeline.database.engine import Database, open_database, psycopg_con
 from roster_pipeline.settings import Settings
 from roster_pipeline.sync.districts import find_district
 from roster_pipeline.sync.frames import frame_of
+from roster_pipeline.sync.landing import copy_rows
 from roster_pipeline.sync.session import one_state, sync_session
 
 # Who is rostered, from the landed pages. A user who was returned under several roles is one.
@@ -211,16 +210,8 @@ def _pull(driver: "psycopg.Connection[Any]", settings: Settings, district: str) 
     with DistrictPull(settings, district, keep_student_email=False) as pull:
         for collection in Collection:
             for page in pull.pages(collection):
-                table = frame_of(collection, page.records, page.findings).table
-                if not table.num_rows:
-                    continue
-                buffer = io.BytesIO()
-                pyarrow.csv.write_csv(table, buffer, pyarrow.csv.WriteOptions(include_header=False))
-                copying = sql.SQL("copy {} ({}) from stdin (format csv)").format(
-                    sql.Identifier(f"landed_{collection.resource}"), sql.SQL(", ").join(map(sql.Identifier, table.column_names))
-                )
-                with driver.cursor() as cursor, cursor.copy(copying) as copy:
-                    copy.write(buffer.getbuffer())
+                frame = frame_of(collection, page.records, page.findings)
+                copy_rows(driver, sql.Identifier(f"landed_{collection.resource}"), frame.table)
     for resource in contracts.RESOURCES:
         driver.execute(f"analyze landed_{resource}".encode())
 

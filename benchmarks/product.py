@@ -5,11 +5,10 @@ and COPY the same columns into unlogged tables, as text, without index or constr
 """
 
 import argparse
-import io
 import time
 
 import pyarrow
-import pyarrow.csv
+from psycopg import sql
 
 from benchmarks.measure import print_figures, wal_of_app, written
 from benchmarks.place import Figures
@@ -19,6 +18,7 @@ from roster_pipeline.database.engine import Database, open_database, psycopg_con
 from roster_pipeline.settings import Settings
 from roster_pipeline.sync import preload  # noqa: F401  (as a shard's processes begin)
 from roster_pipeline.sync.frames import flatten
+from roster_pipeline.sync.landing import copy_rows
 from roster_pipeline.sync.run import SyncRequest, run_sync
 
 
@@ -55,11 +55,7 @@ def floor(database: Database, settings: Settings, district: str) -> Figures:
                     table = pyarrow.table(flatten(collection, page.records))
                     columns = ", ".join(f"{name} text" for name in table.column_names)
                     connection.execute(f"create unlogged table if not exists floor.{collection.resource} ({columns})".encode())
-                    buffer = io.BytesIO()
-                    pyarrow.csv.write_csv(table, buffer, pyarrow.csv.WriteOptions(include_header=False))
-                    copying = f"copy floor.{collection.resource} from stdin (format csv)".encode()
-                    with connection.cursor() as cursor, cursor.copy(copying) as copy:
-                        copy.write(buffer.getbuffer())
+                    copy_rows(connection, sql.Identifier("floor", collection.resource), table)
                     rows += table.num_rows
         seconds = time.perf_counter() - start
         connection.execute("drop schema floor cascade")

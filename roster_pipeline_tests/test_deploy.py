@@ -20,6 +20,7 @@ from sqlalchemy import text
 from roster_pipeline import cli
 from roster_pipeline.database.engine import Database
 from roster_pipeline.settings import Settings
+from roster_pipeline_tests.test_project import pins
 
 ROOT = Path(__file__).parents[1]
 DEPLOY = ROOT / "deploy"
@@ -64,10 +65,6 @@ def _containers() -> list[dict[str, Any]]:
 def _launcher() -> dict[str, Any]:
     config: dict[str, Any] = _yaml("dagster.yaml")["run_launcher"]["config"]
     return config
-
-
-def _pins(lock: Path) -> dict[str, str]:
-    return dict(re.findall(r"^([\w.-]+)==([^\s;]+)", lock.read_text(encoding="utf-8"), re.MULTILINE))
 
 
 # Variables
@@ -247,9 +244,9 @@ def test_the_images_python_is_one_that_the_project_takes() -> None:
 
 def test_the_launcher_is_of_the_projects_dagster() -> None:
     """Installed together, the two locks name no package twice with different versions, and the launcher belongs to this Dagster."""
-    project, launcher = _pins(ROOT / "requirements.lock"), _pins(KUBERNETES / "launcher.lock")
+    project, launcher = pins(ROOT / "requirements.lock"), pins(KUBERNETES / "launcher.lock")
     assert launcher["dagster-k8s"] == project["dagster-postgres"]
-    assert _pins(KUBERNETES / "launcher.in").items() <= launcher.items()
+    assert pins(KUBERNETES / "launcher.in").items() <= launcher.items()
     assert {name: version for name, version in launcher.items() if project.get(name, version) != version} == {}
     assert launcher.keys() & project.keys() >= {"dagster"}
 

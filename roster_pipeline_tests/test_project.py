@@ -22,7 +22,11 @@ def test_env_example_lists_every_variable() -> None:
     assert listed == [(field.description, name.upper(), "" if field.default is None else str(field.default)) for name, field in fields]
 
 
-@pytest.mark.parametrize("lock", [*LOCKS, ROOT / "benchmarks" / "requirements-dlt.lock"], ids=lambda lock: lock.name)
+@pytest.mark.parametrize(
+    "lock",
+    [*LOCKS, ROOT / "benchmarks" / "requirements-dlt.lock", ROOT / "deploy" / "kubernetes" / "launcher.lock"],
+    ids=lambda lock: lock.name,
+)
 def test_locks_are_whole(lock: Path) -> None:
     """Every package is pinned with its hashes, and none is tied to the place it was fetched from."""
     text = lock.read_text(encoding="utf-8")
@@ -33,18 +37,19 @@ def test_locks_are_whole(lock: Path) -> None:
     assert not [line for line in packages if not re.match(r"^[a-z0-9.-]+(\[[a-z,-]+\])?==\S+( ; .*)? \\$", line)]
 
 
-def _pins(lock: Path) -> dict[str, str]:
+def pins(lock: Path) -> dict[str, str]:
+    """Name -> version, of a lock."""
     return dict(re.findall(r"^([a-z0-9.-]+)(?:\[[a-z,-]+\])?==(\S+)", lock.read_text(encoding="utf-8"), re.MULTILINE))
 
 
 def test_locks_agree_with_the_project_and_each_other() -> None:
     """What pyproject.toml pins is what the locks install."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    runtime, development = (_pins(lock) for lock in LOCKS)
-    for named, pins in ((project["dependencies"], runtime), (project["optional-dependencies"]["dev"], development)):
+    runtime, development = (pins(lock) for lock in LOCKS)
+    for named, locked in ((project["dependencies"], runtime), (project["optional-dependencies"]["dev"], development)):
         for requirement in named:
             name, version = re.sub(r"\[.*\]", "", requirement).split("==")
-            assert pins[name.lower()] == version
+            assert locked[name.lower()] == version
     assert runtime.items() <= development.items()
 
 

@@ -9,6 +9,7 @@ import io
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from datetime import datetime
+from typing import Any
 
 import psycopg
 import pyarrow
@@ -65,7 +66,7 @@ class Landing:
         table = table.append_column("arrival", pyarrow.array(page.arrivals + [page.end] * unreadable, pyarrow.int64()))
         if collection.resource in _EXTRA:
             table = table.append_column("collection", pyarrow.array([collection.value] * table.num_rows, pyarrow.string()))
-        self.copy(f"clever.{collection.resource}", table)
+        self._copy(f"clever.{collection.resource}", table)
         self.rows[collection] += table.num_rows
         self._findings(collection.resource, frame.findings)
 
@@ -96,23 +97,25 @@ class Landing:
             "rule": [each.rule for each in findings],
             "severity": [each.severity for each in findings],
         }
-        self.copy("clever.findings", pyarrow.table(columns))
+        self._copy("clever.findings", pyarrow.table(columns))
 
-    def copy(self, name: str, table: pyarrow.Table) -> None:
-        """Append rows to a temporary table of this session."""
-        if not table.num_rows:
-            return
-        buffer = io.BytesIO()
-        # Null is written empty, blank text quoted; COPY reads them back as null and as blank text.
-        pyarrow.csv.write_csv(table, buffer, pyarrow.csv.WriteOptions(include_header=False))
-        statement = sql.SQL("copy {} ({}) from stdin (format csv)").format(
-            sql.Identifier("pg_temp", name), sql.SQL(", ").join(map(sql.Identifier, table.column_names))
-        )
-        with self._connection.cursor() as cursor, cursor.copy(statement) as copy:
-            copy.write(buffer.getbuffer())
+    def _copy(self, name: str, table: pyarrow.Table) -> None:
+        copy_rows(self._connection, sql.Identifier("pg_temp", name), table)
 
     def _execute(self, statement: str) -> None:
         self._connection.execute(statement.encode())
+
+
+def copy_rows(connection: "psycopg.Connection[Any]", target: sql.Identifier, table: pyarrow.Table) -> None:
+    """Append rows to a table that has columns of these names."""
+    if not table.num_rows:
+        return
+    buffer = io.BytesIO()
+    # Null is written empty, blank text quoted; COPY reads them back as null and as blank text.
+    pyarrow.csv.write_csv(table, buffer, pyarrow.csv.WriteOptions(include_header=False))
+    statement = sql.SQL("copy {} ({}) from stdin (format csv)").format(target, sql.SQL(", ").join(map(sql.Identifier, table.column_names)))
+    with connection.cursor() as cursor, cursor.copy(statement) as copy:
+        copy.write(buffer.getbuffer())
 
 
 def _instant(text: str | None) -> datetime | None:

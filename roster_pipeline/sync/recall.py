@@ -22,7 +22,7 @@ from roster_pipeline.errors import TransientError
 from roster_pipeline.sync import frames
 from roster_pipeline.sync import landing as landing_module
 from roster_pipeline.sync.districts import District
-from roster_pipeline.sync.landing import Landing
+from roster_pipeline.sync.landing import Landing, copy_rows
 
 _SEEN = "clever.seen"
 
@@ -58,14 +58,16 @@ def recall(connection: Connection, landing: Landing, memory: Memory, district: D
             "digest": pyarrow.array([digest.hex() for digest in seen.digests], pyarrow.string()),
             "arrival": pyarrow.array(seen.arrivals, pyarrow.int64()),
         }
-        landing.copy(_SEEN, pyarrow.table(columns))
+        copy_rows(driver, sql.Identifier("pg_temp", _SEEN), pyarrow.table(columns))
     driver.execute(f'analyze pg_temp."{_SEEN}"'.encode())
+    rows = 0
     for collection in Collection:
-        expected = memory.known(collection)
-        if expected and driver.execute(_known_rows(collection), (district.district_id, collection.value)).rowcount != expected:
-            raise TransientError("The district was synced while it was read.", hint="Try again.", district=district.clever_id)
+        if expected := memory.known(collection):
+            rows += expected
+            if driver.execute(_known_rows(collection), (district.district_id, collection.value)).rowcount != expected:
+                raise TransientError("The district was synced while it was read.", hint="Try again.", district=district.clever_id)
     landing.complete()
-    return sum(memory.known(collection) for collection in Collection)
+    return rows
 
 
 def _known_rows(collection: Collection) -> sql.Composed:

@@ -22,6 +22,7 @@ def sync_session(database: Database, settings: Settings) -> Iterator[Connection]
         connection.exec_driver_sql(f"set work_mem = '{settings.roster_work_mem}'")
         connection.exec_driver_sql("set temp_buffers = '64MB'")
         connection.exec_driver_sql("set jit = off")
+        # Temporary tables have no order, so that a merge join sorts a million members first: a hash join takes half the time.
         connection.exec_driver_sql("set enable_mergejoin = off")
         connection.exec_driver_sql("set lock_timeout = '60s'")
         try:

@@ -3,8 +3,7 @@
 import os
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,6 +23,7 @@ from roster_pipeline.sync.ledger import Origin
 from roster_pipeline.sync.requests import request_sync
 from roster_pipeline.sync.run import SyncRequest, run_sync
 from roster_pipeline_tests.defs.test_dev import free_port
+from roster_pipeline_tests.until import until
 
 DEADLINE_S = 180
 
@@ -77,7 +77,7 @@ def test_killed_while_a_sync_runs(
     with database.engine.begin() as connection:
         request_sync(connection, clever_id, Origin(requested_by="support"), now=datetime.now(UTC))
     with roster_dev(database, tmp_path) as (dev, output):
-        until(lambda: "Dagster's UI" in output.read_text() and any("/v3.0/users" in each.uri for each in sandbox.seen))
+        until(lambda: "Dagster's UI" in output.read_text() and any("/v3.0/users" in each.uri for each in sandbox.seen), seconds=DEADLINE_S)
         assert rows(database, "select status from ops.recent_syncs") == [("processing",)]
         started = dev.children(recursive=True)
         (process,) = [each for each in started if module in each.cmdline()]
@@ -98,14 +98,6 @@ def test_killed_while_a_sync_runs(
     assert rows(database, "select status from ops.syncs order by sync_id") == [("failed",), ("successful",)]
     assert fleet.unlike_the_model(database, sandbox, datetime.now(UTC)) == []
     assert rows(database, "select event from ops.alerts where kind = 'sync_failed'") == [("sync_failed:1",)]
-
-
-def until(holds: Callable[[], bool]) -> None:
-    """Wait for something that is bound to happen."""
-    deadline = time.monotonic() + DEADLINE_S
-    while not holds():
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.2)
 
 
 def rows(database: Database, query: str) -> list[tuple[Any, ...]]:

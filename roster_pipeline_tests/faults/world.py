@@ -25,6 +25,7 @@ from roster_pipeline_tests.conftest import _database_settings as database_settin
 from roster_pipeline_tests.conftest import _fresh_database as fresh_database
 from roster_pipeline_tests.ended import Ended
 from roster_pipeline_tests.faults.processes import GIVE_UP_SECONDS, Running, count_points, discarded, roster
+from roster_pipeline_tests.until import until
 
 # All that a sync writes for good, except the rows that tell of the sync itself.
 TABLES = (
@@ -113,10 +114,7 @@ class World:
 
     def until(self, holds: Callable[[], Any]) -> None:
         """Wait for something that is bound to happen."""
-        give_up = time.monotonic() + GIVE_UP_SECONDS
-        while not holds():
-            assert time.monotonic() < give_up, "it did not happen"
-            time.sleep(0.01)
+        until(holds, seconds=GIVE_UP_SECONDS)
 
     @contextmanager
     def stopped_in_pull(self, prepare: Callable[[], None] | None = None) -> Iterator[Running]:

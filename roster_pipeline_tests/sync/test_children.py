@@ -22,6 +22,7 @@ from roster_pipeline.sync.ledger import Origin
 from roster_pipeline.sync.recovery import mark_crashed_syncs
 from roster_pipeline.sync.run import SyncReport, SyncRequest
 from roster_pipeline_tests.sync.scenario import DISTRICT, Scenario
+from roster_pipeline_tests.until import until
 
 MARKER = "Zzyzxmarker"
 NIGHT = Origin(trigger="scheduled", requested_role=None, dagster_run_id="run-1")
@@ -208,7 +209,7 @@ def test_no_child_outlives_its_parent(world: Scenario, clever: SandboxServer, nu
     }
     parent = subprocess.Popen([sys.executable, "-c", PARENT, DISTRICT], env=environment, stderr=subprocess.DEVNULL)
     try:
-        until(lambda: world.value("select count(*) from ops.syncs where status = 'processing'") == 1)
+        until(lambda: world.value("select count(*) from ops.syncs where status = 'processing'") == 1, seconds=WAIT_SECONDS)
         family = psutil.Process(parent.pid).children(recursive=True)
         assert len(family) >= 2  # the fork server and the sync
         parent.send_signal(number)
@@ -220,12 +221,5 @@ def test_no_child_outlives_its_parent(world: Scenario, clever: SandboxServer, nu
         parent.wait()
     with world.database.engine.connect() as opened:
         connection = opened.execution_options(isolation_level="AUTOCOMMIT")
-        until(lambda: mark_crashed_syncs(connection, now=world.clock()) == 1 or last_sync(world)[0] == "failed")
+        until(lambda: mark_crashed_syncs(connection, now=world.clock()) == 1 or last_sync(world)[0] == "failed", seconds=WAIT_SECONDS)
     assert last_sync(world) in {("failed", "Interrupted."), ("failed", ledger.CRASHED)}
-
-
-def until(happened: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + WAIT_SECONDS
-    while not happened():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
