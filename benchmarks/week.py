@@ -21,6 +21,7 @@ from benchmarks import fleet
 from benchmarks.machine import Machine, under_the_clock
 from roster_pipeline.sandbox import generate_district
 from roster_pipeline.sync.night import due_districts
+from roster_pipeline_tests.alive import running
 
 FIRST_EVENING = date(2026, 10, 29)
 STUDENTS = (40, 60, 50)
@@ -174,7 +175,7 @@ class Week:
     def _at_night_6(self, evening: date) -> None:
         processing = "select count(*) from ops.syncs where status = 'processing'"
         self.machine.wait("a sync in the middle", lambda: self.machine.number(processing) > 0)
-        (daemon,) = [each for each in psutil.Process(self.dev).children(recursive=True) if _is_daemon(each)]
+        (daemon,) = running("dagster._daemon", psutil.Process(self.dev).children(recursive=True))
         daemon.kill()
         self._say(f"the daemon is killed; roster dev ended with {self.machine.ended()}")
         self._roster("request", self.districts[2], "--requested-by", "support")
@@ -247,13 +248,6 @@ class Week:
         for each in self.problems:
             print(f"  {each}")
         return int(bool(self.problems))
-
-
-def _is_daemon(process: psutil.Process) -> bool:
-    try:
-        return "dagster._daemon" in process.cmdline()
-    except psutil.NoSuchProcess:  # Runs come and go.
-        return False
 
 
 class Webhook:

@@ -19,6 +19,7 @@ from roster_pipeline.database.engine import Database
 from roster_pipeline.dev import run_dev
 from roster_pipeline.errors import PermanentError
 from roster_pipeline.settings import Settings
+from roster_pipeline_tests.alive import alive
 
 START = """
 import sys
@@ -68,7 +69,7 @@ def test_it_answers_and_ends_without_orphans(environment: None, database: Databa
         assert len(started) >= 4
         launcher.send_signal(signal.SIGTERM)
         assert launcher.wait(DEADLINE_S) == 0, output.read_text()
-        assert [process for process in started if process.is_running() and process.status() != psutil.STATUS_ZOMBIE] == []
+        assert alive(started) == []
         assert (tmp_path / "dagster" / "dagster.yaml").exists()
     finally:
         if launcher.poll() is None:

@@ -22,6 +22,7 @@ from roster_pipeline.settings import settings
 from roster_pipeline.sync.ledger import Origin
 from roster_pipeline.sync.requests import request_sync
 from roster_pipeline.sync.run import SyncRequest, run_sync
+from roster_pipeline_tests.alive import alive, running
 from roster_pipeline_tests.defs.test_dev import free_port
 from roster_pipeline_tests.until import until
 
@@ -80,10 +81,10 @@ def test_killed_while_a_sync_runs(
         until(lambda: "Dagster's UI" in output.read_text() and any("/v3.0/users" in each.uri for each in sandbox.seen), seconds=DEADLINE_S)
         assert rows(database, "select status from ops.recent_syncs") == [("processing",)]
         started = dev.children(recursive=True)
-        (process,) = [each for each in started if module in each.cmdline()]
+        (process,) = running(module, started)
         process.kill()
         assert dev.wait(DEADLINE_S) == 1, output.read_text()
-        assert [each for each in started if each.is_running() and each.status() != psutil.STATUS_ZOMBIE] == []
+        assert alive(started) == []
         said = output.read_text()
     assert f"{name} process shut down unexpectedly" in said
     assert "Error: Dagster ended by itself" in said
