@@ -6,11 +6,12 @@ Belongs here: starting these and running one step. Does not belong here: what a 
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -61,11 +62,14 @@ def place(students: int) -> Iterator[Place]:
     with (
         tempfile.TemporaryDirectory(prefix="roster-bench-") as home,
         subprocess.Popen([*command, "--students", str(students)], stdout=subprocess.PIPE, text=True) as clever,
+        ExitStack() as opened,
     ):
         try:
             assert clever.stdout is not None
             ready = json.loads(clever.stdout.readline())
             (district,) = ready["districts"]
+            # Where root's server keeps its data, that is not below the temporary folder.
+            opened.callback(lambda: shutil.rmtree((Path(home) / "postgres").resolve(), ignore_errors=True))
             with EmbeddedServer(Path(home)), open_database(Settings(_env_file=None, roster_home=Path(home))) as database:
                 migrate(database)
                 with database.engine.begin() as connection:

@@ -7,6 +7,13 @@ with wanted as (
     where standing = 'enrolled'
 ),
 
+-- People who stay exactly as they are: one set, so that the many rows beside it are asked once.
+untouched as (
+    select user_id from reconcile.decisions where decision in ('frozen', 'held')
+    union all
+    select user_id from reconcile.held_users
+),
+
 -- A protected classroom keeps its own enrollments (R8.1); so does one, or a person, that this sync leaves exactly as it is.
 existing as (
     select
@@ -28,12 +35,7 @@ existing as (
             from reconcile.classroom_standings as judged
             where judged.standing = 'frozen' and judged.classroom_id = classrooms.classroom_id
         )
-        and not exists (
-            select 1
-            from reconcile.decisions as decisions
-            where decisions.decision in ('frozen', 'held') and decisions.user_id = enrollments.user_id
-        )
-        and not exists (select 1 from reconcile.held_users as held_users where held_users.user_id = enrollments.user_id)
+        and not exists (select 1 from untouched where untouched.user_id = enrollments.user_id)
 ),
 
 compared as (

@@ -16,17 +16,18 @@ with recursive granted as (
 -- Names that stay with users who are held, and in turn with whoever is held because such a name is their Clever id (R5.5).
 kept_names as (
     select users.user_id, users.username_key
-    from app.users as users
-    left join reconcile.held_users as held_users on users.user_id = held_users.user_id
-    left join reconcile.identities as identities
-        on users.user_id = identities.user_id and identities.decision in ('link', 'adopt', 'relink')
-    left join granted on identities.clever_id = granted.clever_id
+    from reconcile.held_users as held_users
+    inner join app.users as users on users.district_id = :district_id and held_users.user_id = users.user_id
+    where users.deleted_at is null
+    union all
+    select users.user_id, users.username_key
+    from reconcile.identities as identities
+    inner join app.users as users on users.district_id = :district_id and identities.user_id = users.user_id
     where
-        users.district_id = :district_id
+        identities.decision in ('link', 'adopt', 'relink')
         and users.deleted_at is null
         and (
-            held_users.user_id is not null
-            or (identities.user_id is not null and granted.clever_id is null)
+            not exists (select 1 from granted where granted.clever_id = identities.clever_id)
             or (identities.decision = 'relink' and exists (select 1 from reconcile.holds as holds where holds.kind = 'relinks'))
         )
     union
@@ -51,19 +52,16 @@ judged as (
         granted.clever_id is null as has_no_role,
         coalesce(granted.is_student, false) as is_student,
         identities.decision in ('link', 'adopt', 'relink', 'create')
-        and exists (
-            select 1
-            from kept_names
-            where
-                kept_names.username_key = app.normalize_username(identities.clever_id)
-                and kept_names.user_id is distinct from identities.user_id
-        ) as is_name_held,
+        and kept_names.user_id is not null as is_name_held,
         new_admins.clever_id is not null
         and exists (select 1 from reconcile.holds as holds where holds.kind = 'new_admins') as is_admin_held
     from reconcile.identities as identities
     left join app.users as users on users.district_id = :district_id and identities.user_id = users.user_id
     left join granted on identities.clever_id = granted.clever_id
     left join reconcile.new_admins as new_admins on identities.clever_id = new_admins.clever_id
+    -- No two active users have one name.
+    left join kept_names
+        on app.normalize_username(identities.clever_id) = kept_names.username_key and identities.user_id is distinct from kept_names.user_id
 )
 select
     clever_id,

@@ -55,18 +55,22 @@ snapshot as (
 ),
 
 -- Names that stay with their active users: those of protected users, of who is quarantined, and in turn of who is quarantined because such a
--- name is their Clever id (R5.5).
+-- name is their Clever id (R5.5). One part for each reason: of an `or` PostgreSQL expects half of all people, and makes room for them.
 kept_names as (
     select users.clever_id, users.username_key
     from app.users as users
-    where
-        users.district_id = :district_id
-        and users.deleted_at is null
-        and (
-            users.protected
-            or users.clever_id in (select clever_id from staging.quarantined where district_id = :district_id and resource = 'users')
-            or users.clever_id in (select clever_id from snapshot where is_school_quarantined)
-        )
+    where users.district_id = :district_id and users.deleted_at is null and users.protected
+    union all
+    select users.clever_id, users.username_key
+    from staging.quarantined as quarantined
+    inner join app.users as users on users.district_id = :district_id and quarantined.clever_id = users.clever_id
+    where quarantined.district_id = :district_id and quarantined.resource = 'users' and users.deleted_at is null
+    union all
+    select users.clever_id, users.username_key
+    from reconcile.listed_roles as listed_roles
+    inner join snapshot on listed_roles.clever_id = snapshot.clever_id
+    inner join app.users as users on users.district_id = :district_id and snapshot.clever_id = users.clever_id
+    where listed_roles.is_frozen and snapshot.is_school_quarantined and users.deleted_at is null
     union
     select users.clever_id, users.username_key
     from kept_names
@@ -83,11 +87,7 @@ select
     app.normalize_username(snapshot.wanted_username) as wanted_key,
     snapshot.own_key,
     case
-        when exists (
-            select 1
-            from kept_names
-            where kept_names.username_key = snapshot.own_key and kept_names.clever_id is distinct from snapshot.clever_id
-        ) then 'username_taken'
+        when kept_names.username_key is not null then 'username_taken'
         when snapshot.has_role then 'rosterable'
         when snapshot.is_school_quarantined then 'quarantined'
         when snapshot.student_schools is not null and not snapshot.is_grade_agreed then 'outside_grade'
@@ -95,6 +95,9 @@ select
         else 'no_role'
     end as standing
 from snapshot
+-- No two active users have one name.
+left join kept_names
+    on snapshot.own_key = kept_names.username_key and kept_names.clever_id is distinct from snapshot.clever_id
 union all
 select
     clever_id,

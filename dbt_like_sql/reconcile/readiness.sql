@@ -217,21 +217,25 @@ ended_enrollments as (
         where action = 'soft_delete'
         union
         select enrollments.classroom_id, enrollments.user_id, enrollments.role
-        from app.enrollments as enrollments
+        from (
+            select ended.classroom_id, ended.user_id, ended.role
+            from reconcile.deletion_candidates as gone
+            inner join app.enrollments as ended on gone.entity_id = ended.user_id
+            where gone.entity = 'users' and ended.deleted_at is null
+            union
+            select ended.classroom_id, ended.user_id, ended.role
+            from reconcile.deletion_candidates as gone
+            inner join app.enrollments as ended on gone.entity_id = ended.classroom_id
+            where gone.entity = 'classrooms' and ended.deleted_at is null
+        ) as enrollments
         inner join app.classrooms as classrooms
-            on enrollments.district_id = classrooms.district_id and enrollments.classroom_id = classrooms.classroom_id
+            on classrooms.district_id = :district_id and enrollments.classroom_id = classrooms.classroom_id
         left join reconcile.classrooms as judged on classrooms.classroom_id = judged.classroom_id
         left join reconcile.decisions as decisions on enrollments.user_id = decisions.user_id
         where
-            enrollments.district_id = :district_id
-            and enrollments.deleted_at is null
-            and not classrooms.protected
+            not classrooms.protected
             and coalesce(judged.standing, 'outside') <> 'frozen'
             and coalesce(decisions.decision, 'none') not in ('frozen', 'held')
-            and (
-                enrollments.user_id in (select entity_id from reconcile.deletion_candidates where entity = 'users')
-                or enrollments.classroom_id in (select entity_id from reconcile.deletion_candidates where entity = 'classrooms')
-            )
     ) as ended
 ),
 

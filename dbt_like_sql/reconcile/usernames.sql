@@ -7,10 +7,10 @@ with rostered as (
     select
         people.clever_id,
         wanted.username as wanted_username,
-        app.normalize_username(wanted.username) as wanted_key,
+        wanted.username_key as wanted_key,
         people.own_key,
         decisions.user_id,
-        users.deleted_at is null and users.username_key = app.normalize_username(wanted.username) as is_incumbent
+        users.deleted_at is null and users.username_key = wanted.username_key as is_incumbent
     from reconcile.decisions as decisions
     inner join reconcile.people as people on decisions.clever_id = people.clever_id
     left join app.users as users on users.district_id = :district_id and decisions.user_id = users.user_id
@@ -21,7 +21,12 @@ with rostered as (
                 when decisions.keeps_username then coalesce(users.username, people.plain_username)
                 when decisions.is_admin_held then people.plain_username
                 else people.wanted_username
-            end as username
+            end as username,
+            case
+                when decisions.keeps_username then coalesce(users.username_key, app.normalize_username(people.plain_username))
+                when decisions.is_admin_held then app.normalize_username(people.plain_username)
+                else people.wanted_key
+            end as username_key
     ) as wanted
     where decisions.decision in ('link', 'adopt', 'relink', 'create')
 ),

@@ -108,15 +108,34 @@ class Memory:
         """How many records of the collection were known."""
         return sum(len(places) for places, _ in self._met.get(collection, ()))
 
-    def seen(self, collection: Collection) -> Seen:
-        """The known records of the collection."""
+    def seen(self, collection: Collection, among: bytes | None = None) -> Seen:
+        """The known records of the collection; where digests are given, one after the other, only those of them."""
         digests: list[bytes] = []
         arrivals: list[int] = []
         known = self._known.get(collection.resource, self._nothing)
+        is_asked_for = np.full(known.high.size, among is None)
+        if among is not None:
+            places = known.places(among)
+            is_asked_for[places[places >= 0]] = True
         for places, places_in_pull in self._met.get(collection, ()):
-            digests += known.digests(places)
-            arrivals += places_in_pull.tolist()
+            chosen = is_asked_for[places]
+            digests += known.digests(places[chosen])
+            arrivals += places_in_pull[chosen].tolist()
         return Seen(digests, arrivals)
+
+    def first_seen(self, collection: Collection) -> list[bytes]:
+        """The digest of one known record of the collection, if there is any."""
+        known = self._known.get(collection.resource, self._nothing)
+        return [known.digests(places[:1])[0] for places, _ in self._met.get(collection, [])[:1]]
+
+    def unmet(self, resource: str) -> list[bytes]:
+        """The digests of known records that no collection held: Clever has them no more, or has other ones in their place."""
+        known = self._known.get(resource, self._nothing)
+        is_met = np.zeros(known.high.size, dtype=np.bool_)
+        for collection, met in self._is_met.items():
+            if collection.resource == resource:
+                is_met |= met
+        return known.digests(np.flatnonzero(~is_met))
 
     @property
     def fingerprint(self) -> str:

@@ -10,15 +10,17 @@ other district's rows, and vanishes with the session. The tables of those names 
 
 import re
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from roster_pipeline.database.models import Model
+
+T = TypeVar("T")
 
 _RUN_LOCAL = re.compile(r"(?<![\w.\"])(?:clever|staging|reconcile)\.(\w+)\b(\s+as\b)?")
 
@@ -50,6 +52,14 @@ class Step:
     peak_mb: int = field(default_factory=peak_mb)
 
 
+def timed(name: str, on_step: Callable[[Step], None], work: Callable[[], T]) -> T:
+    """Do something that is a step. Where it returns a number, that is its rows."""
+    start = time.perf_counter()
+    result = work()
+    on_step(Step(name, result if isinstance(result, int) else 0, time.perf_counter() - start))
+    return result
+
+
 def slowest(steps: Iterable[Step]) -> str:
     """The three steps to look at first, with their seconds."""
     return ", ".join(f"{step.name} {step.seconds:.1f} s" for step in sorted(steps, key=lambda step: -step.seconds)[:3])
@@ -60,13 +70,38 @@ def local_name(name: str) -> str:
     return f'pg_temp."{name}"'
 
 
-def localize(sql: str) -> str:
+def localize(sql: str, more: Iterable[str] = ()) -> str:
     """The statement with every run-local table under its temporary name, but still called by its own.
 
     Comments go: a colon in prose is no parameter.
+
+    Args:
+        more: lasting tables that this run has a temporary table of as well.
     """
     code = re.sub(r"^\s*--.*\n", "", sql, flags=re.MULTILINE)
-    return _RUN_LOCAL.sub(lambda match: f"{local_name(match[0].split()[0])} as{'' if match[2] else f' {match[1]}'}", code)
+    for pattern in (_RUN_LOCAL, *(re.compile(rf"(?<![\w.\"]){schema}\.({table})\b(\s+as\b)?") for schema, table in map(_split, more))):
+        code = pattern.sub(lambda match: f"{local_name(match[0].split()[0])} as{'' if match[2] else f' {match[1]}'}", code)
+    return code
+
+
+def _split(name: str) -> tuple[str, str]:
+    schema, table = name.split(".")
+    return schema, table
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of a district that is planned as if it were all there is.
+
+    Attributes:
+        tables: tables of `app` of which the part's rows stand in temporary tables of the same names.
+        all_read_by: models that read these tables as they are all the same.
+        kept: lasting tables of which only some rows are brought in line -> the temporary table with the Clever ids of those.
+    """
+
+    tables: tuple[str, ...] = ()
+    all_read_by: frozenset[str] = frozenset()
+    kept: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -77,11 +112,13 @@ class ModelRunner:
         connection: the sync's session.
         parameters: what the models may name as `:parameter`.
         tables: tables that outlive the sync, `schema.table` -> columns.
+        part: what is planned; by default all of the district.
     """
 
     connection: Connection
     parameters: Mapping[str, Any]
     tables: Mapping[str, tuple[str, ...]]
+    part: Part = Part()
 
     def build(self, model: Model) -> Step:
         """Make this sync's table of a staging or reconcile model."""
@@ -93,16 +130,19 @@ class ModelRunner:
 
     def audit(self, model: Model) -> Step:
         """Count the records an audit returns."""
-        return self._timed(model.name, lambda: self._count(f"select count(*) from ({localize(model.sql)}) as offending"))  # noqa: S608
+        return self._timed(model.name, lambda: self._count(f"select count(*) from ({self._reading(model)}) as offending"))  # noqa: S608
 
     def persist(self, model: Model) -> list[Step]:
         """Bring a model's lasting table, where it has one, in line with this sync's. The rows are those written: those that differ."""
         return [self._timed(f"keep {model.name}", lambda: self._mirror(model))] if model.name in self.tables else []
 
-    def _timed(self, name: str, work: Any) -> Step:
-        start = time.perf_counter()
-        rows = work()
-        return Step(name, rows, time.perf_counter() - start)
+    def _reading(self, model: Model) -> str:
+        return localize(model.sql, () if model.name in self.part.all_read_by else self.part.tables)
+
+    def _timed(self, name: str, work: Callable[[], int]) -> Step:
+        steps: list[Step] = []
+        timed(name, steps.append, work)
+        return steps[0]
 
     def _execute(self, sql: str) -> int:
         return self.connection.execute(sa.text(sql), self.parameters).rowcount
@@ -111,7 +151,7 @@ class ModelRunner:
         return int(self.connection.execute(sa.text(sql), self.parameters).scalar_one())
 
     def _build(self, model: Model) -> int:
-        rows = self._execute(f'create temporary table "{model.name}" on commit drop as\n{localize(model.sql)}')
+        rows = self._execute(f'create temporary table "{model.name}" on commit drop as\n{self._reading(model)}')
         # Nothing else ever analyses a temporary table, and without statistics the planner nests loops over people.
         self.connection.exec_driver_sql(f"analyze {local_name(model.name)}")
         return rows
@@ -121,13 +161,19 @@ class ModelRunner:
         lasting = sa.table(model.table, *(sa.column(each) for each in columns), schema=model.layer)
         wanted = sa.table(model.name, *(sa.column(each) for each in columns), schema="pg_temp")
         same_row = sa.and_(*(lasting.c[each] == wanted.c[each] for each in model.key))
-        ours = lasting.c.district_id == self.parameters["district_id"]
+        ours = sa.and_(lasting.c.district_id == self.parameters["district_id"], self._is_kept(model, lasting))
         payload = [each for each in columns if each not in model.key]
         written = self.connection.execute(sa.delete(lasting).where(ours, ~sa.exists().where(same_row))).rowcount
         if payload:
             differs = sa.or_(*(lasting.c[each].is_distinct_from(wanted.c[each]) for each in payload))
             changes = {each: wanted.c[each] for each in payload}
             written += self.connection.execute(sa.update(lasting).where(ours, same_row, differs).values(changes)).rowcount
-        missing = sa.select(*(wanted.c[each] for each in columns)).where(~sa.exists().where(same_row, ours))
+        missing = sa.select(*(wanted.c[each] for each in columns)).where(~sa.exists().where(same_row, ours), self._is_kept(model, wanted))
         adding = sa.insert(lasting).from_select(list(columns), missing).execution_options(preserve_rowcount=True)
         return written + self.connection.execute(adding).rowcount
+
+    def _is_kept(self, model: Model, table: sa.TableClause) -> sa.ColumnElement[bool]:
+        if model.name not in self.part.kept:
+            return sa.true()
+        ids = sa.table(self.part.kept[model.name], sa.column("clever_id"), schema="pg_temp")
+        return table.c.clever_id.in_(sa.select(ids.c.clever_id))

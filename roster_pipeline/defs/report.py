@@ -79,8 +79,9 @@ def left_by(report: "SyncReport", connection: Connection, tables: Mapping[str, C
         ours = table.c.district_id == district_id
         if "deleted_at" in columns:
             active[name] = _count(connection, table, ours, table.c.deleted_at.is_(None))
-        elif name not in rows:
-            # A sync that finds everything as it was makes no plan: the tables still hold the last one.
+        elif name not in rows or ("touched" in report.counts and not name.startswith("ops.")):
+            # A sync that finds everything as it was makes no plan, and one that plans what has been touched makes a part of it: the tables
+            # hold all of it.
             rows[name] = _count(connection, table, ours, table.c.sync_id == report.sync_id if name.startswith("ops.") else sa.true())
     # The row's end is written in the sync's own transaction: only the commit is not in it.
     took = connection.execute(sa.select(syncs.c.finished_at - syncs.c.started_at).where(syncs.c.sync_id == report.sync_id)).scalar_one()

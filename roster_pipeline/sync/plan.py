@@ -7,14 +7,13 @@ nothing can come between.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
 
 from roster_pipeline.database.models import Models
 from roster_pipeline.database.runner import ModelRunner, Step, local_name
-from roster_pipeline.profiles import Brakes
+from roster_pipeline.profiles import Profile
 from roster_pipeline.sync.brakes import LICENSES, Brake, Decision, decide, limit_of, use
 
 # What is planned for each table of `app`: the model that holds the rows to write.
@@ -90,25 +89,21 @@ class Plan:
         return list(nearest.values())
 
 
-def make_plan(
-    runner: ModelRunner,
-    models: Models,
-    *,
-    limits: Brakes,
-    auto_initial: bool,
-    sync_id: int | None,
-    now: datetime,
-    on_step: Callable[[Step], None],
-) -> Plan:
-    """Run staging, reconcile and the audits; outside this session's temporary tables only `ops.holds` is written.
+def take_in(runner: ModelRunner, models: Models, on_step: Callable[[Step], None]) -> None:
+    """Make the snapshot of what has landed."""
+    for model in models.of("staging"):
+        on_step(runner.build(model))
+
+
+def make_plan(runner: ModelRunner, models: Models, rules: Profile, on_step: Callable[[Step], None]) -> Plan:
+    """Run reconcile and the audits on a snapshot; outside this session's temporary tables only `ops.holds` is written.
 
     Args:
-        limits: the district's brakes.
-        auto_initial: the first sync needs no approval.
-        sync_id: None for a dry run, which writes nothing at all.
+        runner: its parameter `sync_id` is None for a dry run, which writes nothing at all.
+        rules: the district's.
     """
-    gate = _Gate(runner, limits, auto_initial, sync_id, now)
-    for model in models.of("staging", "reconcile"):
+    gate = _Gate(runner, rules)
+    for model in models.of("reconcile"):
         for name in model.reads & DECIDED.keys() - gate.made:
             gate.make(name)
         on_step(runner.build(model))
@@ -130,15 +125,13 @@ def make_plan(
 class _Gate:
     """Makes the tables of DECIDED, each from the models before it."""
 
-    def __init__(self, runner: ModelRunner, limits: Brakes, auto_initial: bool, sync_id: int | None, now: datetime) -> None:
+    def __init__(self, runner: ModelRunner, rules: Profile) -> None:
         self.made: set[str] = set()
         self.brakes: list[Brake] = []
         self.decisions: list[Decision] = []
         self._runner = runner
-        self._limits = limits
-        self._auto_initial = auto_initial
-        self._sync_id = sync_id
-        self._now = now
+        self._rules = rules
+        self._sync_id: int | None = runner.parameters["sync_id"]
 
     def make(self, name: str) -> None:
         self.made.add(name)
@@ -152,9 +145,9 @@ class _Gate:
         order = 'kind collate "C", role collate "C", school_id, collection collate "C"'
         query = f"select * from {local_name('reconcile.brakes')} order by {order}"  # noqa: S608
         for row in self._runner.connection.exec_driver_sql(query).mappings():
-            limit = limit_of(row["kind"], row["active"], self._limits)
+            limit = limit_of(row["kind"], row["active"], self._rules.brakes)
             self.brakes.append(Brake(limit=limit, **row))
-        tripped = [brake for brake in self.brakes if brake.is_tripped and not (brake.kind == "initial" and self._auto_initial)]
+        tripped = [brake for brake in self.brakes if brake.is_tripped and not (brake.kind == "initial" and self._rules.auto_initial)]
         decisions = self._decide(tripped, kinds=None)
         held = [
             dict(zip(("kind", "school_id", "role", "collection"), each.brake.identity, strict=True))
@@ -231,7 +224,7 @@ class _Gate:
             kinds=kinds,
             district_id=self._runner.parameters["district_id"],
             sync_id=self._sync_id,
-            now=self._now,
+            now=self._runner.parameters["synced_at"],
         )
         self.decisions += decisions
         return decisions

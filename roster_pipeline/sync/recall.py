@@ -4,10 +4,13 @@ Belongs here: reading digests from `staging`, and putting known records into the
 decoded. Does not belong here: how digests are compared (`clever/digests.py`), and when a whole sync has nothing to do (`settled.py`).
 """
 
+from collections.abc import Mapping
 from functools import cache
 from hashlib import blake2b
 from pathlib import Path
+from typing import Any
 
+import psycopg
 import pyarrow
 from psycopg import sql
 from sqlalchemy import Connection
@@ -29,19 +32,19 @@ _SEEN = "clever.seen"
 
 def memory_of(connection: Connection, district: District, *, keep_student_email: bool) -> Memory:
     """What is known of a district: the records of its last accepted snapshot about which nothing was found."""
-    known = {}
-    for resource in contracts.RESOURCES:
-        query = sql.SQL("select string_agg(uuid_send(digest), '') from {} where district_id = %s and digest is not null").format(
-            sql.Identifier("staging", resource)
-        )
-        row = psycopg_connection(connection).execute(query, (district.district_id,)).fetchone()
-        known[resource] = bytes(row[0]) if row and row[0] else b""
+    driver = psycopg_connection(connection)
+    known = {each: _digests(driver, sql.Identifier("staging", each), district.district_id) for each in contracts.RESOURCES}
     return Memory(_key(district, keep_student_email), known)
 
 
-def recall(connection: Connection, landing: Landing, memory: Memory, district: District) -> int:
+def recall(
+    connection: Connection, landing: Landing, memory: Memory, district: District, among: Mapping[str, sql.Identifier] | None = None
+) -> int:
     """Put the known records that this pull has met into the landing, each at its place. In the transaction that plans: what it reads of
     the last snapshot is what it replaces.
+
+    Args:
+        among: by resource, a table with rows of the last snapshot, where no others are to come back.
 
     Returns:
         The rows put there.
@@ -51,8 +54,13 @@ def recall(connection: Connection, landing: Landing, memory: Memory, district: D
     """
     driver = psycopg_connection(connection)
     driver.execute(f'create temporary table "{_SEEN}" (collection text, digest uuid, arrival bigint) on commit drop'.encode())
+    sources = {each: sql.Identifier("staging", each) for each in contracts.RESOURCES} | dict(among or {})
+    expected = {}
     for collection in Collection:
-        seen = memory.seen(collection)
+        source = sources[collection.resource]
+        is_part = among is not None and collection.resource in among
+        seen = memory.seen(collection, _digests(driver, source, district.district_id) if is_part else None)
+        expected[collection] = len(seen.digests)
         columns = {
             "collection": pyarrow.array([collection.value] * len(seen.digests), pyarrow.string()),
             "digest": pyarrow.array([digest.hex() for digest in seen.digests], pyarrow.string()),
@@ -60,17 +68,22 @@ def recall(connection: Connection, landing: Landing, memory: Memory, district: D
         }
         copy_rows(driver, sql.Identifier("pg_temp", _SEEN), pyarrow.table(columns))
     driver.execute(f'analyze pg_temp."{_SEEN}"'.encode())
-    rows = 0
-    for collection in Collection:
-        if expected := memory.known(collection):
-            rows += expected
-            if driver.execute(_known_rows(collection), (district.district_id, collection.value)).rowcount != expected:
+    for collection, rows in expected.items():
+        if rows:
+            query = _known_rows(collection, sources[collection.resource])
+            if driver.execute(query, (district.district_id, collection.value)).rowcount != rows:
                 raise TransientError("The district was synced while it was read.", hint="Try again.", district=district.clever_id)
     landing.complete()
-    return rows
+    return sum(expected.values())
 
 
-def _known_rows(collection: Collection) -> sql.Composed:
+def _digests(driver: "psycopg.Connection[Any]", source: sql.Identifier, district_id: int) -> bytes:
+    query = sql.SQL("select string_agg(uuid_send(digest), '') from {} where district_id = %s and digest is not null").format(source)
+    row = driver.execute(query, (district_id,)).fetchone()
+    return bytes(row[0]) if row and row[0] else b""
+
+
+def _known_rows(collection: Collection, source: sql.Identifier) -> sql.Composed:
     names = [column.name for column in contracts.columns(collection.resource)] + ["digest"]
     more = ["arrival", "rejected"] + (["collection"] if collection.role else [])
     return sql.SQL(
@@ -82,7 +95,7 @@ def _known_rows(collection: Collection) -> sql.Composed:
         remembered=sql.SQL(", ").join(sql.Identifier("staged", name) for name in names),
         collection=sql.SQL(", seen.collection" if collection.role else ""),
         seen=sql.Identifier("pg_temp", _SEEN),
-        staged=sql.Identifier("staging", collection.resource),
+        staged=source,
     )
 
 

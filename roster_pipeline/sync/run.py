@@ -3,31 +3,32 @@
 Belongs here: the order of things, the lock, the transaction, and the truth about how it ended. Does not belong here: any of the steps
 themselves.
 
-    lock -> ops.syncs row -> pull -> [ recall -> plan -> apply -> ops.syncs end ] -> unlock          [ ] is one transaction
-                                     [ settled       ------->     ops.syncs end ]                    nothing has changed at either end
+    lock -> ops.syncs row -> pull -> [ recall  -> plan -> apply -> ops.syncs end ] -> unlock         [ ] is one transaction
+                                     [ touched -> plan -> apply -> ops.syncs end ]                   little has changed
+                                     [ settled       ------->      ops.syncs end ]                   nothing has changed at either end
 
 Everything happens on one session. If it dies, the lock, the pages and the transaction die with it.
 """
 
 import logging
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cache
-from typing import Any, TypeVar
+from typing import Any
 
 import psycopg
 from sqlalchemy import Connection
 
 from roster_pipeline import contracts
+from roster_pipeline.clever.digests import Memory
 from roster_pipeline.clever.pull import DistrictPull
 from roster_pipeline.clever.tokens import TokenListing
 from roster_pipeline.database.engine import Database, psycopg_connection, translate_database_errors
 from roster_pipeline.database.lock import district_lock
 from roster_pipeline.database.migrate import foreign_keys, known_tables, require_current_schema
 from roster_pipeline.database.models import Models, load_models
-from roster_pipeline.database.runner import ModelRunner, Step
+from roster_pipeline.database.runner import ModelRunner, Step, timed
 from roster_pipeline.errors import PermanentError, RosterError, TransientError
 from roster_pipeline.profiles import Profile
 from roster_pipeline.settings import Settings
@@ -38,12 +39,13 @@ from roster_pipeline.sync.connections import reconcile_connections
 from roster_pipeline.sync.districts import District, UnknownDistrictError, UnusableSettingsError, find_district
 from roster_pipeline.sync.landing import Landing
 from roster_pipeline.sync.ledger import Origin
-from roster_pipeline.sync.plan import DECIDED, Plan, make_plan
+from roster_pipeline.sync.plan import DECIDED, Plan, make_plan, take_in
 from roster_pipeline.sync.preview import PlanReport, describe_plan
 from roster_pipeline.sync.pull import PullResult, pull_district
 from roster_pipeline.sync.recall import memory_of, recall
 from roster_pipeline.sync.session import one_state, sync_session
 from roster_pipeline.sync.settled import find_settled, repeat, settle
+from roster_pipeline.sync.touched import plan_touched
 
 log = logging.getLogger(__name__)
 
@@ -54,8 +56,6 @@ CONFLICT_ATTEMPTS = 3
 ANALYZE_FROM_ROWS = 1_000
 
 _NOTHING_CHANGED = "Nothing had changed."
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -191,9 +191,8 @@ def plan_sync(
         pulled = pull_into(connection, landing, settings, district, snapshot_at, on_step)
         with one_state(connection, rollback=True):
             _refuse_older(connection, district, snapshot_at)
-            _timed("recall", on_step, lambda: recall(connection, landing, pulled.memory, district))
             runner = ModelRunner(connection, _parameters(connection, district, None, snapshot_at), known_tables())
-            plan = _plan(runner, project_models(), district, None, snapshot_at, on_step)
+            plan = _plan_all(runner, project_models(), district, landing, pulled.memory, on_step)
             return describe_plan(runner, district, plan)
 
 
@@ -252,23 +251,33 @@ def _plan_and_apply(
         runner = ModelRunner(connection, _parameters(connection, district, sync_id, now), known_tables())
         previous, were_over = ledger.last_applied(connection, district.district_id), scopes_over_licenses(connection, district.district_id)
         pull_counts = {"moved_during_pull": pulled.moved, "last_sync": pulled.last_sync, "pull": pulled.cost}
-        settled = _timed("settled", on_step, lambda: find_settled(connection, district.district_id, pulled.memory.fingerprint))
-        if settled is not None:
-            plan, status, message = None, "successful", _NOTHING_CHANGED
+        settled = timed("settled", on_step, lambda: find_settled(connection, district.district_id))
+        plan = None
+        if settled is not None and settled.answers(pulled.memory.fingerprint):
+            status, message = "successful", _NOTHING_CHANGED
             accept_district(runner, models, on_step)
             repeat(connection, district.district_id, settled, sync_id)
-            counts = {**settled.counts, **pull_counts, "settled_since": settled.since_sync_id}
+            found = {name: value for name, value in settled.counts.items() if name != "touched"}
+            counts = {**found, **pull_counts, "settled_since": settled.since_sync_id}
         else:
-            _timed("recall", on_step, lambda: recall(connection, landing, pulled.memory, district))
-            plan = _plan(runner, models, district, sync_id, now, on_step)
+            touched = None
+            if settled is not None:
+                touched = plan_touched(runner, models, _rules(district), district, landing, pulled.memory, settled, on_step)
+            if touched is None:
+                plan = _plan_all(runner, models, district, landing, pulled.memory, on_step)
+            else:
+                plan, runner, models = touched.plan, touched.runner, touched.models
             status, message = "held" if plan.holding else "successful", _message(plan)
             record_plan(runner, models, on_step)
             if not plan.writes_nothing:
                 apply_plan(runner, models, on_step)
-            is_empty = not (plan.rows or plan.decisions or runner.parameters["is_first"])
-            settle(connection, district.district_id, pulled.memory.fingerprint, sync_id, is_empty=is_empty)
+            is_settled = not (plan.decisions or runner.parameters["is_first"])
+            since_sync_id = touched.counts["since"] if touched else sync_id
+            settle(
+                connection, district.district_id, pulled.memory.fingerprint, sync_id, since_sync_id=since_sync_id if is_settled else None
+            )
             findings = {f"{resource}.{rule}": rows for (resource, rule, _), rows in sorted(landing.findings.items())}
-            counts = {**plan.as_counts(), **pull_counts, "findings": findings}
+            counts = {**plan.as_counts(), **pull_counts, "findings": findings, **({"touched": touched.counts} if touched else {})}
         alert_plan(
             connection,
             models,
@@ -284,18 +293,12 @@ def _plan_and_apply(
     return plan, SyncReport(sync_id, district, status, message, counts)
 
 
-def _timed(name: str, on_step: Callable[[Step], None], work: Callable[[], T]) -> T:
-    start = time.perf_counter()
-    result = work()
-    on_step(Step(name, result if isinstance(result, int) else 0, time.perf_counter() - start))
-    return result
-
-
-def _plan(
-    runner: ModelRunner, models: Models, district: District, sync_id: int | None, now: datetime, on_step: Callable[[Step], None]
+def _plan_all(
+    runner: ModelRunner, models: Models, district: District, landing: Landing, memory: Memory, on_step: Callable[[Step], None]
 ) -> Plan:
-    rules = _rules(district)
-    return make_plan(runner, models, limits=rules.brakes, auto_initial=rules.auto_initial, sync_id=sync_id, now=now, on_step=on_step)
+    timed("recall", on_step, lambda: recall(runner.connection, landing, memory, district))
+    take_in(runner, models, on_step)
+    return make_plan(runner, models, _rules(district), on_step)
 
 
 def _rules(district: District) -> Profile:

@@ -1,10 +1,11 @@
-"""Districts whose last sync compared everything and had nothing to write: when nothing has changed since, neither has the answer.
+"""Districts in which the last sync has left nothing to do: when nothing has changed since, neither has the answer.
 
 Belongs here: what a plan is made from, as two fingerprints, and the row of `ops.settled`. Does not belong here: the plan itself
-(`dbt_like_sql/`), and single records that are known again (`recall.py`).
+(`dbt_like_sql/`), single records that are known again (`recall.py`), and what is done where little has changed (`touched.py`).
 
-Only a sync that made the whole plan settles a district, and only when that plan was empty. So this decides nothing; it repeats an answer
-to the same question. Of time, the only thing a plan depends on is when an approval expires: with a pending hold no district is settled.
+A sync settles a district unless something is held or was approved. So this decides nothing; it repeats an answer to the same question, and
+only the answer that there was nothing to write. Of time, the only thing a plan depends on is when an approval expires: with a pending hold
+no district is settled.
 """
 
 from collections.abc import Mapping
@@ -27,31 +28,37 @@ _STATE = sa.text(Path(__file__).with_suffix(".sql").read_text(encoding="utf-8"))
 
 @dataclass(frozen=True)
 class Settled:
-    """A district that has nothing to do.
+    """What the last applied sync of a district has left, if nobody has written anything since.
 
     Attributes:
-        sync_id: its last applied sync.
+        sync_id: that sync.
         since_sync_id: the sync that compared everything.
-        counts: of the last applied sync.
+        snapshot: the fingerprint of what Clever sent.
+        counts: of the sync.
     """
 
     sync_id: int
     since_sync_id: int
+    snapshot: str
     counts: Mapping[str, Any]
 
+    def answers(self, snapshot: str) -> bool:
+        """Whether a sync of this snapshot would do, and find, what the last one did: nothing."""
+        return self.snapshot == snapshot and not self.counts["changes"]
 
-def find_settled(connection: Connection, district_id: int, snapshot: str) -> Settled | None:
-    """The district's row, where it is true of this snapshot and of what is in the tables now."""
+
+def find_settled(connection: Connection, district_id: int) -> Settled | None:
+    """The district's row, where it is true of what is in the tables now."""
     query = (
         sa.select(settled, syncs.c.counts)
         .join(syncs, syncs.c.sync_id == settled.c.sync_id)
-        .where(settled.c.district_id == district_id, settled.c.snapshot == snapshot, ~_has_pending_holds(district_id))
+        .where(settled.c.district_id == district_id, ~_has_pending_holds(district_id))
     )
     row = connection.execute(query).mappings().one_or_none()
     # What takes time is asked last.
     if row is None or row["state"] != _state(connection, district_id):
         return None
-    return Settled(row["sync_id"], row["since_sync_id"], row["counts"])
+    return Settled(row["sync_id"], row["since_sync_id"], row["snapshot"], row["counts"])
 
 
 def repeat(connection: Connection, district_id: int, found: Settled, sync_id: int) -> None:
@@ -60,16 +67,16 @@ def repeat(connection: Connection, district_id: int, found: Settled, sync_id: in
     connection.execute(sa.update(settled).where(settled.c.district_id == district_id).values(sync_id=sync_id))
 
 
-def settle(connection: Connection, district_id: int, snapshot: str, sync_id: int, *, is_empty: bool) -> None:
-    """Note what became of a whole plan, after it has been applied.
+def settle(connection: Connection, district_id: int, snapshot: str, sync_id: int, *, since_sync_id: int | None) -> None:
+    """Note what a sync has left, after all is written.
 
     Args:
-        is_empty: there was nothing to write, nothing held, and nothing that somebody had approved; and it was not the first plan, which has
-            no brakes but one (R7.6).
+        since_sync_id: the sync that compared everything. None if this one does not settle the district: something is held, or somebody had
+            approved something, or it was the first plan, which has no brakes but one (R7.6).
     """
     connection.execute(sa.delete(settled).where(settled.c.district_id == district_id))
-    if is_empty:
-        row = {"district_id": district_id, "sync_id": sync_id, "snapshot": snapshot, "since_sync_id": sync_id}
+    if since_sync_id is not None:
+        row = {"district_id": district_id, "sync_id": sync_id, "snapshot": snapshot, "since_sync_id": since_sync_id}
         connection.execute(sa.insert(settled).values(**row, state=_state(connection, district_id)))
 
 

@@ -5,7 +5,7 @@ Does not belong here: what is right (`py`) and what is tried (`world.py`).
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime, timedelta
@@ -25,9 +25,12 @@ from roster_pipeline.clever.http import PullStats
 from roster_pipeline.clever.pull import Page
 from roster_pipeline.clever.records import Collection, District
 from roster_pipeline.database.engine import Database
+from roster_pipeline.database.migrate import known_tables
+from roster_pipeline.database.runner import ModelRunner, local_name
 from roster_pipeline.settings import Settings
 from roster_pipeline.sync import holds, run
 from roster_pipeline.sync.districts import Agreement, find_district, record_agreement
+from roster_pipeline.sync.plan import Plan
 from roster_pipeline.sync.run import SyncReport, SyncRequest, run_sync
 from roster_pipeline_tests.reference.rows import Agreed, Classroom, Enrollment, Hold, Id, Record, Role, Rules, School, Snapshot, State, User
 
@@ -81,6 +84,23 @@ class RecordedPull:
             body = json.dumps({"data": [{"data": each} for each in records[start : start + self._page_size]], "links": []})
             yield Page(collection, number, decoder.decode(parse_body(body.encode(), ListBody).data))
         decoder.check_shape()
+
+
+# The time of the pull is another; and the report on the whole district is made with whole plans only.
+NOT_COMPARED = ("staging.districts", "reconcile.readiness")
+
+
+@dataclass(frozen=True)
+class WholePlan:
+    """What a plan of everything says.
+
+    Attributes:
+        counts: as in `ops.syncs.counts`.
+        kept: the tables it would leave, as `LiveDistrict.kept` has them.
+    """
+
+    counts: Mapping[str, Any]
+    kept: Mapping[str, Sequence[Row]]
 
 
 _numbers = count(1)
@@ -143,6 +163,27 @@ class LiveDistrict:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(run, "DistrictPull", lambda _settings, district, **kept: RecordedPull(snapshot, page_size, district, **kept))
             return run_sync(self.database, SETTINGS, SyncRequest(self.clever_id), clock=lambda: now)
+
+    def plan(self, snapshot: Snapshot, *, page_size: int = 100) -> "WholePlan":
+        """What a sync would do that plans everything. Nothing is written, and no time passes."""
+        kept = [name for name in known_tables() if name.startswith(("staging.", "reconcile.")) and name not in NOT_COMPARED]
+
+        def read(runner: ModelRunner, _district: object, plan: Plan) -> WholePlan:
+            return WholePlan(plan.as_counts(), {name: _kept(runner.connection, local_name(name), name) for name in kept})
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(run, "DistrictPull", lambda _settings, district, **kept: RecordedPull(snapshot, page_size, district, **kept))
+            patch.setattr(run, "describe_plan", read)
+            now = self.clock.now + timedelta(seconds=1)
+            planned: Any = run.plan_sync(self.database, SETTINGS, self.clever_id, clock=lambda: now)
+            assert isinstance(planned, WholePlan)
+            return planned
+
+    def kept(self, names: Iterable[str]) -> dict[str, list[Row]]:
+        """What the last sync has left in these tables of `staging` and `reconcile`."""
+        district_id = self.district_id
+        with self.database.engine.connect() as connection:
+            return {name: _kept(connection, name, name, district_id) for name in names}
 
     def forget(self) -> None:
         """What is remembered of the last snapshot, so that the next sync takes in and plans everything."""
@@ -233,6 +274,14 @@ def _rows(connection: Connection, table: str, district_id: int) -> dict[str, Row
     statement = f"select *, xmin::text as xmin, ctid::text as ctid from app.{table} where district_id = :d"
     found = connection.execute(sa.text(statement), {"d": district_id}).mappings()
     return {":".join("" if row[part] is None else str(row[part]) for part in ENTITY_ID[table]): dict(row) for row in found}
+
+
+def _kept(connection: Connection, table: str, name: str, district_id: int | None = None) -> list[Row]:
+    where = "" if district_id is None else f"where district_id = {district_id}"
+    found = connection.execute(sa.text(f"select {', '.join(known_tables()[name])} from {table} {where}")).mappings()
+    # A new user's number is drawn in each plan.
+    rows = [{**row, "user_id": "new"} if row.get("decision") == "create" and row["user_id"] else dict(row) for row in found]
+    return sorted(rows, key=str)
 
 
 def state_of(rows: Rows, before: Rows | None = None) -> State:

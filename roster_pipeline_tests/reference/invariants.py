@@ -138,7 +138,9 @@ def seats_are_within_the_licenses(step: Step) -> None:
         return
     students = _students(step.new)
     before, after = _licensed(step.old), _licensed(step.new) & students
-    assert before & students <= after
+    # Whom Clever no longer lists as a student keeps the role, and not the seat, while an empty collection holds all that would end.
+    if not any(kind == "empty_collection" for kind, *_ in step.outcome.holding):
+        assert before & students <= after
     approved = {each for each, user in step.new.users.items() if user.clever_id in step.outcome.held.let_in}
     given = after - before - approved
     # Where schools are agreed, who is held at another one is out of scope and does not count (R9.1).
@@ -163,7 +165,7 @@ def a_repeat_writes_nothing(first: Step, second: Step) -> None:
 
 def an_answer_is_repeated(first: Step, second: Step) -> None:
     """Of two syncs of one snapshot, the second makes no plan if the first one's was empty; and it says the same."""
-    counts = first.report.counts
+    counts = {name: value for name, value in first.report.counts.items() if name != "touched"}
     was_empty = not list(first.changes) and not counts["held"] and all(each["status"] == "passes" for each in counts["passed"])
     is_pending = any(hold.status in ("open", "approved", "rejected") for hold in first.holds_after.values())
     assert ("settled_since" in second.report.counts) == (was_empty and not is_pending)
