@@ -45,8 +45,8 @@ def sift(memory: Memory, pages: Pages) -> Memory:
 
 
 @settings(max_examples=200, derandomize=True, database=None, deadline=None)
-@given(pages=PAGES, users=st.sets(RECORDS), schools=st.sets(RECORDS))
-def test_what_is_known_is_found_wherever_it_comes(pages: Pages, users: set[int], schools: set[int]) -> None:
+@given(pages=PAGES, users=st.sets(RECORDS), schools=st.sets(RECORDS), among=st.sets(RECORDS))
+def test_what_is_known_is_found_wherever_it_comes(pages: Pages, users: set[int], schools: set[int], among: set[int]) -> None:
     """One sift per page, as a set of records per resource and one of those met per collection would have it."""
     known = {"users": users, "schools": schools}
     memory = Memory(KEY, {resource: b"".join(map(digest, records)) for resource, records in known.items()})
@@ -68,6 +68,14 @@ def test_what_is_known_is_found_wherever_it_comes(pages: Pages, users: set[int],
         ours = met.get(collection, {})
         assert memory.known(collection) == len(ours)
         assert memory.seen(collection) == Seen([digest(each) for each in ours], list(ours.values()))
+        chosen = {each: place for each, place in ours.items() if each in among}
+        assert memory.seen(collection, b"".join(map(digest, among))) == Seen([digest(each) for each in chosen], list(chosen.values()))
+        first = memory.first_seen(collection)
+        assert len(first) == bool(ours)
+        assert set(first) <= {digest(each) for each in ours}
+    for resource, records in known.items():
+        left = records.difference(*(ours for collection, ours in met.items() if collection.resource == resource))
+        assert sorted(memory.unmet(resource)) == sorted(map(digest, left))
 
 
 @settings(max_examples=200, derandomize=True, database=None, deadline=None)

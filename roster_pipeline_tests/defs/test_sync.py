@@ -18,6 +18,7 @@ from roster_pipeline.defs.report import WHOLE_SYNC_AT
 from roster_pipeline.defs.sync import results_of
 from roster_pipeline.sandbox import Sandbox
 from roster_pipeline.settings import settings
+from roster_pipeline.sync import touched
 from roster_pipeline.sync.districts import find_district
 from roster_pipeline.sync.run import SyncReport, SyncRequest, run_sync
 from roster_pipeline_tests.defs.runs import check, numbers, run
@@ -145,6 +146,26 @@ def test_a_sync_without_a_plan(environment: None, database: Database, sandbox: S
     whole = unplanned[WHOLE_SYNC_AT]
     assert whole["pull_seconds"] == planned[WHOLE_SYNC_AT]["pull_seconds"]
     assert whole["plan_seconds"] == whole["audit_seconds"] == whole["apply_seconds"] == 0
+
+
+def test_a_sync_of_what_is_touched(
+    environment: None, database: Database, sandbox: Sandbox, clever_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its steps make a part of each table; what is told is about all of it."""
+    monkeypatch.setattr(touched, "FROM_PEOPLE", 1)
+    for _ in range(2):
+        run_sync(database, settings(), SyncRequest(clever_id))
+    sandbox.change().patch("users", sandbox.district().shared("users", "student")[0], "name.last", "Other")
+    report = run_sync(database, settings(), SyncRequest(clever_id))
+    assert "touched" in report.counts
+    with database.engine.connect() as connection:
+        people = connection.execute(sa.text("select count(*) from staging.users")).scalar_one()
+        sections = connection.execute(sa.text("select count(*) from staging.sections")).scalar_one()
+    assert {step.name: step.rows for step in report.steps}["staging.users"] < people
+    told = told_of(database, report)
+    for table, rows in {"staging.users": people, "staging.sections": sections, "reconcile.user_matches": people}.items():
+        assert told[table]["dagster/row_count"] == rows
+    assert told["app.users"]["update"] == told["app.users"]["rows_written"] == 1
 
 
 def told_of(database: Database, report: SyncReport) -> dict[str, dict[str, Any]]:
