@@ -87,6 +87,15 @@ with recursive seeds as (
     -- Who has been quarantined has no digest either.
     select clever_id, null as user_id from staging.quarantined where district_id = %(district_id)s and resource = 'users'
     union
+    -- Who is in a classroom that stayed as it was, because its section was quarantined, whoever that lists now (R4.6).
+    select users.clever_id, case when users.clever_id is null then users.user_id end as user_id
+    from staging.quarantined as quarantined
+    inner join app.classrooms as classrooms
+        on quarantined.district_id = classrooms.district_id and quarantined.clever_id = classrooms.clever_id
+    inner join app.enrollments as enrollments on classrooms.classroom_id = enrollments.classroom_id
+    inner join app.users as users on enrollments.user_id = users.user_id
+    where quarantined.district_id = %(district_id)s and quarantined.resource = 'sections' and enrollments.deleted_at is null
+    union
     -- Found about them whether or not anything of them changes (ops.quarantine).
     select clever_id, null as user_id from reconcile.user_matches where district_id = %(district_id)s and rule = 'username_taken'
     union
