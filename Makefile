@@ -38,7 +38,7 @@ lint: .venv/installed-dev
 	$(RUN) mypy
 
 bench: .venv/installed-dev .venv-dlt/installed
-	.venv/bin/python -m benchmarks --dlt .venv-dlt/bin/python
+	.venv/bin/python -m benchmarks --dlt .venv-dlt/bin/python --tenfold
 
 week: .venv/installed-dev
 	.venv/bin/python -m benchmarks.week

@@ -121,7 +121,7 @@ def _plan_touched(
 ) -> Touched:
     connection, ours = runner.connection, {"district_id": runner.parameters["district_id"], "last_sync_id": last.sync_id}
     driver = psycopg_connection(connection)
-    _check_change(connection, landing, memory, last, runner.parameters["synced_at"])
+    _check_change(connection, ours["district_id"], landing, memory, last, runner.parameters["synced_at"])
     runner = replace(runner, part=_PART)
     models = replace(models, ordered=tuple(each for each in models if each.name not in _NOT_OF_A_PART))
     counts = timed("touched", on_step, lambda: _find_part(driver, models, memory, ours))
@@ -176,7 +176,7 @@ def _people_known(memory: Memory) -> int:
     return sum(memory.known(each) for each in Collection if each.role)
 
 
-def _check_change(connection: Connection, landing: Landing, memory: Memory, last: Settled, now: datetime) -> None:
+def _check_change(connection: Connection, district_id: int, landing: Landing, memory: Memory, last: Settled, now: datetime) -> None:
     """What can be told before anything is looked for."""
     known = _people_known(memory)
     arrived = sum(landing.rows[each] - memory.known(each) for each in Collection if each.role)
@@ -188,6 +188,9 @@ def _check_change(connection: Connection, landing: Landing, memory: Memory, last
     )
     history = connection.execute(query, {"sync_id": last.sync_id}).one()
     _unless(history.rows == written and not history.schools)
+    # Whatever it was, the next attempt leaves nothing to chance.
+    failed = sa.exists().where(syncs.c.district_id == district_id, syncs.c.sync_id > last.sync_id, syncs.c.status == "failed")
+    _unless(not connection.execute(sa.select(failed)).scalar_one())
     compared_at = connection.execute(sa.select(syncs.c.finished_at).where(syncs.c.sync_id == last.since_sync_id)).scalar_one_or_none()
     _unless(compared_at is not None and now - compared_at < WHOLE_EVERY)
 

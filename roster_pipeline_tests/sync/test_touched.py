@@ -215,7 +215,7 @@ def test_a_part_that_is_not_what_it_should_be(quiet: LiveDistrict, monkeypatch: 
 
 
 def test_a_part_that_is_not_closed_is_refused(quiet: LiveDistrict, monkeypatch: pytest.MonkeyPatch) -> None:
-    """SPEC 5: nobody gets a name twice; here those of one name are not looked for."""
+    """SPEC 5: nobody gets a name twice; here those of one name are not looked for. After a failure the whole district is planned."""
     for _ in range(2):
         quiet.sync(changed(student("p5", "joe", at="s2")))
     whole = touched._SCRIPT
@@ -223,6 +223,7 @@ def test_a_part_that_is_not_closed_is_refused(quiet: LiveDistrict, monkeypatch: 
     assert whole != touched._SCRIPT
     with untouched(quiet), pytest.raises(PermanentError, match="users_one_active_username"):
         quiet.sync(changed(student("p5", "joe", at="s2"), student("p12", "Same")))
+    assert not is_touched(sync_both(quiet, changed(student("p5", "joe", at="s2"), student("p12", "Same"))))
 
 
 def test_a_dry_run_plans_all(quiet: LiveDistrict) -> None:
