@@ -1,7 +1,7 @@
 """`make night`: how long a night takes, with a run per district and with shards, through the real schedule, queue and processes.
 
-Every district has been synced once, and about 1 % of each has changed. A night's time is from the schedule's moment to the end of the last
-run. What a district costs beyond its own sync is the time of the night's two slots (`dagster.yaml`) less the seconds that `ops.syncs`
+Every district has been synced once, and about 1 % of each has changed; or, with --unchanged, nothing. A night's time is from the
+schedule's moment to the end of the last run. What a district costs beyond its own sync is the time of the night's two slots (`dagster.yaml`) less the seconds that `ops.syncs`
 says, by district. Seconds on a shared machine mean little, the ratio more.
 """
 
@@ -22,6 +22,8 @@ EVENING = date(2026, 11, 10)
 NEVER, ALWAYS = 10**6, 0
 HOURS = 6 * 3600.0
 
+_HEADER = f"{'':<26}{'districts':>10}{'seconds':>9}{'a district':>12}{'own sync':>10}{'beyond it':>11}"
+
 
 def main() -> None:
     """Run both nights and print the figures."""
@@ -30,19 +32,26 @@ def main() -> None:
     parser.add_argument("--students", type=int, default=500, help="of each district")
     parser.add_argument("--runs", type=int, help="how many of the districts to sync with a run each; the others are extrapolated")
     parser.add_argument("--shards", type=int, default=8)
+    parser.add_argument("--unchanged", action="store_true", help="nothing changes: a night in shards only")
     arguments = parser.parse_args()
     clock = under_the_clock("benchmarks.night", fleet.moment_of("21:00", EVENING) - timedelta(hours=8))
     with Machine(clock, {"ROSTER_SHARDS": str(arguments.shards)}) as machine:
         districts = fleet.sign_up(machine.database, machine.sandbox, [arguments.students] * arguments.districts)
         with machine.database.engine.begin() as connection:
             connection.execute(sa.text("update app.districts set profile = 'typing_agent'"))
-        for district in districts:
+        # The sync after the first has nothing to write, so that those after it have nothing to do.
+        for district in districts * (2 if arguments.unchanged else 1):
             run_sync(machine.database, machine.settings, SyncRequest(district))
+        if arguments.unchanged:
+            print(
+                _HEADER, _line("shards, nothing changed", **_night(machine, districts, EVENING, shard_from=ALWAYS, changes=False)), sep="\n"
+            )
+            return
         shards = _night(machine, districts, EVENING, shard_from=ALWAYS)
         alone = districts[: arguments.runs]
         runs = _night(machine, alone, EVENING + timedelta(days=1), shard_from=NEVER)
     print(f"{arguments.districts} districts of {arguments.students} students, {os.cpu_count()} CPUs, load {os.getloadavg()[2]:.1f}\n")
-    print(f"{'':<26}{'districts':>10}{'seconds':>9}{'a district':>12}{'own sync':>10}{'beyond it':>11}")
+    print(_HEADER)
     for name, night in (("shards", shards), ("a run each", runs)):
         print(_line(name, **night))
     if len(alone) < len(districts):
@@ -52,9 +61,9 @@ def main() -> None:
     print(f"\nA run each takes {each[0] / each[1]:.1f} times as long as shards.")
 
 
-def _night(machine: Machine, districts: Sequence[str], evening: date, *, shard_from: int) -> dict[str, Any]:
+def _night(machine: Machine, districts: Sequence[str], evening: date, *, shard_from: int, changes: bool = True) -> dict[str, Any]:
     """One night of these districts."""
-    for number, district in enumerate(districts):
+    for number, district in enumerate(districts if changes else ()):
         machine.sandbox.change(district).night_of_changes(number)
     moment = fleet.moment_of("21:00", evening)
     with machine.database.engine.begin() as connection:

@@ -165,7 +165,8 @@ def _sync(
         else:
             break
     report.steps = steps
-    if plan is not None:
+    # A part is too little to change what the planner knows of the whole.
+    if plan is not None and "touched" not in report.counts:
         _analyze(connection, plan)
     return report
 
