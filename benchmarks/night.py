@@ -1,8 +1,8 @@
 """`make night`: how long a night takes, with a run per district and with shards, through the real schedule, queue and processes.
 
 Every district has been synced once, and about 1 % of each has changed; or, with --unchanged, nothing. A night's time is from the
-schedule's moment to the end of the last run. What a district costs beyond its own sync is the time of the night's two slots (`dagster.yaml`) less the seconds that `ops.syncs`
-says, by district. Seconds on a shared machine mean little, the ratio more.
+schedule's moment to the end of the last run. What a district costs beyond its own sync is the time of the night's two slots
+(`dagster.yaml`) less the seconds that `ops.syncs` says, by district. Seconds on a shared machine mean little, the ratio more.
 """
 
 import argparse
