@@ -11,7 +11,7 @@ import json
 import os
 import platform
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from benchmarks.place import Figures, Place, place
@@ -43,23 +43,28 @@ def main() -> None:
     parser.add_argument("--dlt", metavar="PYTHON", help="a Python with the packages of requirements-dlt.lock: also the comparison with dlt")
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")
     arguments = parser.parse_args()
+    show = (lambda _lines: None) if arguments.json else _show
+    show([Line(f"{arguments.students:,} students; {_machine()}", "target", "measured", True)])
     with place(arguments.students) as here:
         runs = _product(here, arguments.rounds) | _others(here, arguments.rounds, arguments.dlt)
+    show(_lines(runs))
     with place(min(arguments.students, ORM_STUDENTS)) as here:
         small = _row_by_row(here)
+    show(_lines_of_others(runs, small, min(arguments.students, ORM_STUDENTS)))
     tenfold: Runs = {}
     if arguments.tenfold:
         with place(10 * arguments.students) as here:
             tenfold = _tenfold(here)
+    show(_lines_of_tenfold(runs, tenfold))
     if arguments.json:
-        print(
-            json.dumps({"machine": _machine(), "students": arguments.students, "runs": runs, "small": small, "tenfold": tenfold}, indent=1)
-        )
-        return
-    print(f"{arguments.students:,} students; {_machine()}\n")
-    lines = [*_lines(runs), *_lines_of_others(runs, small, min(arguments.students, ORM_STUDENTS)), *_lines_of_tenfold(runs, tenfold)]
-    for line in [Line("what", "target", "measured", True), *lines]:
-        print(f"{line.what:<70}{line.target:>12}{line.measured:>12}{'' if line.is_met else '  missed'}")
+        figures = {"machine": _machine(), "students": arguments.students, "runs": runs, "small": small, "tenfold": tenfold}
+        print(json.dumps(figures, indent=1))
+
+
+def _show(lines: Iterable[Line]) -> None:
+    """Each part of the table as soon as it is known."""
+    for line in lines:
+        print(f"{line.what:<70}{line.target:>12}{line.measured:>12}{'' if line.is_met else '  missed'}", flush=True)
 
 
 def _product(here: Place, rounds: int) -> Runs:

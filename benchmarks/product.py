@@ -31,13 +31,10 @@ def sync(database: Database, settings: Settings, district: str) -> Figures:
     if report.status != "successful":
         raise RuntimeError(f"the sync ended as {report.status}")
     steps = {step.name: round(step.seconds, 2) for step in sorted(report.steps, key=lambda step: -step.seconds)[:12]}
-    return {
-        "seconds": seconds,
-        "steps": steps,
-        "rows": sum(what.rows.values()),
-        "app_wal_bytes": wal_of_app(database, what.between),
-        "wal_bytes": what.wal_bytes,
-    }
+    rows = sum(what.rows.values())
+    # The files of a sync that has written much may be used again already.
+    app_wal = {} if rows else {"app_wal_bytes": wal_of_app(database, what.between)}
+    return {"seconds": seconds, "steps": steps, "rows": rows, "wal_bytes": what.wal_bytes, **app_wal}
 
 
 def floor(database: Database, settings: Settings, district: str) -> Figures:
