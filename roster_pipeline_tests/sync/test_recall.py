@@ -224,7 +224,7 @@ def test_a_plan_that_is_made_again_recalls_again(district: LiveDistrict, monkeyp
     """Somebody else changed a row in the meantime: what the first attempt recalled went with its transaction."""
     people = [section("c1", ["p1"]), student("p1", "ann"), student("p2", "ben")]
     district.sync(clever(*people))
-    planned = run._plan
+    planned = run.make_plan
     conflicts = [psycopg.errors.SerializationFailure("the first time")]
 
     def plan(*arguments: Any) -> Any:
@@ -233,7 +233,7 @@ def test_a_plan_that_is_made_again_recalls_again(district: LiveDistrict, monkeyp
             raise conflicts.pop()
         return made
 
-    monkeypatch.setattr(run, "_plan", plan)
+    monkeypatch.setattr(run, "make_plan", plan)
     report = district.sync(clever(*people, student("p3", "new")))
     assert not conflicts
     assert known(report) == 4

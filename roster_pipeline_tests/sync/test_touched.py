@@ -7,10 +7,12 @@ from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any
 
+import psycopg
 import pytest
 
 from roster_pipeline.errors import PermanentError
-from roster_pipeline.sync import touched
+from roster_pipeline.sync import run, touched
+from roster_pipeline.sync.apply import apply_plan
 from roster_pipeline.sync.retention import prune_history
 from roster_pipeline.sync.run import SyncReport
 from roster_pipeline_tests.reference.driver import LiveDistrict, untouched
@@ -224,6 +226,20 @@ def test_a_part_that_is_not_closed_is_refused(quiet: LiveDistrict, monkeypatch: 
     with untouched(quiet), pytest.raises(PermanentError, match="users_one_active_username"):
         quiet.sync(changed(student("p5", "joe", at="s2"), student("p12", "Same")))
     assert not is_touched(sync_both(quiet, changed(student("p5", "joe", at="s2"), student("p12", "Same"))))
+
+
+def test_a_part_is_planned_again(quiet: LiveDistrict, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody else changed a row in the meantime: the second attempt finds what the first one did."""
+    conflicts = [psycopg.errors.SerializationFailure("the first time")]
+
+    def apply(*arguments: Any) -> None:
+        if conflicts:
+            raise conflicts.pop()
+        apply_plan(*arguments)
+
+    monkeypatch.setattr(run, "apply_plan", apply)
+    assert is_touched(sync_both(quiet, changed(student("p12", "new"))))
+    assert not conflicts
 
 
 def test_a_dry_run_plans_all(quiet: LiveDistrict) -> None:
