@@ -44,7 +44,7 @@ from roster_pipeline.sync.preview import PlanReport, describe_plan
 from roster_pipeline.sync.pull import PullResult, pull_district
 from roster_pipeline.sync.recall import memory_of, recall
 from roster_pipeline.sync.session import one_state, sync_session
-from roster_pipeline.sync.settled import find_settled, repeat, settle
+from roster_pipeline.sync.settled import find_settled, repeat, settle, state_after, state_of, unsettle
 from roster_pipeline.sync.touched import plan_touched
 
 log = logging.getLogger(__name__)
@@ -270,13 +270,14 @@ def _plan_and_apply(
                 plan, runner, models = touched.plan, touched.runner, touched.models
             status, message = "held" if plan.holding else "successful", _message(plan)
             record_plan(runner, models, on_step)
+            unsettle(connection, district.district_id)
+            if not (plan.decisions or runner.parameters["is_first"]):
+                before = settled.state if settled else state_of(connection, district.district_id)
+                state = state_after(connection, district.district_id, before, plan.changes)
+                since = touched.counts["since"] if touched else sync_id
+                settle(connection, district.district_id, pulled.memory.fingerprint, state, sync_id, since)
             if not plan.writes_nothing:
                 apply_plan(runner, models, on_step)
-            is_settled = not (plan.decisions or runner.parameters["is_first"])
-            since_sync_id = touched.counts["since"] if touched else sync_id
-            settle(
-                connection, district.district_id, pulled.memory.fingerprint, sync_id, since_sync_id=since_sync_id if is_settled else None
-            )
             findings = {f"{resource}.{rule}": rows for (resource, rule, _), rows in sorted(landing.findings.items())}
             counts = {**plan.as_counts(), **pull_counts, "findings": findings, **({"touched": touched.counts} if touched else {})}
         alert_plan(

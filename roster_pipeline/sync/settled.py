@@ -20,10 +20,16 @@ from sqlalchemy import Connection
 
 import roster_pipeline
 from roster_pipeline.database.models import SQL
+from roster_pipeline.database.runner import local_name
 from roster_pipeline.database.tables import holds, settled, syncs
 from roster_pipeline.sync.brakes import PENDING
+from roster_pipeline.sync.plan import PLANS
 
 _STATE = sa.text(Path(__file__).with_suffix(".sql").read_text(encoding="utf-8"))
+
+
+# For each table of `app` its rows, and a number over their versions (`settled.sql`).
+State = Mapping[str, tuple[int, int]]
 
 
 @dataclass(frozen=True)
@@ -34,12 +40,14 @@ class Settled:
         sync_id: that sync.
         since_sync_id: the sync that compared everything.
         snapshot: the fingerprint of what Clever sent.
+        state: what is in the tables.
         counts: of the sync.
     """
 
     sync_id: int
     since_sync_id: int
     snapshot: str
+    state: State
     counts: Mapping[str, Any]
 
     def answers(self, snapshot: str) -> bool:
@@ -56,9 +64,9 @@ def find_settled(connection: Connection, district_id: int) -> Settled | None:
     )
     row = connection.execute(query).mappings().one_or_none()
     # What takes time is asked last.
-    if row is None or row["state"] != _state(connection, district_id):
+    if row is None or row["state"] != _text(state := state_of(connection, district_id)):
         return None
-    return Settled(row["sync_id"], row["since_sync_id"], row["snapshot"], row["counts"])
+    return Settled(row["sync_id"], row["since_sync_id"], row["snapshot"], state, row["counts"])
 
 
 def repeat(connection: Connection, district_id: int, found: Settled, sync_id: int) -> None:
@@ -67,17 +75,60 @@ def repeat(connection: Connection, district_id: int, found: Settled, sync_id: in
     connection.execute(sa.update(settled).where(settled.c.district_id == district_id).values(sync_id=sync_id))
 
 
-def settle(connection: Connection, district_id: int, snapshot: str, sync_id: int, *, since_sync_id: int | None) -> None:
-    """Note what a sync has left, after all is written.
+def settle(connection: Connection, district_id: int, snapshot: str, state: State, sync_id: int, since_sync_id: int) -> None:
+    """Note what a sync has left. Not where something is held, or somebody had approved something, and not after the first plan, which has
+    no brakes but one (R7.6).
 
     Args:
-        since_sync_id: the sync that compared everything. None if this one does not settle the district: something is held, or somebody had
-            approved something, or it was the first plan, which has no brakes but one (R7.6).
+        state: of the tables, with what the sync writes.
+        since_sync_id: the sync that compared everything.
     """
+    row = {"district_id": district_id, "sync_id": sync_id, "snapshot": snapshot, "since_sync_id": since_sync_id}
+    connection.execute(sa.insert(settled).values(**row, state=_text(state)))
+
+
+def unsettle(connection: Connection, district_id: int) -> None:
+    """What was noted is true no more."""
     connection.execute(sa.delete(settled).where(settled.c.district_id == district_id))
-    if since_sync_id is not None:
-        row = {"district_id": district_id, "sync_id": sync_id, "snapshot": snapshot, "since_sync_id": since_sync_id}
-        connection.execute(sa.insert(settled).values(**row, state=_state(connection, district_id)))
+
+
+# What identifies a row of `app` in the model that plans its table (PLANS).
+_KEYS = {
+    "schools": ("school_id",),
+    "classrooms": ("classroom_id",),
+    "users": ("user_id",),
+    "user_roles": ("user_id", "role", "school_id"),
+    "enrollments": ("classroom_id", "user_id", "role"),
+}
+
+
+def state_of(connection: Connection, district_id: int) -> State:
+    """What is in the tables now."""
+    return {row.part: (row.rows, int(row.versions)) for row in connection.execute(_STATE, {"district_id": district_id})}
+
+
+def state_after(connection: Connection, district_id: int, before: State, changes: Mapping[str, Mapping[str, int]]) -> State:
+    """What will be in the tables when the plan has been carried out in this transaction. Reading it afterwards would keep the rows locked
+    for as long as that takes.
+
+    Args:
+        changes: rows that the plan writes, by table and action. Each of them is a new row, or a new version of one.
+    """
+    own = int(connection.execute(sa.text("select hashtextextended(cast(cast(pg_current_xact_id() as xid) as text), 0)")).scalar_one())
+    after = dict(before)
+    for table, actions in changes.items():
+        # A role of the whole district has no school.
+        same = " and ".join(f"existing.{key} {'is not distinct from' if key == 'school_id' else '='} plan.{key}" for key in _KEYS[table])
+        query = f"""
+            select count(*) as rows, coalesce(sum(hashtextextended(cast(existing.xmin as text), 0)), 0) as versions
+            from {local_name(PLANS[table])} as plan
+            inner join app.{table} as existing on existing.district_id = :district_id and {same}
+        """  # noqa: S608  (our own names)
+        replaced = connection.execute(sa.text(query), {"district_id": district_id}).one()
+        rows, versions = before.get(table, (0, 0))
+        written = sum(actions.values())
+        after[table] = (rows + written - replaced.rows, versions + written * own - int(replaced.versions))
+    return after
 
 
 _COPY_QUARANTINE = sa.text("""
@@ -90,8 +141,8 @@ def _has_pending_holds(district_id: int) -> sa.ColumnElement[bool]:
     return sa.exists().where(holds.c.district_id == district_id, holds.c.status.in_(PENDING))
 
 
-def _state(connection: Connection, district_id: int) -> str:
-    return f"{code_digest()} {connection.execute(_STATE, {'district_id': district_id}).scalar_one()}"
+def _text(state: State) -> str:
+    return ", ".join([code_digest(), *(f"{part} {rows} {versions}" for part, (rows, versions) in sorted(state.items()))])
 
 
 @cache
