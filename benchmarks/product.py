@@ -21,6 +21,9 @@ from roster_pipeline.sync.frames import flatten
 from roster_pipeline.sync.landing import copy_rows
 from roster_pipeline.sync.run import SyncRequest, run_sync
 
+# Bytes of which PostgreSQL still has all files (`min_wal_size`, with room for a checkpoint in between).
+WAL_KEPT = 400_000_000
+
 
 def sync(database: Database, settings: Settings, district: str) -> Figures:
     """One whole sync: its seconds, its slowest steps, and what it wrote in `app`."""
@@ -32,8 +35,8 @@ def sync(database: Database, settings: Settings, district: str) -> Figures:
         raise RuntimeError(f"the sync ended as {report.status}")
     steps = {step.name: round(step.seconds, 2) for step in sorted(report.steps, key=lambda step: -step.seconds)[:12]}
     rows = sum(what.rows.values())
-    # The files of a sync that has written much may be used again already.
-    app_wal = {} if rows else {"app_wal_bytes": wal_of_app(database, what.between)}
+    # The files of a sync that has written much, if only to its own tables, may be used again already.
+    app_wal = {} if rows or what.wal_bytes > WAL_KEPT else {"app_wal_bytes": wal_of_app(database, what.between)}
     return {"seconds": seconds, "steps": steps, "rows": rows, "wal_bytes": what.wal_bytes, **app_wal}
 
 
