@@ -5,7 +5,7 @@ where digests are kept, and how a known record comes back (`sync/recall.py`).
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from hashlib import blake2b
 from typing import NamedTuple
 
@@ -35,7 +35,7 @@ class Sifted(NamedTuple):
 
 
 class Seen(NamedTuple):
-    """Known records that a collection holds: their digests, and their places in the pull of their resource."""
+    """Known records that a page of a collection holds: their digests, and their places in the pull of their resource."""
 
     digests: list[bytes]
     arrivals: list[int]
@@ -108,10 +108,8 @@ class Memory:
         """How many records of the collection were known."""
         return sum(len(places) for places, _ in self._met.get(collection, ()))
 
-    def seen(self, collection: Collection, among: bytes | None = None) -> Seen:
-        """The known records of the collection; where digests are given, one after the other, only those of them."""
-        digests: list[bytes] = []
-        arrivals: list[int] = []
+    def seen(self, collection: Collection, among: bytes | None = None) -> Iterator[Seen]:
+        """The known records of the collection, page by page; where digests are given, one after the other, only those of them."""
         known = self._known.get(collection.resource, self._nothing)
         is_asked_for = np.full(known.high.size, among is None)
         if among is not None:
@@ -119,9 +117,8 @@ class Memory:
             is_asked_for[places[places >= 0]] = True
         for places, places_in_pull in self._met.get(collection, ()):
             chosen = is_asked_for[places]
-            digests += known.digests(places[chosen])
-            arrivals += places_in_pull[chosen].tolist()
-        return Seen(digests, arrivals)
+            if chosen.any():
+                yield Seen(known.digests(places[chosen]), places_in_pull[chosen].tolist())
 
     def first_seen(self, collection: Collection) -> list[bytes]:
         """The digest of one known record of the collection, if there is any."""

@@ -4,6 +4,7 @@ Belongs here: reading digests from `staging`, and putting known records into the
 decoded. Does not belong here: how digests are compared (`clever/digests.py`), and when a whole sync has nothing to do (`settled.py`).
 """
 
+from collections import Counter
 from collections.abc import Mapping
 from functools import cache
 from hashlib import blake2b
@@ -55,26 +56,26 @@ def recall(
     driver = psycopg_connection(connection)
     driver.execute(f'create temporary table "{_SEEN}" (collection text, digest uuid, arrival bigint) on commit drop'.encode())
     sources = {each: sql.Identifier("staging", each) for each in contracts.RESOURCES} | dict(among or {})
-    expected = {}
+    expected = Counter[Collection]()
     for collection in Collection:
         source = sources[collection.resource]
         is_part = among is not None and collection.resource in among
-        seen = memory.seen(collection, _digests(driver, source, district.district_id) if is_part else None)
-        expected[collection] = len(seen.digests)
-        columns = {
-            "collection": pyarrow.array([collection.value] * len(seen.digests), pyarrow.string()),
-            "digest": pyarrow.array([digest.hex() for digest in seen.digests], pyarrow.string()),
-            "arrival": pyarrow.array(seen.arrivals, pyarrow.int64()),
-        }
-        copy_rows(driver, sql.Identifier("pg_temp", _SEEN), pyarrow.table(columns))
+        # A page at a time, so that memory stays flat (R3.5).
+        for seen in memory.seen(collection, _digests(driver, source, district.district_id) if is_part else None):
+            expected[collection] += len(seen.digests)
+            columns = {
+                "collection": pyarrow.array([collection.value] * len(seen.digests), pyarrow.string()),
+                "digest": pyarrow.array([digest.hex() for digest in seen.digests], pyarrow.string()),
+                "arrival": pyarrow.array(seen.arrivals, pyarrow.int64()),
+            }
+            copy_rows(driver, sql.Identifier("pg_temp", _SEEN), pyarrow.table(columns))
     driver.execute(f'analyze pg_temp."{_SEEN}"'.encode())
     for collection, rows in expected.items():
-        if rows:
-            query = _known_rows(collection, sources[collection.resource])
-            if driver.execute(query, (district.district_id, collection.value)).rowcount != rows:
-                raise TransientError("The district was synced while it was read.", hint="Try again.", district=district.clever_id)
+        query = _known_rows(collection, sources[collection.resource])
+        if driver.execute(query, (district.district_id, collection.value)).rowcount != rows:
+            raise TransientError("The district was synced while it was read.", hint="Try again.", district=district.clever_id)
     landing.complete()
-    return sum(expected.values())
+    return expected.total()
 
 
 def _digests(driver: "psycopg.Connection[Any]", source: sql.Identifier, district_id: int) -> bytes:

@@ -38,6 +38,14 @@ def digest(record: int, key: bytes = KEY) -> bytes:
     return Memory(key).sift(Collection.SCHOOLS, [raw(record)]).digests[0]
 
 
+def joined(pages: Iterable[Seen]) -> Seen:
+    digests, arrivals = [], []
+    for each in pages:
+        digests += each.digests
+        arrivals += each.arrivals
+    return Seen(digests, arrivals)
+
+
 def sift(memory: Memory, pages: Pages) -> Memory:
     for collection, records in pages:
         memory.sift(collection, [raw(each) for each in records])
@@ -67,9 +75,11 @@ def test_what_is_known_is_found_wherever_it_comes(pages: Pages, users: set[int],
     for collection in Collection:
         ours = met.get(collection, {})
         assert memory.known(collection) == len(ours)
-        assert memory.seen(collection) == Seen([digest(each) for each in ours], list(ours.values()))
+        assert joined(memory.seen(collection)) == Seen([digest(each) for each in ours], list(ours.values()))
         chosen = {each: place for each, place in ours.items() if each in among}
-        assert memory.seen(collection, b"".join(map(digest, among))) == Seen([digest(each) for each in chosen], list(chosen.values()))
+        assert joined(memory.seen(collection, b"".join(map(digest, among)))) == Seen(
+            [digest(each) for each in chosen], list(chosen.values())
+        )
         first = memory.first_seen(collection)
         assert len(first) == bool(ours)
         assert set(first) <= {digest(each) for each in ours}
@@ -135,12 +145,12 @@ def test_digests_that_begin_alike_are_never_taken_for_one_another(*, last: bool)
     neighbours = b"".join(digest(each) for each in range(2, 6))
     memory = Memory(KEY, {"schools": alike(1, last=last) + neighbours})
     assert memory.sift(Collection.SCHOOLS, [raw(1), raw(2)]).fresh == [0]
-    assert memory.seen(Collection.SCHOOLS) == Seen([digest(2)], [1])
+    assert joined(memory.seen(Collection.SCHOOLS)) == Seen([digest(2)], [1])
 
     for known in (alike(1, last=last) + digest(1), digest(1) + alike(1, last=last)):
         memory = Memory(KEY, {"schools": known + neighbours})
         fresh = memory.sift(Collection.SCHOOLS, [raw(1), raw(2)]).fresh
-        assert memory.seen(Collection.SCHOOLS).digests == [digest(each) for each, at in ((1, 0), (2, 1)) if at not in fresh]
+        assert joined(memory.seen(Collection.SCHOOLS)).digests == [digest(each) for each, at in ((1, 0), (2, 1)) if at not in fresh]
         assert 1 not in fresh
 
 
@@ -188,7 +198,7 @@ def test_only_what_is_unknown_is_decoded(broken_neighbour: bool) -> None:
     assert ids(second) == ["p3", "p0"]  # p0 is known once.
     assert second.arrivals == [first.end + 1, first.end + 3]
     assert memory.known(Collection.STUDENTS) == 3
-    assert memory.seen(Collection.STUDENTS).arrivals == [0, 2, first.end + 2]
+    assert joined(memory.seen(Collection.STUDENTS)).arrivals == [0, 2, first.end + 2]
 
 
 def test_a_page_of_known_records_is_empty() -> None:
