@@ -223,9 +223,10 @@ def main() -> None:
     with among_districts(arguments.students, arguments.districts) as (database, settings, sandbox, (large, small)):
         for change, is_whole in ((night, True), (next_night, False), (bad_day, True)):
             change(database, sandbox, large)
-            found += _report(change.__name__, explained_sync(database, settings, large, is_whole=is_whole), is_large=True)
+            statements = explained_sync(database, settings, large, is_whole=is_whole)
+            found += _report(change.__name__, statements, people_of(database, large), is_large=True)
         night(database, sandbox, small)
-        found += _report("night", explained_sync(database, settings, small), is_large=False)
+        found += _report("night", explained_sync(database, settings, small), people_of(database, small), is_large=False)
     print(f"{len(found)} offences")
     sys.exit(1 if found else 0)
 
@@ -279,9 +280,15 @@ def among_districts(students: int, others: int) -> Iterator[tuple[Database, Sett
         yield database, settings, sandbox, districts
 
 
-def _report(what: str, statements: list[Statement], *, is_large: bool) -> list[str]:
-    """Prints the slowest steps of a sync, and its offences, which it returns."""
-    people = next(each.rows for each in statements if each.text.startswith('create temporary table "reconcile.people"'))
+def people_of(database: Database, district: str) -> int:
+    """Everybody in the district's last accepted snapshot."""
+    query = sa.text("select count(*) from staging.users inner join app.districts using (district_id) where districts.clever_id = :district")
+    with database.engine.connect() as connection:
+        return int(connection.execute(query, {"district": district}).scalar_one())
+
+
+def _report(what: str, statements: list[Statement], people: int, *, is_large: bool) -> list[str]:
+    """Prints the slowest steps of a sync of a district with so many people, and its offences, which it returns."""
     seconds: dict[str, float] = defaultdict(float)
     rows: dict[str, int] = defaultdict(int)
     for each in statements:
