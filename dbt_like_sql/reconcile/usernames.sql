@@ -22,6 +22,7 @@ with rostered as (
                 when decisions.is_admin_held then people.plain_username
                 else people.wanted_username
             end as username,
+            -- The key of the same, from where it is known: normalizing a name takes long.
             case
                 when decisions.keeps_username then coalesce(users.username_key, app.normalize_username(people.plain_username))
                 when decisions.is_admin_held then app.normalize_username(people.plain_username)

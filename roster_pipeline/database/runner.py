@@ -22,7 +22,8 @@ from roster_pipeline.database.models import Model
 
 T = TypeVar("T")
 
-_RUN_LOCAL = re.compile(r"(?<![\w.\"])(?:clever|staging|reconcile)\.(\w+)\b(\s+as\b)?")
+# Tables that every sync has of its own.
+_RUN_LOCAL = r"(?:clever|staging|reconcile)\.\w+"
 
 
 def peak_mb() -> int:
@@ -54,10 +55,15 @@ class Step:
 
 def timed(name: str, on_step: Callable[[Step], None], work: Callable[[], T]) -> T:
     """Do something that is a step. Where it returns a number, that is its rows."""
+    result, step = _measured(name, work)
+    on_step(step)
+    return result
+
+
+def _measured(name: str, work: Callable[[], T]) -> tuple[T, Step]:
     start = time.perf_counter()
     result = work()
-    on_step(Step(name, result if isinstance(result, int) else 0, time.perf_counter() - start))
-    return result
+    return result, Step(name, result if isinstance(result, int) else 0, time.perf_counter() - start)
 
 
 def slowest(steps: Iterable[Step]) -> str:
@@ -79,14 +85,12 @@ def localize(sql: str, more: Iterable[str] = ()) -> str:
         more: lasting tables that this run has a temporary table of as well.
     """
     code = re.sub(r"^\s*--.*\n", "", sql, flags=re.MULTILINE)
-    for pattern in (_RUN_LOCAL, *(re.compile(rf"(?<![\w.\"]){schema}\.({table})\b(\s+as\b)?") for schema, table in map(_split, more))):
-        code = pattern.sub(lambda match: f"{local_name(match[0].split()[0])} as{'' if match[2] else f' {match[1]}'}", code)
-    return code
-
-
-def _split(name: str) -> tuple[str, str]:
-    schema, table = name.split(".")
-    return schema, table
+    names = "|".join([_RUN_LOCAL, *map(re.escape, more)])
+    return re.sub(
+        rf"(?<![\w.\"])({names})\b(\s+as\b)?",
+        lambda match: f"{local_name(match[1])} as" + ("" if match[2] else f" {match[1].split('.')[1]}"),
+        code,
+    )
 
 
 @dataclass(frozen=True)
@@ -122,27 +126,23 @@ class ModelRunner:
 
     def build(self, model: Model) -> Step:
         """Make this sync's table of a staging or reconcile model."""
-        return self._timed(model.name, lambda: self._build(model))
+        return _measured(model.name, lambda: self._build(model))[1]
 
     def act(self, model: Model) -> Step:
         """Run a writing statement; the rows are those of its history (one per row written)."""
-        return self._timed(model.name, lambda: self._execute(localize(model.sql)))
+        return _measured(model.name, lambda: self._execute(localize(model.sql)))[1]
 
     def audit(self, model: Model) -> Step:
         """Count the records an audit returns."""
-        return self._timed(model.name, lambda: self._count(f"select count(*) from ({self._reading(model)}) as offending"))  # noqa: S608
+        counting = f"select count(*) from ({self._reading(model)}) as offending"  # noqa: S608
+        return _measured(model.name, lambda: self._count(counting))[1]
 
     def persist(self, model: Model) -> list[Step]:
         """Bring a model's lasting table, where it has one, in line with this sync's. The rows are those written: those that differ."""
-        return [self._timed(f"keep {model.name}", lambda: self._mirror(model))] if model.name in self.tables else []
+        return [_measured(f"keep {model.name}", lambda: self._mirror(model))[1]] if model.name in self.tables else []
 
     def _reading(self, model: Model) -> str:
         return localize(model.sql, () if model.name in self.part.all_read_by else self.part.tables)
-
-    def _timed(self, name: str, work: Callable[[], int]) -> Step:
-        steps: list[Step] = []
-        timed(name, steps.append, work)
-        return steps[0]
 
     def _execute(self, sql: str) -> int:
         return self.connection.execute(sa.text(sql), self.parameters).rowcount

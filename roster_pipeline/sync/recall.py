@@ -55,13 +55,13 @@ def recall(
     """
     driver = psycopg_connection(connection)
     driver.execute(f'create temporary table "{_SEEN}" (collection text, digest uuid, arrival bigint) on commit drop'.encode())
-    sources = {each: sql.Identifier("staging", each) for each in contracts.RESOURCES} | dict(among or {})
+    parts = among or {}
+    sources = {**{each: sql.Identifier("staging", each) for each in contracts.RESOURCES}, **parts}
     expected = Counter[Collection]()
     for collection in Collection:
-        source = sources[collection.resource]
-        is_part = among is not None and collection.resource in among
+        part = parts.get(collection.resource)
         # A page at a time, so that memory stays flat (R3.5).
-        for seen in memory.seen(collection, _digests(driver, source, district.district_id) if is_part else None):
+        for seen in memory.seen(collection, _digests(driver, part, district.district_id) if part else None):
             expected[collection] += len(seen.digests)
             columns = {
                 "collection": pyarrow.array([collection.value] * len(seen.digests), pyarrow.string()),

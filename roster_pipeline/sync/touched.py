@@ -9,6 +9,7 @@ anything speaks against it, all of the district is planned.
 """
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -40,6 +41,12 @@ UP_TO_SHARE = 0.1
 # So often all of a large district is compared, whatever happens.
 WHOLE_EVERY = timedelta(days=7)
 
+# A quarantined one has no name.
+_SCHOOLS = """
+    select clever_id, name from staging.schools where district_id = :district_id
+    union all
+    select clever_id, null as name from staging.quarantined where district_id = :district_id and resource = 'schools'
+"""
 _SCRIPT = Path(__file__).with_suffix(".sql").read_text(encoding="utf-8")
 _PART = Part(
     tables=("app.users", "app.user_roles", "app.classrooms", "app.enrollments"),
@@ -102,63 +109,32 @@ def plan_touched(
         runner: of the whole district.
         last: what the last sync has left. Nobody has written anything since.
     """
-    try:
-        with psycopg_connection(runner.connection).transaction():
-            return _plan_touched(runner, models, rules, district, landing, memory, last, on_step)
-    except _WholeError:
-        return None
-
-
-def _plan_touched(
-    runner: ModelRunner,
-    models: Models,
-    rules: Profile,
-    district: District,
-    landing: Landing,
-    memory: Memory,
-    last: Settled,
-    on_step: Callable[[Step], None],
-) -> Touched:
     connection, ours = runner.connection, {"district_id": runner.parameters["district_id"], "last_sync_id": last.sync_id}
     driver = psycopg_connection(connection)
-    _check_change(connection, ours["district_id"], landing, memory, last, runner.parameters["synced_at"])
-    runner = replace(runner, part=_PART)
-    models = replace(models, ordered=tuple(each for each in models if each.name not in _NOT_OF_A_PART))
-    counts = timed("touched", on_step, lambda: _find_part(driver, models, memory, ours))
-    _unless(counts["people"] <= UP_TO_SHARE * _people_known(memory))
-    among = {each: sql.Identifier("pg_temp", f"touched.staging.{each}") for each in ("sections", "users")}
-    timed("recall", on_step, lambda: recall(connection, landing, memory, district, among))
-
-    def as_it_was() -> _World:
-        # What is planned here is thrown away, with its temporary tables.
-        with driver.transaction(force_rollback=True):
-            for model in models.of("staging"):
-                _stage_last(connection, model.name, ours)
-            # Nothing may fall under a brake as it was, whatever the share.
-            last_runner = replace(runner, part=replace(_PART, all_read_by=frozenset()), parameters={**runner.parameters, "sync_id": None})
-            return _plan(last_runner, models, rules, lambda _step: None)
-
-    before = timed("touched as it was", on_step, as_it_was)
-    _unless(not before.plan.rows and not before.plan.brakes)
-    take_in(runner, models, on_step)
-    _unless(_are_schools_the_same(connection, ours))
-    after = _plan(runner, models, rules, on_step)
-    # What a brake or an approval has to do with, is decided over everybody.
-    _unless(not after.plan.decisions)
-    _count_seats(connection, before.seats, after.seats, ours, may_exceed=district.row["over_license_policy"] == "warn")
-    plan = replace(
-        after.plan,
-        people=_people(connection, after.plan.people, ours),
-        audits={
-            # Two records of one Clever id always arrive, so that all of those are in the part.
-            audit.table: after.plan.audits[audit.table]
-            if any(read.startswith("clever.") for read in audit.reads)
-            else last.counts["audits"][audit.table] + after.plan.audits[audit.table] - before.plan.audits[audit.table]
-            for audit in models.of("audits")
-        },
-        members_missing=last.counts["members_missing"] + after.plan.members_missing - before.plan.members_missing,
-    )
-    return Touched(plan, runner, models, {**counts, "since": last.since_sync_id})
+    with suppress(_WholeError), driver.transaction():
+        _check_change(connection, ours["district_id"], landing, memory, last, runner.parameters["synced_at"])
+        runner = replace(runner, part=_PART)
+        models = replace(models, ordered=tuple(each for each in models if each.name not in _NOT_OF_A_PART))
+        counts = timed("touched", on_step, lambda: _find_part(driver, models, memory, ours))
+        _unless(counts["people"] <= UP_TO_SHARE * _people_known(memory))
+        among = {each: sql.Identifier("pg_temp", f"touched.staging.{each}") for each in ("sections", "users")}
+        timed("recall", on_step, lambda: recall(connection, landing, memory, district, among))
+        before = timed("touched as it was", on_step, lambda: _plan_last(runner, models, rules, ours))
+        _unless(not before.plan.rows and not before.plan.brakes)
+        take_in(runner, models, on_step)
+        _unless(_are_schools_the_same(connection, ours))
+        after = _plan(runner, models, rules, on_step)
+        # What a brake or an approval has to do with, is decided over everybody.
+        _unless(not after.plan.decisions)
+        _count_seats(connection, before.seats, after.seats, ours, may_exceed=district.row["over_license_policy"] == "warn")
+        plan = replace(
+            after.plan,
+            people=_people(connection, after.plan.people, ours),
+            audits=_audits(models, last.counts["audits"], before.plan.audits, after.plan.audits),
+            members_missing=last.counts["members_missing"] + after.plan.members_missing - before.plan.members_missing,
+        )
+        return Touched(plan, runner, models, {**counts, "since": last.since_sync_id})
+    return None
 
 
 def _unless(is_fine: bool) -> None:
@@ -170,6 +146,16 @@ def _plan(runner: ModelRunner, models: Models, rules: Profile, on_step: Callable
     plan = make_plan(runner, models, rules, on_step)
     rows = runner.connection.exec_driver_sql(f"select scope, used, without_seat, held from {local_name(_LICENSES)}").mappings()  # noqa: S608
     return _World(plan, {row["scope"]: {each: row[each] for each in _SEATS} for row in rows})
+
+
+def _plan_last(runner: ModelRunner, models: Models, rules: Profile, ours: Mapping[str, int]) -> _World:
+    """The plan of the part of the last snapshot, which is thrown away, with its temporary tables."""
+    with psycopg_connection(runner.connection).transaction(force_rollback=True):
+        for model in models.of("staging"):
+            _stage_last(runner.connection, model.name, ours)
+        # Nothing may fall under a brake as it was, whatever the share.
+        runner = replace(runner, part=replace(_PART, all_read_by=frozenset()), parameters={**runner.parameters, "sync_id": None})
+        return _plan(runner, models, rules, lambda _step: None)
 
 
 def _people_known(memory: Memory) -> int:
@@ -196,13 +182,15 @@ def _check_change(connection: Connection, district_id: int, landing: Landing, me
 
 
 def _find_part(driver: "psycopg.Connection[Any]", models: Models, memory: Memory, ours: Mapping[str, int]) -> dict[str, int]:
-    unmet = [(resource, digest.hex()) for resource in ("sections", "users") for digest in memory.unmet(resource)]
-    witnesses = [(digest.hex(),) for collection in Collection if collection.role for digest in memory.first_seen(collection)]
-    for table, columns, rows in (("unmet", ("resource", "digest"), unmet), ("witnesses", ("digest",), witnesses)):
-        types = ", ".join(f"{column} {'uuid' if column == 'digest' else 'text'}" for column in columns)
-        driver.execute(f'create temporary table "touched.{table}" ({types}) on commit drop'.encode())
-        values = {column: pyarrow.array([row[place] for row in rows], pyarrow.string()) for place, column in enumerate(columns)}
-        copy_rows(driver, sql.Identifier("pg_temp", f"touched.{table}"), pyarrow.table(values))
+    looked_for = [(resource, digest.hex()) for resource in ("sections", "users") for digest in memory.unmet(resource)]
+    # One of each collection of people, which shows that it has not come back empty (R7.4).
+    looked_for += [("users", digest.hex()) for collection in Collection if collection.role for digest in memory.first_seen(collection)]
+    driver.execute('create temporary table "touched.digests" (resource text, digest uuid) on commit drop')
+    columns = {
+        "resource": pyarrow.array([resource for resource, _ in looked_for], pyarrow.string()),
+        "digest": pyarrow.array([digest for _, digest in looked_for], pyarrow.string()),
+    }
+    copy_rows(driver, sql.Identifier("pg_temp", "touched.digests"), pyarrow.table(columns))
     # The newest of those that have arrived (R3.8).
     newest = localize(models.by_name["staging.sections"].sql).replace(":district_id", "%(district_id)s")
     for statement in (f'create temporary table "touched.new_sections" on commit drop as {newest}', *_SCRIPT.split(";\n")):
@@ -231,16 +219,20 @@ def _stage_last(connection: Connection, name: str, ours: Mapping[str, int]) -> N
 
 def _are_schools_the_same(connection: Connection, ours: Mapping[str, int]) -> bool:
     """Everything hangs on a school."""
-    wanted, last = (
-        f"select 'shared' as standing, clever_id, name from {schools} where district_id = :district_id "  # noqa: S608  (our own names)
-        f"union all select 'quarantined', clever_id, null from {quarantined} where district_id = :district_id and resource = 'schools'"
-        for schools, quarantined in (
-            (local_name("staging.schools"), local_name("staging.quarantined")),
-            ("staging.schools", "staging.quarantined"),
-        )
-    )
+    wanted, last = localize(_SCHOOLS), _SCHOOLS
     query = sa.text(f"select not exists (({wanted}) except all ({last})) and not exists (({last}) except all ({wanted}))")
     return bool(connection.execute(query, ours).scalar_one())
+
+
+def _audits(models: Models, last: Mapping[str, int], before: Mapping[str, int], after: Mapping[str, int]) -> dict[str, int]:
+    """Offending records of the whole district, by audit."""
+    found = {}
+    for audit in models.of("audits"):
+        # Two records of one Clever id always arrive, so that all of those are in the part.
+        is_of_arrivals = any(read.startswith("clever.") for read in audit.reads)
+        outside = 0 if is_of_arrivals else last[audit.table] - before[audit.table]
+        found[audit.table] = outside + after[audit.table]
+    return found
 
 
 def _people(connection: Connection, part: Mapping[str, int], ours: Mapping[str, int]) -> dict[str, int]:

@@ -1,6 +1,6 @@
 -- What has been touched since the last sync, and the part of the district that is planned on account of it: temporary tables, made in this order.
 -- A part is closed: nobody in it shares a name with anybody outside, so that what is decided inside and outside does not depend on each other.
--- "touched.unmet" (resource, digest) and "touched.witnesses" (digest) are there already.
+-- "touched.digests" (resource, digest) is there already: records of the last snapshot that are not there any more, and a few others.
 
 -- Sections that have arrived or are gone, and those whose classroom the last sync wrote. What has no digest arrives every time.
 create temporary table "touched.sections" on commit drop as
@@ -12,7 +12,7 @@ from (
     from staging.sections
     where
         district_id = %(district_id)s
-        and (digest is null or digest in (select digest from pg_temp."touched.unmet" where resource = 'sections'))
+        and (digest is null or digest in (select digest from pg_temp."touched.digests" where resource = 'sections'))
     union all
     select clever_id, true as is_new from staging.quarantined where district_id = %(district_id)s and resource = 'sections'
     union all
@@ -72,12 +72,7 @@ with recursive seeds as (
     from staging.users
     where
         district_id = %(district_id)s
-        and (
-            digest is null
-            or digest in (select digest from pg_temp."touched.unmet" where resource = 'users')
-            -- One of each collection, which shows that it has not come back empty (R7.4).
-            or digest in (select digest from pg_temp."touched.witnesses")
-        )
+        and (digest is null or digest in (select digest from pg_temp."touched.digests" where resource = 'users'))
     union
     select users.clever_id, case when users.clever_id is null then users.user_id end as user_id
     from app.users as users
