@@ -5,7 +5,7 @@ Does not belong here: any rule. The models of `dbt_like_sql/` plan the part as i
 
 Two things make it right. The part is closed: whoever shares a name with somebody in it is in it too, and so is whoever comes to a section
 or leaves it. And it is checked: what the last sync left behind must plan to nothing, or the part is not what it is taken for. Where
-anything speaks against it, all of the district is planned.
+anything speaks against it, all of the district is planned. Where Clever has sent the same again, that check is all there is to plan.
 """
 
 from collections.abc import Callable, Mapping
@@ -119,11 +119,15 @@ def plan_touched(
         _unless(counts["people"] <= UP_TO_SHARE * _people_known(memory))
         among = {each: sql.Identifier("pg_temp", f"touched.staging.{each}") for each in ("sections", "users")}
         timed("recall", on_step, lambda: recall(connection, landing, memory, district, among))
-        before = timed("touched as it was", on_step, lambda: _plan_last(runner, models, rules, ours))
-        _unless(not before.plan.rows and not before.plan.brakes)
+        is_same = memory.fingerprint == last.snapshot
+        before = None if is_same else timed("touched as it was", on_step, lambda: _plan_last(runner, models, rules, ours))
         take_in(runner, models, on_step)
         _unless(_are_schools_the_same(connection, ours))
         after = _plan(runner, models, rules, on_step)
+        if before is None:
+            # Clever has sent once more what is there: as it is, it was.
+            _unless(not after.plan.rows)
+            before = after
         # What a brake or an approval has to do with, is decided over everybody.
         _unless(not after.plan.decisions)
         _count_seats(connection, before.seats, after.seats, ours, may_exceed=district.row["over_license_policy"] == "warn")
@@ -149,13 +153,15 @@ def _plan(runner: ModelRunner, models: Models, rules: Profile, on_step: Callable
 
 
 def _plan_last(runner: ModelRunner, models: Models, rules: Profile, ours: Mapping[str, int]) -> _World:
-    """The plan of the part of the last snapshot, which is thrown away, with its temporary tables."""
+    """The plan of the part of the last snapshot: that there is nothing to do. It is thrown away, with its temporary tables."""
     with psycopg_connection(runner.connection).transaction(force_rollback=True):
         for model in models.of("staging"):
             _stage_last(runner.connection, model.name, ours)
         # Nothing may fall under a brake as it was, whatever the share.
         runner = replace(runner, part=replace(_PART, all_read_by=frozenset()), parameters={**runner.parameters, "sync_id": None})
-        return _plan(runner, models, rules, lambda _step: None)
+        last = _plan(runner, models, rules, lambda _step: None)
+    _unless(not last.plan.rows and not last.plan.brakes)
+    return last
 
 
 def _people_known(memory: Memory) -> int:
