@@ -162,7 +162,11 @@ class DistrictPull:
                         pending = prefetcher.submit(self._get, path, params, ListBody)
                     number += 1
                     self.stats.pages[collection] += 1
-                    yield Page(collection, number, decoder.decode(body.data))
+                    page = Page(collection, number, decoder.decode(body.data))
+                    # Of a body of megabytes only what it was made into goes on, and of that nothing stays while the next one is decoded.
+                    del body
+                    yield page
+                    del page
             finally:
                 if pending is not None:
                     self._deadline.stopped.set()

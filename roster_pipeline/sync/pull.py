@@ -47,6 +47,7 @@ def pull_district(pull: DistrictPull, landing: Landing, *, started_at: datetime,
         for page in pull.pages(collection):
             if page.records or page.findings:
                 landing.load(collection, page.decoded, frame_of(collection, page.records, page.findings))
+            del page
         landing.rows[collection] += pull.memory.known(collection)
         on_step(Step(f"clever.{collection}", landing.rows[collection], time.perf_counter() - start))
     after = pull.district()
