@@ -44,6 +44,8 @@ _PARTS = {
 
 # A table in Dagster's event log is for a look. All of it is in the table of the asset's name, and in `roster holds`.
 SHOWN_ROWS = 100
+# Syncs of one district: two weeks of nights.
+COMPARED = 14
 
 
 @dataclass(frozen=True)
@@ -51,13 +53,13 @@ class Left:
     """What a sync has left in the tables, read once for all assets.
 
     Attributes:
-        seconds: of the whole sync.
+        whole: of the sync as a whole.
         active: rows the application sees, by those tables that soft-delete.
         rows: of the other tables, rows that the sync made or wrote.
         decisions: what the tables of decisions say, by table.
     """
 
-    seconds: float
+    whole: Metadata
     active: Mapping[str, int]
     rows: Mapping[str, int]
     decisions: Mapping[str, Metadata]
@@ -83,9 +85,30 @@ def left_by(report: "SyncReport", connection: Connection, tables: Mapping[str, C
             # A sync that finds everything as it was makes no plan, and one that plans what has been touched makes a part of it: the tables
             # hold all of it.
             rows[name] = _count(connection, table, ours, table.c.sync_id == report.sync_id if name.startswith("ops.") else sa.true())
-    # The row's end is written in the sync's own transaction: only the commit is not in it.
-    took = connection.execute(sa.select(syncs.c.finished_at - syncs.c.started_at).where(syncs.c.sync_id == report.sync_id)).scalar_one()
-    return Left(took.total_seconds(), active, rows, _decisions(connection, district_id))
+    return Left(whole_sync(report, connection), active, rows, _decisions(connection, district_id))
+
+
+def whole_sync(report: "SyncReport", connection: Connection) -> Metadata:
+    """What a sync as a whole has cost, and the district's last syncs to compare it with: Dagster plots all districts in one line."""
+    # A row's end is written in the sync's own transaction: only the commit is not in it.
+    query = (
+        sa.select(syncs.c.sync_id, syncs.c.started_at, syncs.c.finished_at, syncs.c.status, syncs.c.counts["changes"].label("changes"))
+        .where(syncs.c.district_id == report.district.district_id, syncs.c.sync_id <= report.sync_id, syncs.c.finished_at.is_not(None))
+        .order_by(syncs.c.sync_id.desc())
+        .limit(COMPARED)
+    )
+    last = [
+        {
+            "sync_id": row["sync_id"],
+            "began": f"{row['started_at']:%Y-%m-%d %H:%M} UTC",
+            "status": row["status"],
+            "seconds": round((row["finished_at"] - row["started_at"]).total_seconds(), 3),
+            "rows_written": sum(sum(actions.values()) for actions in (row["changes"] or {}).values()),
+        }
+        for row in _rows(connection, query)
+    ]
+    columns = {"sync_id": "int", "began": "string", "status": "string", "seconds": "float", "rows_written": "int"}
+    return _pulled("districts", report) | _times(report, last[0]["seconds"]) | {"last_syncs": table(last, columns)}
 
 
 def metadata_of(name: str, report: "SyncReport", left: Left) -> Metadata:
@@ -93,7 +116,7 @@ def metadata_of(name: str, report: "SyncReport", left: Left) -> Metadata:
     numbers: Metadata = {"sync_id": str(report.sync_id)}  # as text: a number would be plotted
     layer, table = name.split(".")
     if layer == "clever":
-        return numbers | _pulled(table, report) | (_times(report, left.seconds) if name == WHOLE_SYNC_AT else {})
+        return numbers | (left.whole if name == WHOLE_SYNC_AT else _pulled(table, report))
     numbers["seconds"] = round(sum((step.seconds for step in report.steps if step.name == name), 0.0), 3)
     if name in left.active:
         changes = dict.fromkeys(ACTIONS.get(table, _ACTIONS), 0) | report.counts["changes"].get(table, {})

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import cast
 
 import dagster as dg
+from sqlalchemy import Connection
 
 from roster_pipeline import contracts
 from roster_pipeline.database.engine import Database, translate_database_errors
@@ -19,7 +20,7 @@ from roster_pipeline.defs.checks import all_checks
 from roster_pipeline.defs.districts import districts
 from roster_pipeline.defs.failures import as_dagster_failures
 from roster_pipeline.defs.lineage import lineage
-from roster_pipeline.defs.report import WHOLE_SYNC_AT, is_accepted, left_by, metadata_of
+from roster_pipeline.defs.report import WHOLE_SYNC_AT, is_accepted, left_by, metadata_of, whole_sync
 from roster_pipeline.defs.resources import RosterDatabase
 from roster_pipeline.defs.tags import origin_of
 from roster_pipeline.sync.run import SyncReport, SyncRequest, project_models, run_sync
@@ -29,6 +30,8 @@ GRAPH = lineage(MODELS, known_tables(), [*contracts.RESOURCES, "districts"])
 CHECKS = tuple(all_checks(MODELS, GRAPH))
 # Whether the district's last sync did what it was to do. At the asset with which every sync begins.
 SYNCED, SYNCED_AT = "synced", asset_key(WHOLE_SYNC_AT)
+# A sync is told in the order in which data flows: with this asset all of it has been.
+LAST_TOLD_AT = asset_key(GRAPH.modelled[-1].name)
 AGREEMENT = tuple(agreement_assets(GRAPH, column_types()))
 
 DESCRIPTION = """Sync one district with Clever now.
@@ -89,6 +92,12 @@ def results_of(database: Database, report: SyncReport) -> Iterator[dg.Materializ
         if asset_key(name) == SYNCED_AT:
             yield synced()
         yield from (check.result(report.counts) for check in CHECKS if check.asset == name)
+
+
+def observation_of(connection: Connection, report: SyncReport) -> dg.AssetObservation:
+    """What a sync says that has found everything as the last one left it: the numbers of the sync itself. No table was made anew."""
+    metadata = {"sync_id": str(report.sync_id), **whole_sync(report, connection)}
+    return dg.AssetObservation(SYNCED_AT, partition=report.district.clever_id, metadata=metadata)
 
 
 def second_attempt(failure: dg.Failure, retry_number: int) -> Exception:

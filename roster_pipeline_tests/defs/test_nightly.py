@@ -16,12 +16,13 @@ from roster_pipeline.definitions import defs
 from roster_pipeline.defs import shards
 from roster_pipeline.defs.nightly import NAMES, nightly_schedules
 from roster_pipeline.defs.resources import RosterDatabase
-from roster_pipeline.defs.sync import CHECKS, SYNCED, SYNCED_AT, second_attempt, sync_assets
+from roster_pipeline.defs.sync import CHECKS, LAST_TOLD_AT, SYNCED, SYNCED_AT, second_attempt, sync_assets
 from roster_pipeline.sandbox import Sandbox, generate_district
 from roster_pipeline.settings import settings
 from roster_pipeline.sync.children import Failure, Outcome
 from roster_pipeline.sync.districts import Agreement, record_agreement
 from roster_pipeline.sync.night import PACIFIC
+from roster_pipeline.sync.run import SyncReport, SyncRequest, run_sync
 from roster_pipeline_tests.defs.runs import check, run
 
 EVENING = datetime(2026, 11, 2, 5, tzinfo=UTC)  # 21:00 on 2026-11-01, the day on which the clock goes back
@@ -236,6 +237,60 @@ def test_a_shard_colours_the_same_graph(
     alone = run(instance, clever_id)
     ours = {asset: names for (asset, partition), names in materialized(second).items() if partition == clever_id}
     assert ours == {asset: names for (asset, _), names in materialized(alone).items()}
+
+
+def test_little_is_told_of_a_district_that_is_as_it_was(
+    instance: dg.DagsterInstance, database: Database, sandbox: Sandbox, clever_id: str
+) -> None:
+    """R11.2: where nothing has changed since Dagster was told, the sync is observed, and everything that was told before stands."""
+    instance.add_dynamic_partitions("districts", [clever_id])
+    assets = {(key.to_user_string(), clever_id) for key in defs.resolve_asset_graph().materializable_asset_keys}
+
+    def tell() -> tuple[set[tuple[str, str | None]], list[dg.AssetObservation]]:
+        result = run_shard(instance, clever_id)
+        assert outcomes(result) == {clever_id: ("successful", 1)}
+        assert states(instance, clever_id) == rightly(database, clever_id)
+        return set(materialized(result)), [
+            event.asset_observation_data.asset_observation
+            for event in result.all_events
+            if event.event_type == dg.DagsterEventType.ASSET_OBSERVATION
+        ]
+
+    def sync_elsewhere() -> SyncReport:
+        return run_sync(database, settings(), SyncRequest(clever_id))
+
+    # The first plans, the second finds that there was nothing to do, the third that nothing has changed since.
+    assert [tell() for _ in range(2)] == [(assets, [])] * 2
+    told, (observed,) = tell()
+    assert not told
+    assert (observed.asset_key, observed.partition) == (SYNCED_AT, clever_id)
+    with database.engine.connect() as connection:
+        last = connection.execute(sa.text("select sync_id, counts from ops.syncs order by sync_id desc limit 1")).one()
+    assert "settled_since" in last.counts
+    assert observed.metadata["sync_id"].value == str(last.sync_id)
+    compared = observed.metadata["last_syncs"]
+    assert isinstance(compared, dg.TableMetadataValue)
+    assert [(row.data["sync_id"], row.data["status"]) for row in compared.records] == [
+        (3, "successful"),
+        (2, "successful"),
+        (1, "successful"),
+    ]
+    assert [bool(row.data["rows_written"]) for row in compared.records] == [False, False, True]
+    assert compared.records[0].data["seconds"] == observed.metadata["sync_seconds"].value
+
+    # What a sync outside Dagster has found as it was, is no news either. Of what one has found anew, Dagster has not heard.
+    assert "settled_since" in sync_elsewhere().counts
+    assert not tell()[0]
+    (student, *_) = sandbox.district(clever_id).shared("users", "student")
+    sandbox.change(clever_id).patch("users", student, "name.last", "")
+    assert "settled_since" not in sync_elsewhere().counts
+    assert "settled_since" in sync_elsewhere().counts
+    assert tell() == (assets, [])
+    assert not tell()[0]
+
+    # Somebody has wiped it in Dagster.
+    instance.wipe_assets([LAST_TOLD_AT])
+    assert tell() == (assets, [])
 
 
 def test_what_is_tried_again(environment: None, database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
