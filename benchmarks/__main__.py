@@ -1,20 +1,18 @@
 """`make bench`: the product against the floor of this machine, and against what people use instead; ratios taken in one run.
 
 Belongs here: which steps are taken in which order, and the table. Does not belong here: the steps, each a module of its own, where they
-run (`place.py`), and nights of many districts (`night.py`).
+run (`place.py`), how a line looks (`table.py`), and nights of many districts (`night.py`).
 
 Every step is a process of its own. Figures are medians; single seconds mean nothing on a shared machine, ratios do.
 """
 
 import argparse
 import json
-import os
-import platform
 import statistics
-from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Iterator, Sequence
 
 from benchmarks.place import Figures, Place, place
+from benchmarks.table import Line, at_least, at_most, machine, print_lines
 
 Runs = dict[str, list[Figures]]
 
@@ -23,15 +21,6 @@ DLT = {"arrow": "dlt with Arrow tables", "rest": "dlt with its REST client"}
 
 MB = 1_000_000
 ORM_STUDENTS = 10_000
-
-
-class Line(NamedTuple):
-    """One line of the table: what is measured, its target, and the figure."""
-
-    what: str
-    target: str
-    measured: str
-    is_met: bool
 
 
 def main() -> None:
@@ -43,8 +32,8 @@ def main() -> None:
     parser.add_argument("--dlt", metavar="PYTHON", help="a Python with the packages of requirements-dlt.lock: also the comparison with dlt")
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")
     arguments = parser.parse_args()
-    show = (lambda _lines: None) if arguments.json else _show
-    show([Line(f"{arguments.students:,} students; {_machine()}", "target", "measured", True)])
+    show = (lambda _lines: None) if arguments.json else print_lines
+    show([Line(f"{arguments.students:,} students; {machine()}", "target", "measured", True)])
     with place(arguments.students) as here:
         runs = _product(here, arguments.rounds) | _others(here, arguments.rounds, arguments.dlt)
     show(_lines(runs))
@@ -57,14 +46,8 @@ def main() -> None:
             tenfold = _tenfold(here)
     show(_lines_of_tenfold(runs, tenfold))
     if arguments.json:
-        figures = {"machine": _machine(), "students": arguments.students, "runs": runs, "small": small, "tenfold": tenfold}
+        figures = {"machine": machine(), "students": arguments.students, "runs": runs, "small": small, "tenfold": tenfold}
         print(json.dumps(figures, indent=1))
-
-
-def _show(lines: Iterable[Line]) -> None:
-    """Each part of the table as soon as it is known."""
-    for line in lines:
-        print(f"{line.what:<70}{line.target:>12}{line.measured:>12}{'' if line.is_met else '  missed'}", flush=True)
 
 
 def _product(here: Place, rounds: int) -> Runs:
@@ -119,51 +102,39 @@ def _lines(runs: Runs) -> Iterator[Line]:
         "first": ("first sync into an empty district", 5.0),
     }
     for name, (what, target) in names.items():
-        yield _at_most(f"{what}: whole sync ÷ floor", _median(runs[name]) / floor, target)
+        yield at_most(f"{what}: whole sync ÷ floor", _median(runs[name]) / floor, target)
     yield Line("nothing changed, whole plan: whole sync ÷ floor", "", f"{_median(runs['whole']) / floor:,.2f}", True)
     for name in ("unchanged", "repeated"):
-        yield _at_most(f"{names[name][0]}: rows written in app", max(each["rows"] for each in runs[name]), 0)
-        yield _at_most(f"{names[name][0]}: WAL of app, MB", max(each["app_wal_bytes"] for each in runs[name]) / MB, 1)
-    yield _at_most("peak memory of a sync, MB", max(each["peak_mb"] for name in names for each in runs[name]), 600)
-    yield _at_most("1 % changed: longest wait of another session, ms", runs["locks"][0]["longest_wait_ms"], 200)
-    yield _at_most("1 % changed: rows of app.users held before the commit, ms", runs["locks"][0]["longest_hold_ms"], 200)
+        yield at_most(f"{names[name][0]}: rows written in app", max(each["rows"] for each in runs[name]), 0)
+        yield at_most(f"{names[name][0]}: WAL of app, MB", max(each["app_wal_bytes"] for each in runs[name]) / MB, 1)
+    yield at_most("peak memory of a sync, MB", max(each["peak_mb"] for name in names for each in runs[name]), 600)
+    yield at_most("1 % changed: longest wait of another session, ms", runs["locks"][0]["longest_wait_ms"], 200)
+    yield at_most("1 % changed: rows of app.users held before the commit, ms", runs["locks"][0]["longest_hold_ms"], 200)
 
 
 def _lines_of_others(runs: Runs, small: Runs, students: int) -> Iterator[Line]:
     literally = _median(runs["literally"])
     for name, what in (("unchanged", "nothing changed"), ("repeated", "nothing changed, right after a sync that wrote")):
-        yield _at_least(f"literally (soft-delete all, roster all) ÷ {what}", literally / _median(runs[name]), 3)
+        yield at_least(f"literally (soft-delete all, roster all) ÷ {what}", literally / _median(runs[name]), 3)
     wal = _median(runs["literally"], "wal_bytes") / max(1.0, _median(runs["repeated"], "app_wal_bytes"))
-    yield _at_least("literally ÷ nothing changed: WAL of app", wal, 100)
+    yield at_least("literally ÷ nothing changed: WAL of app", wal, 100)
     for way, what in DLT.items():
         if way in runs:
             first, *again = runs[way]
-            yield _at_least(f"{what}, first load ÷ first sync", first["seconds"] / _median(runs["first"]), 5)
-            yield _at_least(f"{what}, nothing changed ÷ nothing changed", _median(again) / _median(runs["unchanged"]), 5)
+            yield at_least(f"{what}, first load ÷ first sync", first["seconds"] / _median(runs["first"]), 5)
+            yield at_least(f"{what}, nothing changed ÷ nothing changed", _median(again) / _median(runs["unchanged"]), 5)
     for number, what in ((0, "first sync"), (1, "nothing changed")):
         ratio = small["orm"][number]["seconds"] / small["product"][2 * number]["seconds"]
-        yield _at_least(f"row by row with the ORM ÷ {what}, {students:,} students", ratio, 50)
+        yield at_least(f"row by row with the ORM ÷ {what}, {students:,} students", ratio, 50)
 
 
 def _lines_of_tenfold(runs: Runs, tenfold: Runs) -> Iterator[Line]:
     if tenfold:
-        memory = max(each["peak_mb"] for name in ("first", "whole", "unchanged") for each in tenfold[name])
-        yield _at_most("ten times the students: peak memory ÷", memory / max(each["peak_mb"] for each in runs["first"]), 1.3)
-        yield _at_most("ten times the students: peak memory, MB", memory, 600)
+        small, memory = (max(each["peak_mb"] for name in ("first", "whole", "unchanged") for each in of[name]) for of in (runs, tenfold))
+        yield at_most("ten times the students: peak memory ÷", memory / small, 1.3)
+        yield at_most("ten times the students: peak memory, MB", memory, 600)
         for name, what in (("unchanged", "nothing changed"), ("whole", "nothing changed, whole plan"), ("first", "first sync")):
-            yield _at_most(f"ten times the students, {what}: time ÷ 10 ×", _median(tenfold[name]) / _median(runs[name]) / 10, 1.2)
-
-
-def _at_most(what: str, measured: float, target: float) -> Line:
-    return Line(what, f"≤ {target:g}", f"{measured:,.2f}", measured <= target)
-
-
-def _at_least(what: str, measured: float, target: float) -> Line:
-    return Line(what, f"≥ {target:g}", f"{measured:,.1f}", measured >= target)
-
-
-def _machine() -> str:
-    return f"{os.cpu_count()} CPUs, load {os.getloadavg()[2]:.1f}, Python {platform.python_version()}, {platform.platform()}"
+            yield at_most(f"ten times the students, {what}: time ÷ 10 ×", _median(tenfold[name]) / _median(runs[name]) / 10, 1.2)
 
 
 if __name__ == "__main__":
