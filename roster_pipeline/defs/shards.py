@@ -162,7 +162,9 @@ def _last_told(instance: dg.DagsterInstance, district: str) -> int:
     at_last = dg.AssetRecordsFilter(asset_key=LAST_TOLD_AT, asset_partitions=[district])
     records = instance.fetch_materializations(at_last, limit=1).records
     event = records[0].asset_materialization if records else None
-    return int(str(event.metadata["sync_id"].value)) if event else 0
+    # What somebody has reported by hand is of no sync.
+    sync_id = event.metadata.get("sync_id") if event else None
+    return int(str(sync_id.value)) if sync_id else 0
 
 
 def _is_settled_since(connection: Connection, report: SyncReport, told: int) -> bool:
@@ -173,7 +175,8 @@ def _is_settled_since(connection: Connection, report: SyncReport, told: int) -> 
         syncs.c.status.in_(APPLIED),
         ~syncs.c.counts.has_key("settled_since"),
     )
-    return told > 0 and not connection.execute(sa.select(planned)).scalar_one()
+    # A later one is of another database: Dagster's is the older one then.
+    return 0 < told < report.sync_id and not connection.execute(sa.select(planned)).scalar_one()
 
 
 def _counts(connection: Connection, report: SyncReport, told: int) -> Mapping[str, Any]:
