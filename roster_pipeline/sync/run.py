@@ -34,6 +34,7 @@ from roster_pipeline.profiles import Profile
 from roster_pipeline.settings import Settings
 from roster_pipeline.sync import ledger
 from roster_pipeline.sync.alerting import alert_plan, scopes_over_licenses
+from roster_pipeline.sync.allocation import give_back_large_blocks
 from roster_pipeline.sync.apply import accept_district, apply_plan, record_plan
 from roster_pipeline.sync.connections import reconcile_connections
 from roster_pipeline.sync.districts import District, UnknownDistrictError, UnusableSettingsError, find_district
@@ -212,6 +213,7 @@ def pull_into(
         on_listing: called with every full listing of tokens that the pull makes, sometimes twice, in the caller's thread (R11.7); also
             where the pull fails, because the listing may say why: the district's token is gone.
     """
+    give_back_large_blocks()
     keep_student_email = _rules(district).student_email
     memory = memory_of(connection, district, keep_student_email=keep_student_email)
     pull = DistrictPull(settings, district.clever_id, keep_student_email=keep_student_email, memory=memory)
