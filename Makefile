@@ -17,7 +17,7 @@ help:
 	@echo "make dev     the Dagster UI on http://127.0.0.1:3000"
 	@echo "make test    every test"
 	@echo "make lint    ruff and mypy"
-	@echo "make bench   speed against the floor of this machine, dlt and an ORM: an hour and a half"
+	@echo "make bench   speed against the floor of this machine, dlt and an ORM: an hour"
 	@echo "make week    a week of nights in half an hour, with faults: Linux, a C compiler"
 	@echo "make night   a night of 200 districts, by runs and by shards: hours; Linux, a C compiler"
 	@echo "make lock    pin the packages that pyproject.toml names anew (needs uv)"
