@@ -21,7 +21,7 @@ class Line(NamedTuple):
 def print_lines(lines: Iterable[Line]) -> None:
     """Each part of the table as soon as it is known."""
     for line in lines:
-        print(f"{line.what:<70}{line.target:>12}{line.measured:>12}{'' if line.is_met else '  missed'}", flush=True)
+        print(f"{line.what:<84}{line.target:>12}{line.measured:>12}{'' if line.is_met else '  missed'}", flush=True)
 
 
 def at_most(what: str, measured: float, target: float) -> Line:

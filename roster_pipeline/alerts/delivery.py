@@ -26,6 +26,7 @@ from roster_pipeline.database.engine import Database, translate_database_errors
 from roster_pipeline.database.lock import delivery_lock
 from roster_pipeline.database.tables import alert_deliveries, alert_receivers, alerts, districts, syncs
 from roster_pipeline.settings import Settings
+from roster_pipeline.sync.ledger import APPLIED
 from roster_pipeline.sync.night import NIGHTLY_TIMES, due_districts, last_scheduled_at, night_ends_at
 
 if TYPE_CHECKING:
@@ -141,7 +142,7 @@ def _due(connection: Connection, now: datetime) -> list[Alert]:
     """The open alerts that are due, urgent ones first."""
     later = syncs.alias("later")
     synced_since = sa.exists().where(
-        later.c.district_id == alerts.c.district_id, later.c.sync_id > alerts.c.sync_id, later.c.status.in_(["successful", "held"])
+        later.c.district_id == alerts.c.district_id, later.c.sync_id > alerts.c.sync_id, later.c.status.in_(APPLIED)
     )
     query = (
         sa.select(

@@ -36,6 +36,7 @@ from roster_pipeline.defs.sync import (
 from roster_pipeline.defs.tags import origin_of
 from roster_pipeline.errors import RosterError
 from roster_pipeline.sync.children import Failure, Outcome, sync_in_child
+from roster_pipeline.sync.ledger import APPLIED
 from roster_pipeline.sync.run import SyncReport, SyncRequest
 
 log = logging.getLogger(__name__)
@@ -58,7 +59,6 @@ red for those that failed, `ops.syncs` has the reasons, and alerts tell them.
 _COLUMNS = {"district": "string", "status": "string", "sync_id": "int", "attempts": "int", "seconds": "float", "message": "string"}
 Event = dg.AssetMaterialization | dg.AssetObservation | dg.AssetCheckEvaluation
 
-APPLIED = ("successful", "held")
 # A district that an earlier run of the same shard has synced.
 _DONE = {"status": "successful", "attempts": 0, "seconds": 0.0, "message": "Synced before this shard was started again."}
 

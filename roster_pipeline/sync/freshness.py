@@ -23,6 +23,7 @@ from roster_pipeline.database.tables import alerts, syncs
 from roster_pipeline.errors import RosterError
 from roster_pipeline.settings import Settings
 from roster_pipeline.sync.districts import District, all_districts
+from roster_pipeline.sync.ledger import APPLIED
 from roster_pipeline.sync.night import NIGHTLY_TIMES, PACIFIC, due_districts, last_scheduled_at, night_ends_at
 
 log = logging.getLogger(__name__)
@@ -86,7 +87,7 @@ def synced_this_night(connection: Connection, now: datetime) -> list[Pulled]:
         tonight = _tonight(connection, moment)
         for district in due_districts(connection, moment):
             rows = tonight.get(district.district_id, [])
-            applied = [row for row in rows if row["status"] in ("successful", "held")]
+            applied = [row for row in rows if row["status"] in APPLIED]
             busy = any(row["status"] in ("queued", "processing") for row in rows)
             refreshes = sum(row["trigger"] == "refresh" for row in rows)
             if applied and not busy and refreshes < REFRESHES_A_NIGHT:

@@ -18,6 +18,8 @@ from roster_pipeline.database.tables import districts, staged_districts, syncs
 from roster_pipeline.errors import PermanentError
 from roster_pipeline.sync.alerting import alert_failures
 
+# How a sync ends that was carried out, at least in part.
+APPLIED = ("successful", "held")
 ANSWERED_BY = "Answered by sync"
 CRASHED = "The process that ran this sync ended before the sync did. Nothing of it was applied; the next sync starts afresh."
 
@@ -111,7 +113,7 @@ def last_applied(connection: Connection, district_id: int) -> Mapping[str, Any]:
     """The counts of the newest sync that was carried out, at least in part; empty where there is none."""
     query = (
         sa.select(syncs.c.counts)
-        .where(syncs.c.district_id == district_id, syncs.c.status.in_(["successful", "held"]))
+        .where(syncs.c.district_id == district_id, syncs.c.status.in_(APPLIED))
         .order_by(syncs.c.sync_id.desc())
         .limit(1)
     )
