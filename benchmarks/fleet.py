@@ -14,10 +14,10 @@ from typing import Any
 import sqlalchemy as sa
 
 from roster_pipeline.database.engine import Database
+from roster_pipeline.districts.agreement import Agreement, all_districts, record_agreement
+from roster_pipeline.districts.nights import PACIFIC, night_of, nightly_at, scheduled_at
 from roster_pipeline.sandbox import District, Sandbox, generate_district
 from roster_pipeline.sandbox.district import decode
-from roster_pipeline.sync.districts import Agreement, all_districts, record_agreement
-from roster_pipeline.sync.night import PACIFIC, night_of, nightly_at, scheduled_at
 from roster_pipeline_tests.reference.driver import LiveDistrict, differences
 from roster_pipeline_tests.reference.model import Snapshot, sync
 

@@ -20,8 +20,8 @@ from sqlalchemy import Connection
 
 from benchmarks.measure import print_figures
 from roster_pipeline.database.engine import Database, open_database
+from roster_pipeline.districts.agreement import find_district
 from roster_pipeline.settings import Settings
-from roster_pipeline.sync.districts import find_district
 
 PAUSE_BEFORE_SECONDS = 0.1
 WATCH_SECONDS = 0.002

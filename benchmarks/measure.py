@@ -18,7 +18,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from roster_pipeline.database.engine import Database
-from roster_pipeline.database.runner import peak_mb
+from roster_pipeline.process_memory import peak_mb
 
 PATIENCE_SECONDS = 30.0
 

@@ -20,8 +20,8 @@ from urllib.request import Request, urlopen
 from roster_pipeline.database.embedded import EmbeddedServer
 from roster_pipeline.database.engine import open_database
 from roster_pipeline.database.migrate import migrate
+from roster_pipeline.districts.agreement import Agreement, record_agreement
 from roster_pipeline.settings import Settings
-from roster_pipeline.sync.districts import Agreement, record_agreement
 
 Figures = dict[str, Any]
 

@@ -34,10 +34,10 @@ from roster_pipeline.database.embedded import EmbeddedServer
 from roster_pipeline.database.engine import Database, open_database
 from roster_pipeline.database.migrate import migrate
 from roster_pipeline.database.runner import Step
+from roster_pipeline.districts.agreement import find_district
 from roster_pipeline.sandbox import Sandbox, SandboxServer
 from roster_pipeline.settings import Settings
-from roster_pipeline.sync import touched
-from roster_pipeline.sync.districts import find_district
+from roster_pipeline.sync import incremental
 from roster_pipeline.sync.run import SyncRequest, run_sync
 
 Node = dict[str, Any]
@@ -218,7 +218,7 @@ def main() -> None:
     parser.add_argument("--districts", type=int, default=1_000, help=f"other districts of {SMALL} students each")
     arguments = parser.parse_args()
     # Also in a trial with few students.
-    touched.FROM_PEOPLE = 0
+    incremental.FROM_PEOPLE = 0
     found: list[str] = []
     with among_districts(arguments.students, arguments.districts) as (database, settings, sandbox, (large, small)):
         for change, is_whole in ((night, True), (next_night, False), (bad_day, True)):

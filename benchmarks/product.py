@@ -13,10 +13,10 @@ from psycopg import sql
 from benchmarks.measure import print_figures, wal_of_app, written
 from benchmarks.place import Figures
 from roster_pipeline.clever.pull import DistrictPull
-from roster_pipeline.clever.records import Collection
 from roster_pipeline.database.engine import Database, open_database, psycopg_connection
+from roster_pipeline.fleet import preload  # noqa: F401  (as a shard's processes begin)
 from roster_pipeline.settings import Settings
-from roster_pipeline.sync import preload  # noqa: F401  (as a shard's processes begin)
+from roster_pipeline.source.vocabulary import Collection
 from roster_pipeline.sync.frames import flatten
 from roster_pipeline.sync.landing import copy_rows
 from roster_pipeline.sync.run import SyncRequest, run_sync

@@ -19,8 +19,8 @@ import sqlalchemy as sa
 
 from benchmarks import fleet
 from benchmarks.machine import Machine, under_the_clock
+from roster_pipeline.districts.nights import due_districts
 from roster_pipeline.sandbox import generate_district
-from roster_pipeline.sync.night import due_districts
 from roster_pipeline_tests.alive import running
 
 FIRST_EVENING = date(2026, 10, 29)

@@ -25,9 +25,10 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from benchmarks.measure import print_figures, written
 from roster_pipeline.clever.pull import DistrictPull
-from roster_pipeline.clever.records import Collection, School, Section, User, UserWithoutEmail
+from roster_pipeline.clever.records import School, Section, User, UserWithoutEmail
 from roster_pipeline.database.engine import Database, open_database
 from roster_pipeline.settings import Settings
+from roster_pipeline.source.vocabulary import Collection
 
 NAME = "Rostered row by row"
 COMMIT_EVERY = 10_000  # records, which is a page

@@ -24,9 +24,9 @@ from roster_pipeline.database.embedded import MAJOR_VERSION
 from roster_pipeline.database.engine import Database, open_database, translate_database_errors
 from roster_pipeline.database.migrate import known_tables, migrate
 from roster_pipeline.database.tables import districts
+from roster_pipeline.districts.agreement import Agreement, record_agreement
 from roster_pipeline.sandbox import District, Sandbox, SandboxServer, generate_district
 from roster_pipeline.settings import Settings
-from roster_pipeline.sync.districts import Agreement, record_agreement
 from roster_pipeline.sync.ledger import Origin
 from roster_pipeline.sync.run import SyncRequest, run_sync
 

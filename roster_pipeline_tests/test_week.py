@@ -22,11 +22,12 @@ from roster_pipeline.defs import freshness, requests
 from roster_pipeline.defs import sync as sync_module
 from roster_pipeline.defs.nightly import NAMES, nightly_schedules
 from roster_pipeline.defs.resources import RosterDatabase
+from roster_pipeline.districts.nights import NIGHTLY_TIMES, PACIFIC
 from roster_pipeline.sandbox import Sandbox
 from roster_pipeline.settings import Settings, settings
-from roster_pipeline.sync import holds, run
+from roster_pipeline.support import holds
+from roster_pipeline.sync import run
 from roster_pipeline.sync.ledger import Origin
-from roster_pipeline.sync.night import NIGHTLY_TIMES, PACIFIC
 from roster_pipeline_tests.defs import runs
 from roster_pipeline_tests.defs.conftest import environment
 

@@ -3,7 +3,7 @@
 -- grain: one row per topic and item, also at zero; topic licenses has one more per school with licenses of its own, `school <Clever id>`
 -- key: district_id, topic, item
 -- rules: R5.2, R5.5, R6.1, R6.3, R6.4, R7.6, R9.1
--- detail: names of schools, and numbers; never of people or sections. What an item means is said in sync/readiness.py.
+-- detail: names of schools, and numbers; never of people or sections. What an item means is said in support/readiness.py.
 with agreed as (
     select agreed_school_id, name, clever_id, app.normalize_username(name) as name_key
     from app.agreed_schools

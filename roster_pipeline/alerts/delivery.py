@@ -24,10 +24,9 @@ from sqlalchemy.dialects import postgresql as pg
 from roster_pipeline.alerts.messages import Alert, Message, compose
 from roster_pipeline.database.engine import Database, translate_database_errors
 from roster_pipeline.database.lock import delivery_lock
-from roster_pipeline.database.tables import alert_deliveries, alert_receivers, alerts, districts, syncs
+from roster_pipeline.database.tables import APPLIED, alert_deliveries, alert_receivers, alerts, districts, syncs
+from roster_pipeline.districts.nights import NIGHTLY_TIMES, due_districts, last_scheduled_at, night_ends_at
 from roster_pipeline.settings import Settings
-from roster_pipeline.sync.ledger import APPLIED
-from roster_pipeline.sync.night import NIGHTLY_TIMES, due_districts, last_scheduled_at, night_ends_at
 
 if TYPE_CHECKING:
     from apprise import NotifyBase

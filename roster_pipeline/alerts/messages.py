@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import quote
 
 from roster_pipeline.alerts.outbox import Kind
-from roster_pipeline.sync.night import PACIFIC
+from roster_pipeline.districts.nights import PACIFIC
 
 # Of one kind in a digest; the rest is counted. Chat services refuse messages beyond about 28 kB.
 DIGEST_LINES = 100

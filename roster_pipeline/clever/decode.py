@@ -13,9 +13,10 @@ from typing import Any, NamedTuple, TypeVar, get_args
 import msgspec
 from msgspec import Raw, Struct
 
-from roster_pipeline.clever.digests import Memory
-from roster_pipeline.clever.records import Collection, District, Finding, Record, Wire, record_type
+from roster_pipeline.clever.records import District, Record, Wire, record_type
 from roster_pipeline.errors import PermanentError
+from roster_pipeline.source.digests import Memory
+from roster_pipeline.source.vocabulary import Collection, Finding
 
 T = TypeVar("T")
 

@@ -16,14 +16,15 @@ from pydantic import SecretStr
 from requests.auth import AuthBase
 
 from roster_pipeline.clever.decode import CollectionDecoder, Decoded, DistrictsBody, ListBody, SingleBody, parse_district
-from roster_pipeline.clever.digests import Memory
 from roster_pipeline.clever.errors import RefusedError
 from roster_pipeline.clever.http import SYSTEM_CLOCK, CleverHttp, Clock, Deadline, PullStats
 from roster_pipeline.clever.paging import Cursors
-from roster_pipeline.clever.records import Collection, District, Finding, Record
+from roster_pipeline.clever.records import District, Record
 from roster_pipeline.clever.tokens import list_tokens
 from roster_pipeline.errors import PermanentError
 from roster_pipeline.settings import Settings
+from roster_pipeline.source.digests import Memory
+from roster_pipeline.source.vocabulary import Collection, Finding
 
 T = TypeVar("T")
 

@@ -6,54 +6,11 @@ decoding (`decode.py`) and rules about values, such as a blank name (contracts).
 """
 
 from collections.abc import Mapping
-from enum import StrEnum
-from typing import Annotated, ClassVar, Literal, NamedTuple
+from typing import Annotated, ClassVar, Literal
 
 from msgspec import Meta, Struct, field
 
-Severity = Literal["warn", "error"]
-
-
-class Collection(StrEnum):
-    """What one pull walks, in this order (R3.2). Users are walked once per role."""
-
-    SCHOOLS = "schools"
-    TERMS = "terms"
-    COURSES = "courses"
-    SECTIONS = "sections"
-    STUDENTS = "students"
-    TEACHERS = "teachers"
-    STAFF = "staff"
-    DISTRICT_ADMINS = "district_admins"
-
-    @property
-    def role(self) -> str | None:
-        """The `role` parameter of /users; None for the collections that are not users."""
-        return _ROLES.get(self)
-
-    @property
-    def resource(self) -> str:
-        """The last part of the endpoint's path, and the resource named in `ops.quarantine`."""
-        return "users" if self.role else self.value
-
-
-_ROLES = {
-    Collection.STUDENTS: "student",
-    Collection.TEACHERS: "teacher",
-    Collection.STAFF: "staff",
-    Collection.DISTRICT_ADMINS: "district_admin",
-}
-
-
-class Finding(NamedTuple):
-    """What is wrong with one record: never a value (SPEC 12).
-
-    `error`: the record is not in the page's records. `warn`: it is, without the broken optional value. `clever_id` is "" when unreadable.
-    """
-
-    clever_id: str
-    rule: str
-    severity: Severity
+from roster_pipeline.source.vocabulary import Collection
 
 
 class Wire(Struct, gc=False):

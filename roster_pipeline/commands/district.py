@@ -11,9 +11,7 @@ from sqlalchemy import Connection
 from roster_pipeline.commands.environment import current_database
 from roster_pipeline.commands.output import json_option, print_json, print_table
 from roster_pipeline.database.engine import translate_database_errors
-from roster_pipeline.errors import UsageError
-from roster_pipeline.profiles import PROFILES, Profile
-from roster_pipeline.sync.districts import (
+from roster_pipeline.districts.agreement import (
     Agreement,
     District,
     all_districts,
@@ -22,6 +20,8 @@ from roster_pipeline.sync.districts import (
     schools_agreed,
     set_status,
 )
+from roster_pipeline.errors import UsageError
+from roster_pipeline.profiles import PROFILES, Profile
 
 
 @click.group()

@@ -1,7 +1,7 @@
 """`roster explain`: the whole story of one person, in words that need no knowledge of the tables.
 
-Belongs here: what every code means, and the layout. Does not belong here: finding the facts (`sync/explain.py`). Names are printed here and
-by the import previews, on the caller's own terminal, and nowhere else (SPEC 12).
+Belongs here: what every code means, and the layout. Does not belong here: finding the facts (`support/explain.py`). Names are printed
+here and by the import previews, on the caller's own terminal, and nowhere else (SPEC 12).
 """
 
 from collections.abc import Iterator
@@ -15,8 +15,8 @@ from roster_pipeline.commands.environment import current_database
 from roster_pipeline.commands.holds import meaning
 from roster_pipeline.commands.output import json_option, print_json, print_table
 from roster_pipeline.database.engine import translate_database_errors
-from roster_pipeline.sync.districts import find_district
-from roster_pipeline.sync.explain import Ambiguous, Change, Decision, Explanation, Hold, ListedRole, School, User, explain_person
+from roster_pipeline.districts.agreement import find_district
+from roster_pipeline.support.explain import Ambiguous, Change, Decision, Explanation, Hold, ListedRole, School, User, explain_person
 
 
 class Meaning(NamedTuple):

@@ -9,8 +9,8 @@ import click
 from roster_pipeline.commands.environment import current_database, read_settings
 from roster_pipeline.commands.output import json_option, print_json, print_table
 from roster_pipeline.database.engine import Database, translate_database_errors
+from roster_pipeline.fleet.health import Finding, database_health
 from roster_pipeline.settings import Settings
-from roster_pipeline.sync.health import Finding, database_health
 
 UNHEALTHY = 1
 

@@ -9,8 +9,8 @@ import click
 from roster_pipeline.commands.environment import current_database
 from roster_pipeline.commands.output import json_option, print_json, print_table
 from roster_pipeline.database.engine import translate_database_errors
-from roster_pipeline.sync import holds as library
-from roster_pipeline.sync.districts import find_district
+from roster_pipeline.districts.agreement import find_district
+from roster_pipeline.support import holds as library
 
 _FIELDS = (
     "hold_id",

@@ -1,6 +1,6 @@
 """`roster purge`: removes soft-deleted users for good; a dry run unless told otherwise.
 
-Does not belong here: who may be removed, and removing them (`sync/purge.py`).
+Does not belong here: who may be removed, and removing them (`support/purge.py`).
 """
 
 from datetime import UTC, datetime
@@ -13,7 +13,7 @@ from roster_pipeline.commands.output import json_option, print_json, print_table
 from roster_pipeline.database.engine import open_database
 from roster_pipeline.database.migrate import require_current_schema
 from roster_pipeline.errors import UsageError
-from roster_pipeline.sync.purge import Purge, plan_purge, purge_users
+from roster_pipeline.support.purge import Purge, plan_purge, purge_users
 
 REFUSED = 1
 _IDS_SHOWN = 10

@@ -11,8 +11,8 @@ from roster_pipeline.commands.environment import read_settings
 from roster_pipeline.commands.output import json_option, print_json
 from roster_pipeline.commands.progress import show_progress
 from roster_pipeline.database.engine import open_database
+from roster_pipeline.support.readiness import Answer, Item, Verdict, answers, worst
 from roster_pipeline.sync.preview import PlanReport
-from roster_pipeline.sync.readiness import Answer, Item, Verdict, answers, worst
 from roster_pipeline.sync.run import plan_sync
 
 WOULD_BE_HELD = 3

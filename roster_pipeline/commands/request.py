@@ -8,8 +8,8 @@ from roster_pipeline.commands.environment import current_database
 from roster_pipeline.commands.output import json_option, print_json
 from roster_pipeline.database.engine import translate_database_errors
 from roster_pipeline.errors import UsageError
+from roster_pipeline.fleet.requests import request_sync
 from roster_pipeline.sync.ledger import Origin
-from roster_pipeline.sync.requests import request_sync
 
 
 @click.command()

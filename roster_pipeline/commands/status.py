@@ -11,10 +11,10 @@ from sqlalchemy import Connection
 from roster_pipeline.commands.environment import current_database
 from roster_pipeline.commands.output import json_option, print_json, print_table
 from roster_pipeline.database.engine import translate_database_errors
+from roster_pipeline.districts.agreement import all_districts, find_district
+from roster_pipeline.districts.nights import PACIFIC, next_scheduled_at
+from roster_pipeline.fleet.recovery import mark_crashed_syncs
 from roster_pipeline.sync import ledger
-from roster_pipeline.sync.districts import all_districts, find_district
-from roster_pipeline.sync.night import PACIFIC, next_scheduled_at
-from roster_pipeline.sync.recovery import mark_crashed_syncs
 
 WATCH_SECONDS = 2
 

@@ -13,7 +13,8 @@ from roster_pipeline.commands.environment import read_settings
 from roster_pipeline.commands.output import json_option, print_json, print_table
 from roster_pipeline.commands.progress import show_progress
 from roster_pipeline.database.engine import open_database
-from roster_pipeline.database.runner import peak_mb, slowest
+from roster_pipeline.database.runner import slowest
+from roster_pipeline.process_memory import peak_mb
 from roster_pipeline.sync.ledger import Origin
 from roster_pipeline.sync.run import SyncReport, SyncRequest, project_models, run_sync
 

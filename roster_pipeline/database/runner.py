@@ -12,30 +12,18 @@ import re
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from roster_pipeline.database.models import Model
+from roster_pipeline.process_memory import peak_mb
 
 T = TypeVar("T")
 
 # Tables that every sync has of its own.
 _RUN_LOCAL = r"(?:clever|staging|reconcile)\.\w+"
-
-
-def peak_mb() -> int:
-    """The most memory that this process has had resident so far, in MB; 0 where the system does not tell (this is no Linux).
-
-    PostgreSQL's processes are not in it. Not `ru_maxrss`: a process inherits that from whoever started it, however large that was.
-    """
-    try:
-        found = re.search(r"^VmHWM:\s+(\d+) kB$", Path("/proc/self/status").read_text(), re.MULTILINE)
-    except OSError:
-        return 0
-    return int(found[1]) // 1024 if found else 0
 
 
 @dataclass(frozen=True)

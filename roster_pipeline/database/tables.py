@@ -10,6 +10,9 @@ from sqlalchemy.dialects import postgresql as pg
 _metadata = sa.MetaData()
 _time = sa.DateTime(timezone=True)
 
+# The statuses of a sync that was applied, at least in part.
+APPLIED = ("successful", "held")
+
 districts = sa.Table(
     "districts",
     _metadata,

@@ -55,7 +55,7 @@ def failed_runs(context: dg.RunFailureSensorContext, roster_database: RosterData
 
 
 def _note(run: dg.DagsterRun, roster_database: RosterDatabase) -> None:
-    from roster_pipeline.sync.recovery import mark_crashed_syncs
+    from roster_pipeline.fleet.recovery import mark_crashed_syncs
 
     now = datetime.now(UTC)
     with roster_database.session() as connection:

@@ -16,7 +16,7 @@ _ANY_ASSET = dg.AssetKey(["clever", "districts"])
 
 def missing_and_unknown(instance: dg.DagsterInstance, database: Database) -> tuple[list[str], list[str]]:
     """Clever ids of districts that have no partition yet, and partitions of no district that never had a sync (somebody's typing error)."""
-    from roster_pipeline.sync.districts import all_districts
+    from roster_pipeline.districts.agreement import all_districts
 
     with translate_database_errors(), database.engine.connect() as connection:
         recorded = {district.clever_id for district in all_districts(connection)}

@@ -1,6 +1,6 @@
 """Freshness in Dagster: the sensor that pulls a district again in the same night (R3.7), and the check and sensor that say who is silent.
 
-Belongs here: run requests, and the check with its evaluations. Does not belong here: which districts those are (`sync/freshness.py`).
+Belongs here: run requests, and the check with its evaluations. Does not belong here: which districts those are (`fleet/freshness.py`).
 """
 
 import json
@@ -19,9 +19,9 @@ from roster_pipeline.defs.failures import as_dagster_failures
 from roster_pipeline.defs.resources import RosterDatabase
 from roster_pipeline.defs.sync import evaluation, job, keep_connections
 from roster_pipeline.defs.tags import LANE, NIGHT, PRIORITY, night_tags
+from roster_pipeline.fleet.freshness import Freshness, Pulled, alert_silent, ask_last_sync, moved, synced_this_night
+from roster_pipeline.fleet.freshness import freshness as freshness_of_districts
 from roster_pipeline.sync.connections import reconcile_connections
-from roster_pipeline.sync.freshness import Freshness, Pulled, alert_silent, ask_last_sync, moved, synced_this_night
-from roster_pipeline.sync.freshness import freshness as freshness_of_districts
 
 # Dagster ends a tick after 60 seconds: asking ends before, and the next tick goes on where it ended.
 _TICK_SECONDS = 40.0

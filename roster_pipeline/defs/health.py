@@ -1,7 +1,7 @@
 """Whether Dagster does its part, as its database knows it: the daemon lives, schedules and sensors are on, runs do not pile up.
 
 Belongs here: reading Dagster's instance for `roster health`. Does not belong here: what the application's database knows
-(`sync/health.py`).
+(`fleet/health.py`).
 """
 
 import os
@@ -18,7 +18,7 @@ from dagster import DagsterRunStatus, RunsFilter
 from dagster._core.scheduler.instigation import InstigatorState, InstigatorStatus, SensorInstigatorData, TickStatus
 from sqlalchemy import URL
 
-from roster_pipeline.sync.health import Finding
+from roster_pipeline.fleet.health import Finding
 
 # A daemon says every 30 seconds that it lives, later where one of its ticks is long.
 _DEAD_AFTER = timedelta(minutes=5)

@@ -1,7 +1,7 @@
 """The nights: two moments, 21:00 and 00:00 in Los Angeles, at which districts sync by themselves (R11.1).
 
 Belongs here: the schedules, and how the districts of a night are divided among runs. Does not belong here: which districts are due
-(`sync/night.py`), and what a run does (`sync.py`, `shards.py`).
+(`districts/nights.py`), and what a run does (`sync.py`, `shards.py`).
 
 Few districts have a run each, many share a few runs. A schedule of Dagster's starts runs of one job, so each moment has two schedules, and
 the number of districts decides which of them has something to do.
@@ -18,9 +18,9 @@ from roster_pipeline.defs.districts import districts
 from roster_pipeline.defs.resources import RosterDatabase
 from roster_pipeline.defs.shards import MAX_RUNTIME, Shard
 from roster_pipeline.defs.tags import night_tags
+from roster_pipeline.districts.agreement import District
+from roster_pipeline.districts.nights import NIGHTLY_TIMES, PACIFIC, due_districts, is_late, night_of
 from roster_pipeline.settings import Settings
-from roster_pipeline.sync.districts import District
-from roster_pipeline.sync.night import NIGHTLY_TIMES, PACIFIC, due_districts, is_late, night_of
 
 # By the time on the wall clock in Los Angeles; daylight-saving time is the schedule's business.
 NAMES = dict(zip(NIGHTLY_TIMES, ("nightly_9pm_pt", "nightly_midnight_pt"), strict=True))

@@ -12,10 +12,10 @@ import dagster as dg
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from roster_pipeline.clever.records import Collection as Pulled
 from roster_pipeline.database.migrate import known_tables
 from roster_pipeline.database.tables import syncs
-from roster_pipeline.sync.readiness import QUESTIONS
+from roster_pipeline.source.vocabulary import Collection as Pulled
+from roster_pipeline.support.readiness import QUESTIONS
 
 if TYPE_CHECKING:
     from roster_pipeline.sync.run import SyncReport

@@ -1,7 +1,7 @@
 """The sensor that starts what people ask for (R11.3): queued rows of `ops.syncs`, from `roster request` or from the application.
 
 Belongs here: one run per request, again where a run ended before it could begin. Does not belong here: which requests may start
-(`sync/requests.py`), and what a run does with its row (`sync/ledger.py`).
+(`fleet/requests.py`), and what a run does with its row (`sync/ledger.py`).
 """
 
 from collections import defaultdict
@@ -13,9 +13,9 @@ from roster_pipeline.defs.districts import districts
 from roster_pipeline.defs.resources import RosterDatabase
 from roster_pipeline.defs.sync import job
 from roster_pipeline.defs.tags import SYNC_ID, request_tags
+from roster_pipeline.fleet.recovery import mark_crashed_syncs
+from roster_pipeline.fleet.requests import Queued, startable
 from roster_pipeline.sync import ledger
-from roster_pipeline.sync.recovery import mark_crashed_syncs
-from roster_pipeline.sync.requests import Queued, startable
 
 MAX_RETRIES = "dagster/max_retries"
 RUNS_PER_REQUEST = 3

@@ -1,6 +1,6 @@
 """The daily clean-up: old history in `ops`, old runs in Dagster, and the runs' compute logs.
 
-Belongs here: when it runs, and which of Dagster's runs may go. Does not belong here: what is old in `ops` (`sync/retention.py`).
+Belongs here: when it runs, and which of Dagster's runs may go. Does not belong here: what is old in `ops` (`fleet/retention.py`).
 
 Deleting a run deletes its events, and a partition without events counts as missing. So the run of each partition's newest materialization
 stays, and so does the run that last tried to make one, whatever their age.
@@ -27,7 +27,7 @@ _STATE = {dg.DagsterEventType.ASSET_MATERIALIZATION, dg.DagsterEventType.ASSET_M
 @dg.op(name="prune", out=dg.Out(dg.Nothing), description="Removes what is older than it may be, in small transactions.")
 def prune(context: dg.OpExecutionContext, roster_database: RosterDatabase) -> None:
     """One day's clean-up. Cut short, it goes on the next day."""
-    from roster_pipeline.sync.retention import prune_history
+    from roster_pipeline.fleet.retention import prune_history
 
     settings, now = roster_database.settings, datetime.now(UTC)
     with as_dagster_failures(), roster_database.open() as database:

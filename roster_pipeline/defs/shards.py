@@ -1,7 +1,7 @@
 """A run that syncs many districts, one after the other: how a large fleet is synced at night (R11.2).
 
 Belongs here: the order, the second attempts, and what is told of each district. Does not belong here: the process that each one has
-(`sync/children.py`), and who is in which shard (`nightly.py`).
+(`fleet/children.py`), and who is in which shard (`nightly.py`).
 
 A run per district would cost a thousand starts of Dagster a night. The graph looks the same afterwards: the same assets are materialized
 for the same partitions.
@@ -18,7 +18,7 @@ from pydantic import Field
 from sqlalchemy import Connection
 
 from roster_pipeline.database.engine import Database, translate_database_errors
-from roster_pipeline.database.tables import districts, syncs
+from roster_pipeline.database.tables import APPLIED, districts, syncs
 from roster_pipeline.defs.failures import as_dagster_failures
 from roster_pipeline.defs.report import table
 from roster_pipeline.defs.resources import RosterDatabase
@@ -35,8 +35,7 @@ from roster_pipeline.defs.sync import (
 )
 from roster_pipeline.defs.tags import origin_of
 from roster_pipeline.errors import RosterError
-from roster_pipeline.sync.children import Failure, Outcome, sync_in_child
-from roster_pipeline.sync.ledger import APPLIED
+from roster_pipeline.fleet.children import Failure, Outcome, sync_in_child
 from roster_pipeline.sync.run import SyncReport, SyncRequest
 
 log = logging.getLogger(__name__)

@@ -25,11 +25,11 @@ from sqlalchemy import Connection
 from roster_pipeline.database.engine import Database, psycopg_connection
 from roster_pipeline.database.lock import district_lock
 from roster_pipeline.database.migrate import require_current_schema
+from roster_pipeline.districts.agreement import District, find_district
 from roster_pipeline.errors import PermanentError
 from roster_pipeline.people.reader import COLUMNS, PersonRow, RowError, read_rows
 from roster_pipeline.profiles import Profile
 from roster_pipeline.settings import Settings
-from roster_pipeline.sync.districts import District, find_district
 from roster_pipeline.sync.frames import clean_text
 from roster_pipeline.sync.session import one_state, sync_session
 
@@ -145,11 +145,7 @@ def import_people(
 
 def _rules(district: District, kind: Kind) -> Profile:
     """The district's rules, if they have imports of this kind."""
-    rules = district.rules
-    if rules is None:
-        raise PermanentError(
-            "The district has no profile.", hint="Record its agreement with `roster district add`.", district=district.clever_id
-        )
+    rules = district.require_rules()
     if kind == "users" and not rules.users_csv:
         raise PermanentError(
             f"The profile {district.profile} has no users from CSV, only admins.",

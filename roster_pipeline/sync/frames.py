@@ -13,19 +13,8 @@ import pyarrow
 import pyarrow.compute as pc
 
 from roster_pipeline import contracts
-from roster_pipeline.clever.records import (
-    Collection,
-    Course,
-    Finding,
-    Record,
-    School,
-    Section,
-    StudentRole,
-    TeacherRole,
-    Term,
-    User,
-    UserWithoutEmail,
-)
+from roster_pipeline.clever.records import Course, Record, School, Section, StudentRole, TeacherRole, Term, User, UserWithoutEmail
+from roster_pipeline.source.vocabulary import Collection, Finding
 
 STRING = pyarrow.string()
 

@@ -18,7 +18,8 @@ from psycopg import sql
 
 from roster_pipeline import contracts
 from roster_pipeline.clever.decode import Decoded
-from roster_pipeline.clever.records import Collection, District, Finding
+from roster_pipeline.clever.records import District
+from roster_pipeline.source.vocabulary import Collection, Finding
 from roster_pipeline.sync.frames import Frame
 
 # What a landed row has beside the columns of its contract: its place in the pull (of two equally new records of one id the later counts,

@@ -13,13 +13,11 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
+from roster_pipeline.alerts.causes import alert_failures
 from roster_pipeline.database.engine import psycopg_connection
-from roster_pipeline.database.tables import districts, staged_districts, syncs
+from roster_pipeline.database.tables import APPLIED, districts, staged_districts, syncs
 from roster_pipeline.errors import PermanentError
-from roster_pipeline.sync.alerting import alert_failures
 
-# How a sync ends that was carried out, at least in part.
-APPLIED = ("successful", "held")
 ANSWERED_BY = "Answered by sync"
 CRASHED = "The process that ran this sync ended before the sync did. Nothing of it was applied; the next sync starts afresh."
 

@@ -11,7 +11,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from roster_pipeline.database.runner import ModelRunner, local_name
-from roster_pipeline.sync.districts import District
+from roster_pipeline.districts.agreement import District
 from roster_pipeline.sync.plan import Plan
 
 

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from roster_pipeline.clever.digests import Memory
 from roster_pipeline.clever.pull import DistrictPull
-from roster_pipeline.clever.records import Collection
 from roster_pipeline.database.runner import Step
+from roster_pipeline.source.digests import Memory
+from roster_pipeline.source.vocabulary import Collection
 from roster_pipeline.sync.frames import frame_of
 from roster_pipeline.sync.landing import Landing
 

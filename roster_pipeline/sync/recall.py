@@ -1,7 +1,7 @@
 """The last accepted snapshot as the memory of the next pull: what of it is known by its digest, and how that comes back.
 
 Belongs here: reading digests from `staging`, and putting known records into the landing, from where everything goes on as if they had been
-decoded. Does not belong here: how digests are compared (`clever/digests.py`), and when a whole sync has nothing to do (`settled.py`).
+decoded. Does not belong here: how digests are compared (`source/digests.py`), and when a whole sync has nothing to do (`settled.py`).
 """
 
 from collections import Counter
@@ -18,14 +18,14 @@ from sqlalchemy import Connection
 
 from roster_pipeline import contracts
 from roster_pipeline.clever import decode, records
-from roster_pipeline.clever.digests import Memory
-from roster_pipeline.clever.records import Collection
 from roster_pipeline.database.engine import psycopg_connection
 from roster_pipeline.database.models import SQL
+from roster_pipeline.districts.agreement import District
 from roster_pipeline.errors import TransientError
+from roster_pipeline.source.digests import Memory
+from roster_pipeline.source.vocabulary import Collection
 from roster_pipeline.sync import frames
 from roster_pipeline.sync import landing as landing_module
-from roster_pipeline.sync.districts import District
 from roster_pipeline.sync.landing import Landing, copy_rows
 
 _SEEN = "clever.seen"

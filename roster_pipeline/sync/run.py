@@ -21,7 +21,7 @@ import psycopg
 from sqlalchemy import Connection
 
 from roster_pipeline import contracts
-from roster_pipeline.clever.digests import Memory
+from roster_pipeline.alerts.causes import alert_plan, scopes_over_licenses
 from roster_pipeline.clever.pull import DistrictPull
 from roster_pipeline.clever.tokens import TokenListing
 from roster_pipeline.database.engine import Database, psycopg_connection, translate_database_errors
@@ -29,15 +29,15 @@ from roster_pipeline.database.lock import district_lock
 from roster_pipeline.database.migrate import foreign_keys, known_tables, require_current_schema
 from roster_pipeline.database.models import Models, load_models
 from roster_pipeline.database.runner import ModelRunner, Step, timed
+from roster_pipeline.districts.agreement import District, UnknownDistrictError, UnusableSettingsError, find_district
 from roster_pipeline.errors import PermanentError, RosterError, TransientError
-from roster_pipeline.profiles import Profile
+from roster_pipeline.process_memory import give_back_large_blocks
 from roster_pipeline.settings import Settings
+from roster_pipeline.source.digests import Memory
 from roster_pipeline.sync import ledger
-from roster_pipeline.sync.alerting import alert_plan, scopes_over_licenses
-from roster_pipeline.sync.allocation import give_back_large_blocks
 from roster_pipeline.sync.apply import accept_district, apply_plan, record_plan
 from roster_pipeline.sync.connections import reconcile_connections
-from roster_pipeline.sync.districts import District, UnknownDistrictError, UnusableSettingsError, find_district
+from roster_pipeline.sync.incremental import plan_touched
 from roster_pipeline.sync.landing import Landing
 from roster_pipeline.sync.ledger import Origin
 from roster_pipeline.sync.plan import DECIDED, Plan, make_plan, take_in
@@ -45,8 +45,7 @@ from roster_pipeline.sync.preview import PlanReport, describe_plan
 from roster_pipeline.sync.pull import PullResult, pull_district
 from roster_pipeline.sync.recall import memory_of, recall
 from roster_pipeline.sync.session import one_state, sync_session
-from roster_pipeline.sync.settled import find_settled, repeat, settle, state_after, state_of, unsettle
-from roster_pipeline.sync.touched import plan_touched
+from roster_pipeline.sync.unchanged import find_settled, repeat, settle, state_after, state_of, unsettle
 
 log = logging.getLogger(__name__)
 
@@ -214,7 +213,7 @@ def pull_into(
             where the pull fails, because the listing may say why: the district's token is gone.
     """
     give_back_large_blocks()
-    keep_student_email = _rules(district).student_email
+    keep_student_email = district.require_rules().student_email
     memory = memory_of(connection, district, keep_student_email=keep_student_email)
     pull = DistrictPull(settings, district.clever_id, keep_student_email=keep_student_email, memory=memory)
 
@@ -265,7 +264,7 @@ def _plan_and_apply(
         else:
             touched = None
             if settled is not None:
-                touched = plan_touched(runner, models, _rules(district), district, landing, pulled.memory, settled, on_step)
+                touched = plan_touched(runner, models, district.require_rules(), district, landing, pulled.memory, settled, on_step)
             if touched is None:
                 plan = _plan_all(runner, models, district, landing, pulled.memory, on_step)
             else:
@@ -302,19 +301,11 @@ def _plan_all(
 ) -> Plan:
     timed("recall", on_step, lambda: recall(runner.connection, landing, memory, district))
     take_in(runner, models, on_step)
-    return make_plan(runner, models, _rules(district), on_step)
-
-
-def _rules(district: District) -> Profile:
-    if district.rules is None:
-        raise PermanentError(
-            "The district has no profile.", hint="Record its agreement with `roster district add`.", district=district.clever_id
-        )
-    return district.rules
+    return make_plan(runner, models, district.require_rules(), on_step)
 
 
 def _parameters(connection: Connection, district: District, sync_id: int | None, now: datetime) -> dict[str, Any]:
-    rules = _rules(district)
+    rules = district.require_rules()
     return {
         "district_id": district.district_id,
         "sync_id": sync_id,

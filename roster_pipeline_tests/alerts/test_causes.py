@@ -11,8 +11,8 @@ from sqlalchemy.exc import IntegrityError
 from roster_pipeline.alerts.outbox import record_alert
 from roster_pipeline.database.engine import Database
 from roster_pipeline.errors import RosterError
+from roster_pipeline.fleet.recovery import mark_crashed_syncs
 from roster_pipeline.sync.ledger import CRASHED, Origin
-from roster_pipeline.sync.recovery import mark_crashed_syncs
 from roster_pipeline.sync.run import SyncReport, SyncRequest, run_sync
 from roster_pipeline_tests.sync.scenario import DISTRICT, Scenario, scenario
 

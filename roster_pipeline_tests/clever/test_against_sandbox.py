@@ -6,10 +6,10 @@ import pytest
 
 from roster_pipeline.clever.errors import IncompletePullError
 from roster_pipeline.clever.pull import DistrictPull
-from roster_pipeline.clever.records import Collection
 from roster_pipeline.errors import PermanentError
 from roster_pipeline.sandbox import Sandbox, SandboxServer, generate_district
 from roster_pipeline.sandbox.faults import Fault
+from roster_pipeline.source.vocabulary import Collection
 
 from .conftest import WALL, FakeTime
 

@@ -7,8 +7,9 @@ import msgspec
 import pytest
 
 from roster_pipeline.clever.decode import CollectionDecoder, ListBody, MalformedBodyError, parse_body
-from roster_pipeline.clever.records import Collection, Finding, Record, Section, User, UserWithoutEmail
+from roster_pipeline.clever.records import Record, Section, User, UserWithoutEmail
 from roster_pipeline.errors import PermanentError
+from roster_pipeline.source.vocabulary import Collection, Finding
 
 from .scripted import DISTRICT, page, person, school
 

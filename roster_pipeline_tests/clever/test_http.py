@@ -12,8 +12,8 @@ import pytest
 
 from roster_pipeline.clever.errors import DeadlineError, RefusedError
 from roster_pipeline.clever.pull import DistrictPull, Page
-from roster_pipeline.clever.records import Collection
 from roster_pipeline.errors import PermanentError, TransientError
+from roster_pipeline.source.vocabulary import Collection
 
 from .conftest import WALL, FakeTime
 from .scripted import CLIENT_SECRET, DISTRICT, TOKEN, Reply, ScriptedClever, page, school

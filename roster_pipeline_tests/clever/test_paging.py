@@ -7,8 +7,8 @@ import pytest
 
 from roster_pipeline.clever.errors import IncompletePullError
 from roster_pipeline.clever.pull import DistrictPull, Page
-from roster_pipeline.clever.records import Collection
 from roster_pipeline.errors import RosterError, TransientError
+from roster_pipeline.source.vocabulary import Collection
 
 from .scripted import Reply, ScriptedClever, page, person, school
 

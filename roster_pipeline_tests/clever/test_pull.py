@@ -10,8 +10,8 @@ import msgspec
 import pytest
 
 from roster_pipeline.clever.pull import DistrictPull
-from roster_pipeline.clever.records import Collection
 from roster_pipeline.errors import PermanentError
+from roster_pipeline.source.vocabulary import Collection
 
 from .scripted import DISTRICT, Reply, ScriptedClever, page
 

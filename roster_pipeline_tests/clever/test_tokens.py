@@ -8,10 +8,10 @@ import pytest
 from pydantic import SecretStr
 
 from roster_pipeline.clever.pull import DistrictPull
-from roster_pipeline.clever.records import Collection
 from roster_pipeline.clever.tokens import list_tokens
 from roster_pipeline.errors import PermanentError, TransientError
 from roster_pipeline.settings import Settings
+from roster_pipeline.source.vocabulary import Collection
 
 from .conftest import FakeTime
 from .scripted import CLIENT_SECRET, DISTRICT, FRESH_TOKEN, TOKEN, Reply, ScriptedClever, page, school, tokens

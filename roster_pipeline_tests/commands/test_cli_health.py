@@ -26,9 +26,9 @@ from roster_pipeline.database.engine import Database, ensure_dagster_database
 from roster_pipeline.database.lock import district_lock
 from roster_pipeline.definitions import defs
 from roster_pipeline.defs.health import _instance
+from roster_pipeline.districts.nights import last_scheduled_at
+from roster_pipeline.fleet.health import database_health
 from roster_pipeline.settings import Settings
-from roster_pipeline.sync.health import database_health
-from roster_pipeline.sync.night import last_scheduled_at
 
 from .conftest import Roster
 

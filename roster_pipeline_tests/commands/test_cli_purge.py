@@ -1,4 +1,4 @@
-"""`roster purge`: it counts unless told otherwise, and refuses what would be too much. What is removed: `sync/test_purge.py`."""
+"""`roster purge`: it counts unless told otherwise, and refuses what would be too much. What is removed: `support/test_purge.py`."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta

@@ -10,8 +10,8 @@ from typing import Any
 
 from roster_pipeline.database.engine import Database
 from roster_pipeline.database.lock import district_lock
+from roster_pipeline.districts.nights import PACIFIC
 from roster_pipeline.sandbox import District, Sandbox
-from roster_pipeline.sync.night import PACIFIC
 
 from .conftest import Roster
 

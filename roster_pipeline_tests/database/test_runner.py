@@ -4,11 +4,13 @@ import pickle
 import subprocess
 import sys
 
-from roster_pipeline.database.runner import Step, peak_mb, slowest
+from roster_pipeline.database.runner import Step, slowest
+from roster_pipeline.process_memory import peak_mb
 
 # A megabyte of text is a megabyte resident, and 64 of them are given back at once.
 PROGRAM = """
-from roster_pipeline.database.runner import Step, peak_mb
+from roster_pipeline.database.runner import Step
+from roster_pipeline.process_memory import peak_mb
 before = peak_mb()
 (b"x" * (64 << 20)).count(b"y")
 print(before, Step("a", 0, 0.0).peak_mb, peak_mb())
@@ -27,7 +29,7 @@ def test_the_peak_is_the_process_s_own_and_never_falls() -> None:
 
 
 def test_a_step_keeps_what_was_noted() -> None:
-    """Steps come from the processes of a shard (`sync/children.py`) with those processes' memory."""
+    """Steps come from the processes of a shard (`fleet/children.py`) with those processes' memory."""
     step = Step("clever.students", 3, 0.5, peak_mb=7)
     assert pickle.loads(pickle.dumps(step)) == step  # noqa: S301  (our own)
 

@@ -10,9 +10,9 @@ import pytest
 from psycopg import sql
 
 from roster_pipeline.database.engine import Database, ensure_dagster_database
+from roster_pipeline.districts.agreement import Agreement, record_agreement
 from roster_pipeline.sandbox import Sandbox, SandboxServer, generate_district
 from roster_pipeline.settings import settings
-from roster_pipeline.sync.districts import Agreement, record_agreement
 
 PROJECT = Path(__file__).resolve().parents[2]
 

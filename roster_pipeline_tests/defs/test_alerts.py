@@ -10,9 +10,9 @@ from roster_pipeline.definitions import defs
 from roster_pipeline.defs.alerts import alerts, failed_runs
 from roster_pipeline.defs.resources import RosterDatabase
 from roster_pipeline.defs.tags import night_tags
+from roster_pipeline.districts.agreement import find_district
 from roster_pipeline.sandbox import Sandbox
 from roster_pipeline.settings import settings
-from roster_pipeline.sync.districts import find_district
 from roster_pipeline_tests.alerts.receivers import webhook
 from roster_pipeline_tests.defs.runs import run
 

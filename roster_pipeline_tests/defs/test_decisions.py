@@ -15,9 +15,9 @@ from roster_pipeline.definitions import defs
 from roster_pipeline.defs import report
 from roster_pipeline.defs.checks import BRAKES
 from roster_pipeline.defs.sync import CHECKS
+from roster_pipeline.districts.agreement import Agreement, record_agreement
 from roster_pipeline.sandbox import Sandbox
-from roster_pipeline.sync import holds
-from roster_pipeline.sync.districts import Agreement, record_agreement
+from roster_pipeline.support import holds
 from roster_pipeline_tests.defs.runs import check, check_numbers, numbers, records, run
 
 WARN = dg.AssetCheckSeverity.WARN

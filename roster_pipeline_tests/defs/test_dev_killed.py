@@ -17,10 +17,10 @@ from psycopg import sql
 
 from benchmarks import fleet
 from roster_pipeline.database.engine import Database
+from roster_pipeline.fleet.requests import request_sync
 from roster_pipeline.sandbox import Sandbox
 from roster_pipeline.settings import settings
 from roster_pipeline.sync.ledger import Origin
-from roster_pipeline.sync.requests import request_sync
 from roster_pipeline.sync.run import SyncRequest, run_sync
 from roster_pipeline_tests.alive import alive, running
 from roster_pipeline_tests.defs.test_dev import free_port

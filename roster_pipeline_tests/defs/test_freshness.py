@@ -16,9 +16,9 @@ from roster_pipeline.defs.connections import connections
 from roster_pipeline.defs.freshness import freshness, refresh
 from roster_pipeline.defs.resources import RosterDatabase
 from roster_pipeline.defs.tags import LANE, TRIGGER
+from roster_pipeline.districts.agreement import Agreement, record_agreement
 from roster_pipeline.sandbox import District, Sandbox, generate_district
 from roster_pipeline.settings import settings
-from roster_pipeline.sync.districts import Agreement, record_agreement
 from roster_pipeline.sync.run import SyncRequest, run_sync
 
 CHECK = dg.AssetCheckKey(dg.AssetKey(["ops", "syncs"]), "fresh")

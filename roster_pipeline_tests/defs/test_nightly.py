@@ -17,11 +17,11 @@ from roster_pipeline.defs import shards
 from roster_pipeline.defs.nightly import NAMES, nightly_schedules
 from roster_pipeline.defs.resources import RosterDatabase
 from roster_pipeline.defs.sync import CHECKS, LAST_TOLD_AT, SYNCED, SYNCED_AT, second_attempt, sync_assets
+from roster_pipeline.districts.agreement import Agreement, record_agreement
+from roster_pipeline.districts.nights import PACIFIC
+from roster_pipeline.fleet.children import Failure, Outcome
 from roster_pipeline.sandbox import Sandbox, generate_district
 from roster_pipeline.settings import settings
-from roster_pipeline.sync.children import Failure, Outcome
-from roster_pipeline.sync.districts import Agreement, record_agreement
-from roster_pipeline.sync.night import PACIFIC
 from roster_pipeline.sync.run import SyncReport, SyncRequest, run_sync
 from roster_pipeline_tests.defs.runs import check, run
 

@@ -16,10 +16,10 @@ from roster_pipeline.database.lock import district_lock
 from roster_pipeline.definitions import defs
 from roster_pipeline.defs.report import WHOLE_SYNC_AT
 from roster_pipeline.defs.sync import results_of
+from roster_pipeline.districts.agreement import find_district
 from roster_pipeline.sandbox import Sandbox
 from roster_pipeline.settings import settings
-from roster_pipeline.sync import touched
-from roster_pipeline.sync.districts import find_district
+from roster_pipeline.sync import incremental
 from roster_pipeline.sync.run import SyncReport, SyncRequest, run_sync
 from roster_pipeline_tests.defs.runs import check, numbers, run
 
@@ -152,7 +152,7 @@ def test_a_sync_of_what_is_touched(
     environment: None, database: Database, sandbox: Sandbox, clever_id: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its steps make a part of each table; what is told is about all of it."""
-    monkeypatch.setattr(touched, "FROM_PEOPLE", 1)
+    monkeypatch.setattr(incremental, "FROM_PEOPLE", 1)
     for _ in range(2):
         run_sync(database, settings(), SyncRequest(clever_id))
     sandbox.change().patch("users", sandbox.district().shared("users", "student")[0], "name.last", "Other")

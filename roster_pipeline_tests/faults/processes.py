@@ -40,7 +40,7 @@ class Running:
     def __init__(self, target: Callable[..., None], *arguments: Any, environment: Mapping[str, str], directory: Path) -> None:
         self._streams = [directory / f"{next(_numbers)}.{name}" for name in ("out", "err")]
         _context.set_forkserver_preload(
-            ["roster_pipeline.sync.preload", "roster_pipeline.commands.sync", "roster_pipeline.commands.status"]
+            ["roster_pipeline.fleet.preload", "roster_pipeline.commands.sync", "roster_pipeline.commands.status"]
         )
         self._process = _context.Process(target=_enter, args=(target, arguments, dict(environment), directory, self._streams), daemon=True)
         self._process.start()

@@ -26,10 +26,10 @@ from roster_pipeline.defs.requests import requests
 from roster_pipeline.defs.resources import RosterDatabase
 from roster_pipeline.defs.tags import origin_of
 from roster_pipeline.errors import SyncRunningError
+from roster_pipeline.fleet.requests import request_sync
 from roster_pipeline.sandbox import Sandbox
 from roster_pipeline.settings import settings
 from roster_pipeline.sync.ledger import ANSWERED_BY, Origin
-from roster_pipeline.sync.requests import request_sync
 from roster_pipeline.sync.run import SyncReport, SyncRequest, run_sync
 from roster_pipeline_tests.conftest import _libpq_url
 from roster_pipeline_tests.defs.conftest import environment, instance

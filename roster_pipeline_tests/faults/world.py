@@ -17,9 +17,9 @@ from sqlalchemy import URL
 
 from roster_pipeline.database.engine import Database, open_database
 from roster_pipeline.database.lock import locked_districts
+from roster_pipeline.districts.agreement import Agreement, record_agreement
 from roster_pipeline.sandbox import Sandbox, SandboxServer, generate_district
 from roster_pipeline.settings import Settings
-from roster_pipeline.sync.districts import Agreement, record_agreement
 from roster_pipeline.sync.run import SyncRequest, run_sync
 from roster_pipeline_tests.conftest import _database_settings as database_settings
 from roster_pipeline_tests.conftest import _fresh_database as fresh_database

@@ -11,11 +11,11 @@ from sqlalchemy import text
 
 from roster_pipeline.database.engine import Database
 from roster_pipeline.database.lock import district_lock
+from roster_pipeline.districts.agreement import Agreement, UnknownDistrictError, record_agreement
 from roster_pipeline.errors import PermanentError, SyncRunningError
 from roster_pipeline.people.imports import PREVIEW_PEOPLE, ImportReport, Kind, PlannedPerson, import_people
 from roster_pipeline.people.reader import RowError
 from roster_pipeline.settings import Settings
-from roster_pipeline.sync.districts import Agreement, UnknownDistrictError, record_agreement
 
 SETTINGS = Settings(_env_file=None)
 DISTRICT = "5f00000000000000000000d1"

@@ -20,16 +20,18 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from roster_pipeline.clever.decode import CollectionDecoder, ListBody, parse_body
-from roster_pipeline.clever.digests import Memory
 from roster_pipeline.clever.http import PullStats
 from roster_pipeline.clever.pull import Page
-from roster_pipeline.clever.records import Collection, District
+from roster_pipeline.clever.records import District
 from roster_pipeline.database.engine import Database
 from roster_pipeline.database.migrate import known_tables
 from roster_pipeline.database.runner import ModelRunner, local_name
+from roster_pipeline.districts.agreement import Agreement, find_district, record_agreement
 from roster_pipeline.settings import Settings
-from roster_pipeline.sync import holds, run
-from roster_pipeline.sync.districts import Agreement, find_district, record_agreement
+from roster_pipeline.source.digests import Memory
+from roster_pipeline.source.vocabulary import Collection
+from roster_pipeline.support import holds
+from roster_pipeline.sync import run
 from roster_pipeline.sync.plan import Plan
 from roster_pipeline.sync.run import SyncReport, SyncRequest, run_sync
 from roster_pipeline_tests.reference.rows import Agreed, Classroom, Enrollment, Hold, Id, Record, Role, Rules, School, Snapshot, State, User

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from roster_pipeline.database.engine import Database
-from roster_pipeline.sync import touched
+from roster_pipeline.sync import incremental
 from roster_pipeline_tests.reference import hands
 from roster_pipeline_tests.reference.driver import LiveDistrict, state_of, untouched
 from roster_pipeline_tests.reference.invariants import Step, a_repeat_writes_nothing, an_answer_is_repeated, check
@@ -43,8 +43,8 @@ def test_the_pipeline_agrees_with_the_model(database: Database, data: st.DataObj
 def test_so_does_the_plan_of_what_is_touched(database: Database, data: st.DataObject) -> None:
     """The same where every district counts as a large one in which little changes; and what is left and told is as after a whole plan."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(touched, "FROM_PEOPLE", 0)
-        patch.setattr(touched, "UP_TO_SHARE", 100)
+        patch.setattr(incremental, "FROM_PEOPLE", 0)
+        patch.setattr(incremental, "UP_TO_SHARE", 100)
         live(database, data.draw, one_in=4)
 
 
@@ -81,7 +81,7 @@ def live(database: Database, draw: Any, *, one_in: int) -> None:
 def sync_and_check(district: LiveDistrict, snapshot: Snapshot, arriving: Snapshot, *, page_size: int = 100) -> Step:
     """Sync what arrives, in whatever order and pages (R5.7); the model takes it as Clever has it."""
     before, holds_before, rules = district.rows(), district.holds(), district.rules()
-    whole = district.plan(arriving, page_size=page_size) if touched.FROM_PEOPLE == 0 else None
+    whole = district.plan(arriving, page_size=page_size) if incremental.FROM_PEOPLE == 0 else None
     report = district.sync(arriving, page_size=page_size)
     if whole is not None and "touched" in report.counts:
         assert {each: report.counts[each] for each in whole.counts} == whole.counts

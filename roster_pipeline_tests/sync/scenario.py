@@ -11,10 +11,10 @@ from typing import Any
 from sqlalchemy import text
 
 from roster_pipeline.database.engine import Database
+from roster_pipeline.districts.agreement import Agreement, record_agreement
 from roster_pipeline.sandbox import Changes, District, Sandbox, SandboxServer
 from roster_pipeline.settings import Settings
-from roster_pipeline.sync import holds
-from roster_pipeline.sync.districts import Agreement, record_agreement
+from roster_pipeline.support import holds
 from roster_pipeline.sync.preview import PlanReport
 from roster_pipeline.sync.run import SyncReport, SyncRequest, plan_sync, run_sync
 

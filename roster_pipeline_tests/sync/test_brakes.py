@@ -7,7 +7,7 @@ import pytest
 
 from roster_pipeline.database.engine import Database
 from roster_pipeline.errors import PermanentError
-from roster_pipeline.sync import holds
+from roster_pipeline.support import holds
 from roster_pipeline_tests.reference.driver import LiveDistrict
 from roster_pipeline_tests.sync.clever import clever, district_admin, school, section, student, teacher
 from roster_pipeline_tests.sync.rows import active, enrolled, new_user, roles, user, usernames

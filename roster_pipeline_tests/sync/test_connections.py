@@ -11,10 +11,10 @@ from sqlalchemy import Connection, text
 
 from roster_pipeline.database.engine import Database
 from roster_pipeline.database.runner import Step
+from roster_pipeline.districts.agreement import Agreement, record_agreement, set_status
 from roster_pipeline.errors import PermanentError, TransientError
 from roster_pipeline.sandbox import District, Sandbox, SandboxServer
 from roster_pipeline.sync.connections import Reconciled, reconcile_connections
-from roster_pipeline.sync.districts import Agreement, record_agreement, set_status
 from roster_pipeline.sync.run import SyncRequest, run_sync
 from roster_pipeline_tests.sync.scenario import DISTRICT, Scenario
 

@@ -8,19 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from roster_pipeline.clever.records import (
-    Collection,
-    Credentials,
-    Finding,
-    Name,
-    Roles,
-    School,
-    Section,
-    StaffRole,
-    StudentRole,
-    TeacherRole,
-    User,
-)
+from roster_pipeline.clever.records import Credentials, Name, Roles, School, Section, StaffRole, StudentRole, TeacherRole, User
+from roster_pipeline.source.vocabulary import Collection, Finding
 from roster_pipeline.sync.frames import array_literal, clean_text, frame_of
 
 

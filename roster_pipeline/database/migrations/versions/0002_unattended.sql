@@ -89,7 +89,7 @@ select
         -- Of a first sync, everything may wait (R7.6).
         when syncs.status = 'held' and syncs.trigger = 'initial' then 'Waits for a check by our support.'
         when syncs.status = 'held' then 'Done, except for changes that wait for a check by our support.'
-        -- The texts of sync/ledger.py and sync/requests.py; a test compares.
+        -- The texts of sync/ledger.py and fleet/requests.py; a test compares.
         when syncs.status = 'skipped' and syncs.message like 'Answered by sync %' then 'Asked for more than once: see the sync that started.'
         when syncs.status = 'skipped' and syncs.message like 'The limit of %' then 'Not synced: too many requests within an hour.'
         when syncs.status = 'skipped' and syncs.message like 'The role %' then 'Not synced: this role may not ask for a sync.'

@@ -1,0 +1,234 @@
+"""Finding a district, recording its agreement, and its effective rules.
+
+Belongs here: reading and writing `app.districts` and `app.agreed_schools`. Does not belong here: what a profile means (`profiles.py`).
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import Connection
+from sqlalchemy.dialects import postgresql as pg
+
+from roster_pipeline.database.tables import agreed_schools, districts
+from roster_pipeline.errors import PermanentError, UsageError
+from roster_pipeline.profiles import PROFILES, Profile, effective_profile
+
+_CLEVER_ID = re.compile(r"^[0-9A-Za-z_-]{1,64}$")
+
+
+@dataclass(frozen=True)
+class District:
+    """One row of `app.districts`.
+
+    Attributes:
+        rules: the effective profile; None as long as nobody has recorded an agreement.
+    """
+
+    district_id: int
+    clever_id: str
+    name: str
+    status: str
+    profile: str | None
+    rules: Profile | None
+    row: Mapping[str, Any]
+
+    def require_rules(self) -> Profile:
+        """The district's effective profile.
+
+        Raises:
+            PermanentError: nobody has recorded an agreement with the district yet.
+        """
+        if self.rules is None:
+            raise PermanentError(
+                "The district has no profile.", hint="Record its agreement with `roster district add`.", district=self.clever_id
+            )
+        return self.rules
+
+
+class UnknownDistrictError(PermanentError):
+    """No district has this Clever id or district id."""
+
+
+class UnusableSettingsError(UsageError):
+    """The district's own settings were changed by hand to something that is not valid.
+
+    Attributes:
+        district_id: the application's id.
+    """
+
+    def __init__(self, error: UsageError, row: Mapping[str, Any]) -> None:
+        self.district_id = int(row["district_id"])
+        super().__init__(error.reason, hint=error.hint, district=row["clever_id"])
+
+
+def find_district(connection: Connection, reference: str) -> District:
+    """The district with this Clever id, or else this district id.
+
+    Raises:
+        UnknownDistrictError: there is none.
+        UnusableSettingsError: its own settings are not valid.
+    """
+    by_clever_id = connection.execute(sa.select(districts).where(districts.c.clever_id == reference)).mappings().one_or_none()
+    row = by_clever_id
+    if row is None and reference.isdecimal() and len(reference) < 19:
+        row = connection.execute(sa.select(districts).where(districts.c.district_id == int(reference))).mappings().one_or_none()
+    if row is None:
+        raise UnknownDistrictError(
+            f"There is no district {reference if _CLEVER_ID.match(reference) else '(not an id)'}.",
+            hint="`roster district list` shows the districts; `roster district add` makes one.",
+        )
+    return _district(dict(row))
+
+
+def all_districts(connection: Connection) -> list[District]:
+    """Every district, oldest first. One whose settings are not valid has its profile's rules here: its own sync says what is wrong."""
+    found = []
+    for row in connection.execute(sa.select(districts).order_by(districts.c.district_id)).mappings():
+        try:
+            found.append(_district(dict(row)))
+        except UnusableSettingsError:
+            found.append(_with_rules(dict(row), PROFILES.get(row["profile"])))
+    return found
+
+
+def schools_agreed(connection: Connection, district_id: int) -> list[Mapping[str, Any]]:
+    """The schools of a district's agreement: name, Clever id, licenses. None at all means no bound (R6.4)."""
+    query = sa.select(agreed_schools).where(agreed_schools.c.district_id == district_id).order_by(agreed_schools.c.agreed_school_id)
+    return [dict(row) for row in connection.execute(query).mappings()]
+
+
+def set_status(connection: Connection, reference: str, before: str, after: str) -> District:
+    """Move a district from one status to another; one that is there already stays.
+
+    Raises:
+        PermanentError: there is no such district, or it has neither status.
+    """
+    found = find_district(connection, reference)
+    connection.execute(
+        sa.update(districts)
+        .where(districts.c.district_id == found.district_id, districts.c.status == before)
+        .values(status=after, updated_at=sa.func.now())
+    )
+    changed = find_district(connection, reference)
+    if changed.status != after:
+        raise PermanentError(
+            f"The district is {changed.status}; only one that is {before} can be {after}.",
+            hint="`roster district add` records its agreement and makes it active.",
+            district=changed.clever_id,
+        )
+    return changed
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """What `roster district add` records. None leaves what is recorded (or the default)."""
+
+    clever_id: str
+    name: str
+    profile: str
+    domain: str
+    start_date: date | None = None
+    licenses: int | None = None
+    over_license_policy: str | None = None
+    grades: Sequence[str] | None = None
+    schools: Sequence[tuple[str, int | None]] | None = None
+    settings: Mapping[str, Any] | None = None
+
+
+def record_agreement(connection: Connection, agreement: Agreement) -> District:
+    """Insert the district, or update the one of this Clever id, and make it active. Settings are merged over the recorded ones.
+
+    Raises:
+        UsageError: a value that is not valid; nothing is written.
+    """
+    _check(agreement)
+    recorded = connection.execute(
+        sa.select(districts.c.settings).where(districts.c.clever_id == agreement.clever_id).with_for_update()
+    ).scalar()
+    settings = _merge(recorded or {}, agreement.settings or {})
+    effective_profile(agreement.profile, settings)
+    optional = {
+        "start_date": agreement.start_date,
+        "licenses": agreement.licenses,
+        "over_license_policy": agreement.over_license_policy,
+        "agreed_grades": list(agreement.grades) if agreement.grades is not None else None,
+    }
+    values = {
+        "name": agreement.name,
+        "domain": agreement.domain,
+        "profile": agreement.profile,
+        "status": "active",
+        "settings": settings,
+        **{key: value for key, value in optional.items() if value is not None},
+    }
+    insert = pg.insert(districts).values(clever_id=agreement.clever_id, **values)
+    statement = insert.on_conflict_do_update(index_elements=["clever_id"], set_={**values, "updated_at": sa.func.now()})
+    district_id = connection.execute(statement.returning(districts.c.district_id)).scalar_one()
+    if agreement.schools is not None:
+        _record_schools(connection, district_id, agreement.schools)
+    return find_district(connection, agreement.clever_id)
+
+
+def _record_schools(connection: Connection, district_id: int, schools: Sequence[tuple[str, int | None]]) -> None:
+    """The agreement's schools become exactly these; one that stays keeps the Clever id recorded for it."""
+    key = sa.func.app.normalize_username
+    ours = agreed_schools.c.district_id == district_id
+    connection.execute(
+        sa.delete(agreed_schools).where(ours, key(agreed_schools.c.name).not_in([key(name) for name, _ in schools]) if schools else ours)
+    )
+    for name, licenses in schools:
+        updated = connection.execute(
+            sa.update(agreed_schools).where(ours, key(agreed_schools.c.name) == key(name)).values(name=name, licenses=licenses)
+        )
+        if not updated.rowcount:
+            connection.execute(sa.insert(agreed_schools).values(district_id=district_id, name=name, licenses=licenses))
+
+
+def _check(agreement: Agreement) -> None:
+    # It loads pandas, which takes half a second; nearly every command imports this module, and hardly any records an agreement.
+    from roster_pipeline.contracts import GRADES
+
+    if not _CLEVER_ID.match(agreement.clever_id):
+        raise UsageError("A district's Clever id is text of letters and digits, 24 of them at Clever.")
+    if agreement.profile not in PROFILES:
+        raise UsageError(f"There is no profile {agreement.profile!r}.", hint=f"Use one of: {', '.join(PROFILES)}.")
+    for name, value in (("--name", agreement.name), ("--domain", agreement.domain)):
+        if not value.strip():
+            raise UsageError(f"{name} must not be blank.")
+    if unknown := [grade for grade in agreement.grades or () if grade not in GRADES]:
+        raise UsageError(f"Not a grade: {', '.join(unknown)}.", hint=f"Grades are: {', '.join(GRADES)}.")
+    if agreement.licenses is not None and agreement.licenses < 0:
+        raise UsageError("--licenses must not be negative.")
+    names = [name.strip().lower() for name, _ in agreement.schools or ()]
+    if len(set(names)) < len(names) or "" in names:
+        raise UsageError("Each --school needs a name of its own.")
+
+
+def _merge(recorded: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    brakes = {**recorded.get("brakes", {}), **changes.get("brakes", {})}
+    return {**recorded, **changes, **({"brakes": brakes} if brakes else {})}
+
+
+def _district(row: Mapping[str, Any]) -> District:
+    if row["profile"] is None:
+        return _with_rules(row, None)
+    try:
+        return _with_rules(row, effective_profile(row["profile"], row["settings"]))
+    except UsageError as error:
+        raise UnusableSettingsError(error, row) from None
+
+
+def _with_rules(row: Mapping[str, Any], rules: Profile | None) -> District:
+    return District(
+        district_id=row["district_id"],
+        clever_id=row["clever_id"],
+        name=row["name"],
+        status=row["status"],
+        profile=row["profile"],
+        rules=rules,
+        row=row,
+    )

@@ -1,0 +1,78 @@
+"""When districts sync by themselves, and which (R11.1).
+
+Belongs here: the nightly times on the wall clock in Los Angeles, daylight-saving time included, and the districts that are due. Does not
+belong here: starting anything (`defs/nightly.py`).
+"""
+
+from datetime import UTC, date, datetime, time, timedelta
+from zoneinfo import ZoneInfo
+
+from sqlalchemy import Connection
+
+from roster_pipeline.districts.agreement import District, all_districts
+from roster_pipeline.profiles import PROFILES
+
+PACIFIC = ZoneInfo("America/Los_Angeles")
+NIGHTLY_TIMES = ("21:00", "00:00")
+# From Clever's first load of the evening to the last one, with time to spare (R3.7): until then, newer data is fetched the same night.
+NIGHT_ENDS = time(6, 0)
+
+
+def scheduled_at(nightly_at: str, day: date) -> datetime:
+    """The moment (UTC) at which the clock in Los Angeles shows `nightly_at` on that day; neither time is ever skipped or repeated."""
+    return datetime.combine(day, time.fromisoformat(nightly_at), PACIFIC).astimezone(UTC)
+
+
+def last_scheduled_at(nightly_at: str, now: datetime) -> datetime:
+    """The newest nightly moment that is not after `now` (both UTC)."""
+    today = now.astimezone(PACIFIC).date()
+    moment = scheduled_at(nightly_at, today)
+    return moment if moment <= now else scheduled_at(nightly_at, today - timedelta(days=1))
+
+
+def night_of(moment: datetime) -> date:
+    """The night a nightly moment belongs to, by the date of its evening: 00:00 belongs to the same night as the 21:00 before it."""
+    return (moment.astimezone(PACIFIC) - timedelta(hours=12)).date()
+
+
+def night_ends_at(moment: datetime) -> datetime:
+    """When the night of a nightly moment is over (UTC)."""
+    return datetime.combine(night_of(moment) + timedelta(days=1), NIGHT_ENDS, PACIFIC).astimezone(UTC)
+
+
+def is_late(moment: datetime, now: datetime, limit: timedelta) -> bool:
+    """Whether a nightly moment that was missed is too long ago to be made up for: nobody expects a sync by day."""
+    return now - moment > limit
+
+
+def nightly_at(district: District) -> str | None:
+    """The district's nightly time; None as long as it is not active. Read from its row: a setting that is not valid is its sync's business,
+    and must not keep the others from theirs (R11.2)."""
+    if district.status != "active" or district.profile is None:
+        return None
+    chosen = district.row["settings"].get("nightly_at")
+    return chosen if chosen in NIGHTLY_TIMES else PROFILES[district.profile].nightly_at
+
+
+def is_due(district: District, moment: datetime) -> bool:
+    """Whether the schedule takes the district at this nightly moment: active, of that time, and its start date has come."""
+    starts = district.row["start_date"]
+    local = moment.astimezone(PACIFIC)
+    return nightly_at(district) == f"{local:%H:%M}" and (starts is None or starts <= local.date())
+
+
+def due_districts(connection: Connection, moment: datetime) -> list[District]:
+    """The districts that are due at a nightly moment (UTC), oldest first."""
+    return [district for district in all_districts(connection) if is_due(district, moment)]
+
+
+def next_scheduled_at(district: District, now: datetime) -> datetime | None:
+    """When the schedule takes the district next (UTC); None as long as it is not active."""
+    at = nightly_at(district)
+    if at is None:
+        return None
+    today = now.astimezone(PACIFIC).date()
+    starts = district.row["start_date"]
+    day = max(today, starts) if starts is not None else today
+    moment = scheduled_at(at, day)
+    return moment if moment > now else scheduled_at(at, day + timedelta(days=1))

@@ -1,0 +1,200 @@
+"""One district synced in a process of its own, so that nothing it does harms the districts after it (R11.2): a hang, hunger for memory, a
+crash.
+
+Belongs here: starting the process, its limits, its end, and the row of `ops.syncs` that a killed one leaves behind. Does not belong here:
+the sync (`run.py`), and which district is next and which is tried again (`defs/shards.py`).
+
+The process is forked from a server that has imported the pipeline and done nothing else: it starts in a moment and inherits no connection
+and no thread. It never outlives whoever started it.
+"""
+
+import logging
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from multiprocessing.connection import Connection as Pipe
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Literal
+
+from pydantic import SecretStr
+from sqlalchemy import Connection
+
+from roster_pipeline.database.engine import Database, open_database, translate_database_errors
+from roster_pipeline.database.lock import district_lock
+from roster_pipeline.districts.agreement import District, find_district
+from roster_pipeline.errors import RosterError, SyncRunningError
+from roster_pipeline.settings import Settings
+from roster_pipeline.sync import ledger
+from roster_pipeline.sync.run import SkippedError, SyncReport, SyncRequest, run_sync
+
+log = logging.getLogger(__name__)
+
+# A sync that is asked to stop rolls back, says so in ops.syncs, and may have to wait for the server to answer.
+STOP_SECONDS = 20
+# The server notices within 5 s (client_connection_check_interval) that a killed client is gone, in the middle of a statement too.
+LOCK_SECONDS = 15
+TERMINATED = 143
+
+_POLL_SECONDS = 0.1
+_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why there is no report.
+
+    Attributes:
+        status: `running`: another sync of the district is; `skipped`: the district is not active any more.
+        reason: ids and counts only.
+        is_transient: another attempt can succeed without anybody changing anything.
+    """
+
+    status: Literal["failed", "running", "skipped"]
+    reason: str
+    is_transient: bool = False
+
+
+Outcome = SyncReport | Failure
+Work = Callable[[Settings, SyncRequest], Outcome]
+
+
+def sync_here(settings: Settings, request: SyncRequest) -> Outcome:
+    """Sync in this process, and return what an exception would say: not every one survives the way to another process."""
+    try:
+        with open_database(settings) as database:
+            return run_sync(database, settings, request)
+    except SyncRunningError as error:
+        return Failure("running", f"{error.reason} It is sync {error.running_sync_id}.", is_transient=True)
+    except SkippedError as error:
+        return Failure("skipped", error.reason)
+    except RosterError as error:
+        return Failure("failed", str(error), is_transient=error.retryable)
+    except Exception as error:  # noqa: BLE001 - its text may quote a value: only its class and the lines it passed through are told
+        passed = " > ".join(f"{frame.name}:{frame.lineno}" for frame in traceback.extract_tb(error.__traceback__))
+        return Failure("failed", f"Internal error: {type(error).__name__} ({passed}).")
+
+
+def sync_in_child(
+    database: Database,
+    settings: Settings,
+    request: SyncRequest,
+    *,
+    work: Work = sync_here,
+    clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+) -> Outcome:
+    """Sync one district in a child process, and wait for it as long as the settings allow.
+
+    Args:
+        database: this process's; the child opens its own on the same server.
+        work: what the child runs; a function that can be imported by its name.
+        clock: the time, aware UTC.
+
+    Returns:
+        The sync's report, or why there is none. Whatever it is, the child is gone.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["roster_pipeline.fleet.preload"])
+    receiver, sender = context.Pipe(duplex=False)
+    # An embedded server is running as long as this process has it open: the child need not look after it.
+    theirs = settings.model_copy(update={"roster_database_url": SecretStr(database.url.render_as_string(hide_password=False))})
+    child = context.Process(target=_child, args=(sender, work, theirs, request), daemon=True)
+    child.start()
+    sender.close()
+    try:
+        outcome = _await(child, receiver, settings)
+    except BaseException:
+        child.terminate()  # We are interrupted ourselves: it rolls back and says so in ops.syncs.
+        raise
+    finally:
+        _see_out(child)
+        receiver.close()
+    if isinstance(outcome, SyncReport | Failure):
+        return outcome
+    message = outcome or ledger.CRASHED
+    _mark(database, request.district, message, clock)
+    return Failure("failed", message, is_transient=outcome is None)
+
+
+def _await(child: BaseProcess, receiver: Pipe, settings: Settings) -> Outcome | str | None:
+    """What the child has to say; or why it was killed; or None: it died."""
+    deadline = time.monotonic() + settings.roster_district_timeout_s
+    while not receiver.poll(_POLL_SECONDS):
+        reason = None
+        if time.monotonic() > deadline:
+            reason = f"took longer than {settings.roster_district_timeout_s:,.0f} s (ROSTER_DISTRICT_TIMEOUT_S)"
+        elif _megabytes(child) > settings.roster_district_memory_mb:
+            reason = f"needed more than {settings.roster_district_memory_mb:,} MB of memory (ROSTER_DISTRICT_MEMORY_MB)"
+        if reason is not None:
+            # At once: asked to stop, it would note no more than that it was. PostgreSQL rolls back what a dead client had begun.
+            child.kill()
+            return f"The sync {reason} and was stopped. Nothing of it was applied."
+    try:
+        outcome: Outcome = receiver.recv()
+    except EOFError:
+        return None
+    return outcome
+
+
+def _see_out(child: BaseProcess) -> None:
+    """Returns when the child is gone."""
+    child.join(STOP_SECONDS)
+    if child.is_alive():
+        child.kill()
+        child.join()
+
+
+def _megabytes(child: BaseProcess) -> int:
+    """The child's resident memory; 0 where the system does not tell (it is gone, or this is no Linux)."""
+    try:
+        pages = int(Path(f"/proc/{child.pid}/statm").read_text().split()[1])
+    except (OSError, IndexError):
+        return 0
+    return pages * _PAGE_BYTES // 2**20
+
+
+def _mark(database: Database, reference: str, message: str, clock: Callable[[], datetime]) -> None:
+    """End the row of a sync whose process is dead, as soon as its lock is free. A sync that took the lock since has done that itself."""
+    deadline = time.monotonic() + LOCK_SECONDS
+    try:
+        with translate_database_errors(), database.engine.connect() as opened:
+            connection = opened.execution_options(isolation_level="AUTOCOMMIT")
+            district = find_district(connection, reference)
+            while not _mark_if_free(connection, district, message, clock()) and time.monotonic() < deadline:
+                time.sleep(_POLL_SECONDS)
+    except RosterError as error:
+        log.warning("a killed sync is not marked in ops.syncs yet: %s", error)
+
+
+def _mark_if_free(connection: Connection, district: District, message: str, now: datetime) -> bool:
+    try:
+        with district_lock(connection, district.district_id, district.clever_id):
+            ledger.mark_crashed(connection, district.district_id, now=now, message=message)
+    except SyncRunningError:
+        return False
+    return True
+
+
+def _child(sender: Pipe, work: Work, settings: Settings, request: SyncRequest) -> None:
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: sys.exit(TERMINATED))
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    sender.send(work(settings, request))
+
+
+def _end_with_parent() -> None:
+    """Whoever started us may be killed. Nobody would then keep this sync within its limits, or tell what became of it.
+
+    At once: what PostgreSQL has begun is rolled back, and the row reads as failed as soon as the lock is free (R11.4).
+    """
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os.kill(os.getpid(), signal.SIGKILL)

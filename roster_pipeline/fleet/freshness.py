@@ -1,0 +1,194 @@
+"""How old each district's data is: newer data at Clever in the same night (R3.7), and districts that have gone silent (R11.8).
+
+Belongs here: which districts are worth asking Clever about, asking, and who is silent. Does not belong here: starting a sync and Dagster's
+check (`defs/freshness.py`).
+"""
+
+import logging
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime, time, timedelta
+from typing import Any, NamedTuple
+
+import sqlalchemy as sa
+from pydantic import SecretStr
+from sqlalchemy import Connection
+
+from roster_pipeline.alerts.outbox import record_alert
+from roster_pipeline.clever import records
+from roster_pipeline.clever.http import Deadline
+from roster_pipeline.clever.pull import DistrictPull
+from roster_pipeline.database.tables import APPLIED, alerts, syncs
+from roster_pipeline.districts.agreement import District, all_districts
+from roster_pipeline.districts.nights import NIGHTLY_TIMES, PACIFIC, due_districts, last_scheduled_at, night_ends_at
+from roster_pipeline.errors import RosterError
+from roster_pipeline.settings import Settings
+
+log = logging.getLogger(__name__)
+
+# A nightly sync every 24 hours, an hour more in the longest night of the year, and an hour to end in.
+SILENT_AFTER = timedelta(hours=26)
+# A district whose data moves all night is not pulled all night.
+REFRESHES_A_NIGHT = 3
+_ASKING_AT_ONCE = 8
+# For one district object, a lost connection included; who is slower is asked again at the next tick.
+_ASK_SECONDS = 10.0
+_ASK_ATTEMPTS = 2
+# Not worth the first moments of a request.
+_LEAST_SECONDS = 1.0
+
+# Of every district, without a look at its other syncs.
+_LAST_APPLIED = sa.text("""
+    select districts.district_id, last.sync_id, last.finished_at
+    from app.districts as districts
+    cross join lateral (
+        select sync_id, finished_at
+        from ops.syncs
+        where district_id = districts.district_id and status = any(:applied)
+        order by sync_id desc
+        limit 1
+    ) as last
+""")
+
+
+# --- newer data in the same night ---
+
+
+class Pulled(NamedTuple):
+    """A district that has been synced this night. `last_sync`: of the data it then got, as Clever wrote it."""
+
+    district_id: int
+    clever_id: str
+    last_sync: str | None
+
+
+class Answers(NamedTuple):
+    """What Clever said now.
+
+    Attributes:
+        last_sync: by Clever id; who could not be asked is not in it.
+        asked: how many of the districts there was time for, from the first one on.
+    """
+
+    last_sync: dict[str, str | None]
+    asked: int
+
+
+def synced_this_night(connection: Connection, now: datetime) -> list[Pulled]:
+    """The districts to ask Clever about, oldest first: synced since their nightly moment, while their night lasts, nothing of theirs queued
+    or running, and not refreshed too often yet."""
+    found = []
+    for nightly_at in NIGHTLY_TIMES:
+        moment = last_scheduled_at(nightly_at, now)
+        if now >= night_ends_at(moment):
+            continue
+        tonight = _tonight(connection, moment)
+        for district in due_districts(connection, moment):
+            rows = tonight.get(district.district_id, [])
+            applied = [row for row in rows if row["status"] in APPLIED]
+            busy = any(row["status"] in ("queued", "processing") for row in rows)
+            refreshes = sum(row["trigger"] == "refresh" for row in rows)
+            if applied and not busy and refreshes < REFRESHES_A_NIGHT:
+                found.append(Pulled(district.district_id, district.clever_id, applied[-1]["last_sync"]))
+    return sorted(found)
+
+
+def _tonight(connection: Connection, moment: datetime) -> Mapping[int, list[Mapping[str, Any]]]:
+    """The syncs since a nightly moment by district, oldest first, and whatever older one is not over yet."""
+    began = sa.func.coalesce(syncs.c.started_at, syncs.c.requested_at)
+    query = (
+        sa.select(syncs.c.district_id, syncs.c.trigger, syncs.c.status, syncs.c.counts["last_sync"].astext.label("last_sync"))
+        .where(sa.or_(began >= moment, syncs.c.status.in_(["queued", "processing"])), syncs.c.district_id.is_not(None))
+        .order_by(began, syncs.c.sync_id)
+    )
+    rows: dict[int, list[Mapping[str, Any]]] = {}
+    for row in connection.execute(query).mappings():
+        rows.setdefault(row["district_id"], []).append(dict(row))
+    return rows
+
+
+def ask_last_sync(settings: Settings, tokens: Mapping[str, SecretStr], clever_ids: Sequence[str], *, deadline: Deadline) -> Answers:
+    """Ask Clever for the district objects, several at once, until the deadline. A district that cannot be asked is logged and left out."""
+
+    def ask(clever_id: str) -> records.District | None:
+        if deadline.remaining() < _LEAST_SECONDS:
+            return None
+        limits = {"roster_pull_deadline_s": min(_ASK_SECONDS, deadline.remaining()), "clever_max_attempts": _ASK_ATTEMPTS}
+        with DistrictPull(settings.model_copy(update=limits), clever_id, keep_student_email=False, tokens=tokens) as pull:
+            return pull.district()
+
+    last_sync: dict[str, str | None] = {}
+    asked = 0
+    with ThreadPoolExecutor(_ASKING_AT_ONCE, thread_name_prefix="clever-refresh") as pool:
+        for clever_id, answer in zip(clever_ids, [pool.submit(ask, each) for each in clever_ids], strict=True):
+            try:
+                found = answer.result()
+            except RosterError as error:
+                log.warning("district %s: its last_sync could not be asked for: %s", clever_id, error.reason)
+                asked += 1
+                continue
+            if found is None:
+                break
+            asked += 1
+            last_sync[clever_id] = found.last_sync
+    return Answers(last_sync, asked)
+
+
+def moved(pulled: Sequence[Pulled], answers: Answers) -> list[tuple[Pulled, str]]:
+    """The districts whose data Clever has loaded anew since it was pulled, each with Clever's `last_sync` now."""
+    found = [(each, answers.last_sync.get(each.clever_id)) for each in pulled]
+    return [(each, newest) for each, newest in found if newest is not None and newest != each.last_sync]
+
+
+# --- silent districts ---
+
+
+@dataclass(frozen=True)
+class Freshness:
+    """How old a district's data is.
+
+    Attributes:
+        sync_id: its last applied sync; None: it never had one.
+        since: when that ended; or from when on the district could have been synced, where that is later or there is none.
+        is_fresh: not silent for over 26 hours.
+    """
+
+    district: District
+    sync_id: int | None
+    since: datetime
+    is_fresh: bool
+
+
+def freshness(connection: Connection, now: datetime) -> list[Freshness]:
+    """Of every active district whose start date has come, oldest district first."""
+    newest = {row.district_id: row for row in connection.execute(_LAST_APPLIED, {"applied": list(APPLIED)})}
+    found = []
+    for district in all_districts(connection):
+        starts = district.row["start_date"]
+        if district.status != "active" or (starts is not None and starts > now.astimezone(PACIFIC).date()):
+            continue
+        last = newest.get(district.district_id)
+        # Without a sync, its agreement is the beginning.
+        since = last.finished_at if last else district.row["updated_at"]
+        if starts is not None:
+            since = max(since, datetime.combine(starts, time(), PACIFIC).astimezone(UTC))
+        found.append(Freshness(district, last.sync_id if last else None, since, now - since <= SILENT_AFTER))
+    return found
+
+
+def alert_silent(connection: Connection, found: Sequence[Freshness], *, now: datetime) -> int:
+    """Note every silent district, once until it has been synced again. Returns how many are new."""
+    silent = {f"district_silent:{_spell(each)}": each for each in found if not each.is_fresh}
+    told = set(connection.execute(sa.select(alerts.c.event).where(alerts.c.event.in_(silent))).scalars())
+    for event in sorted(silent.keys() - told):
+        each = silent[event]
+        hours = (now - each.since) // timedelta(hours=1)
+        about: dict[str, Any] = {"district_id": each.district.district_id, "sync_id": each.sync_id, "now": now}
+        # A night in which nothing ran makes many at once: they come in one digest.
+        record_alert(connection, "district_silent", _spell(each), facts={"hours": hours}, is_urgent=False, **about)
+    return len(silent.keys() - told)
+
+
+def _spell(each: Freshness) -> str:
+    return f"{each.district.district_id}:{each.sync_id or 'never'}"

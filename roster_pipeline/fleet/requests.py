@@ -1,0 +1,128 @@
+"""Syncs on demand (R11.3): who may ask for one, how often, and which is to be started next.
+
+Belongs here: the rules of a request, the same for `roster request` and for a row that the application inserts. Does not belong here:
+starting a run (`defs/requests.py`) and the writes to `ops.syncs` (`ledger.py`).
+"""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import sqlalchemy as sa
+from sqlalchemy import Connection
+
+from roster_pipeline.database.lock import locked_districts
+from roster_pipeline.database.tables import districts, syncs
+from roster_pipeline.districts.agreement import District, find_district
+from roster_pipeline.errors import PermanentError, RosterError, SyncRunningError, TransientError
+from roster_pipeline.sync import ledger
+from roster_pipeline.sync.ledger import Origin
+
+
+@dataclass(frozen=True)
+class Queued:
+    """A request that waits to be started.
+
+    Attributes:
+        district: the district's Clever id.
+    """
+
+    sync_id: int
+    district: str
+
+
+def request_sync(connection: Connection, reference: str, origin: Origin, *, now: datetime) -> tuple[Queued, bool]:
+    """Ask for a sync of one district. Returns the queued row, and whether it was there already.
+
+    Args:
+        connection: in a transaction; whoever asks for the same district meanwhile waits for its end, and then finds the row.
+
+    Raises:
+        SyncRunningError: a sync of the district is running; nothing is queued.
+        RosterError: there is no such district, it is not active, or this role may not ask, or not so soon; nothing is queued.
+    """
+    district = find_district(connection, reference)
+    locking = sa.select(districts.c.district_id).where(districts.c.district_id == district.district_id)
+    # Not the sync's lock, so that a running sync never waits for a request, nor a request for a sync.
+    connection.execute(locking.with_for_update(key_share=True))
+    _refuse_unless_allowed(district, origin.requested_role)
+    ours = syncs.c.district_id == district.district_id
+    waiting = sa.select(syncs.c.sync_id).where(ours, syncs.c.status == "queued").order_by(syncs.c.sync_id).limit(1)
+    if (sync_id := connection.execute(waiting).scalar()) is not None:
+        return Queued(sync_id, district.clever_id), True
+    running = connection.execute(sa.select(syncs.c.sync_id).where(ours, syncs.c.status == "processing")).scalar()
+    # A row without a lock is that of a crashed sync (R11.4): nothing to wait for.
+    if running is not None and district.district_id in locked_districts(connection):
+        raise SyncRunningError("A sync of this district is running.", running_sync_id=running, district=district.clever_id)
+    _refuse_too_many(connection, district, until=now)
+    return Queued(ledger.queue(connection, district.district_id, origin, now=now), district.clever_id), False
+
+
+def startable(connection: Connection, *, now: datetime) -> list[Queued]:
+    """The oldest queued row of every district that is not being synced. Rows that may not become a sync are ended, with the reason.
+
+    Args:
+        connection: in autocommit, so that one district's row never waits for another's.
+    """
+    busy = locked_districts(connection)
+    query = (
+        sa.select(syncs.c.sync_id, syncs.c.district_id, districts.c.clever_id, syncs.c.requested_role, syncs.c.requested_at)
+        .join_from(syncs, districts, isouter=True, onclause=districts.c.district_id == syncs.c.district_id)
+        .where(syncs.c.status == "queued")
+        .order_by(syncs.c.sync_id)
+    )
+    found: dict[int, Queued] = {}
+    for row in connection.execute(query).all():
+        if row.district_id in busy or row.district_id in found:
+            continue
+        try:
+            district = _district_of(connection, row.clever_id)
+            _refuse_unless_allowed(district, row.requested_role)
+            _refuse_too_many(connection, district, until=row.requested_at, before=row.sync_id)
+        except RosterError as error:
+            ledger.dismiss(connection, row.sync_id, now=now, status="skipped", message=error.reason)
+        else:
+            found[district.district_id] = Queued(row.sync_id, district.clever_id)
+    return list(found.values())
+
+
+def _district_of(connection: Connection, clever_id: str | None) -> District:
+    if clever_id is None:
+        raise PermanentError("The request names no district.")
+    return find_district(connection, clever_id)
+
+
+def _refuse_unless_allowed(district: District, role: str | None) -> None:
+    """The district may be synced, and this role may ask for it."""
+    if district.status != "active":
+        raise PermanentError(
+            f"The district is {district.status}; only active districts sync.",
+            hint="`roster district resume` makes a paused one active, `roster district add` any other.",
+            district=district.clever_id,
+        )
+    roles = district.require_rules().request_roles
+    if role not in roles:
+        raise PermanentError(
+            f"The role {role or '(none)'} may not ask for a sync of this district.",
+            hint=f"These may (`request_roles` of its settings): {', '.join(roles)}.",
+            district=district.clever_id,
+        )
+
+
+def _refuse_too_many(connection: Connection, district: District, *, until: datetime, before: int | None = None) -> None:
+    """Count what was asked for in the hour up to `until`, of rows older than `before`. What was skipped cost nobody anything."""
+    limit = district.rules.requests_per_hour if district.rules else None
+    if limit is None:
+        return
+    asked = sa.select(sa.func.count()).where(
+        syncs.c.district_id == district.district_id,
+        syncs.c.requested_role.is_not(None),
+        syncs.c.status != "skipped",
+        syncs.c.requested_at > until - timedelta(hours=1),
+        syncs.c.sync_id < before if before is not None else sa.true(),
+    )
+    if connection.execute(asked).scalar_one() >= limit:
+        raise TransientError(
+            f"The limit of {limit} requested syncs an hour is reached.",
+            hint="Ask again later; `requests_per_hour` of the district's settings is the limit.",
+            district=district.clever_id,
+        )

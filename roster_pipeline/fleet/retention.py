@@ -1,0 +1,114 @@
+"""What `ops` forgets, and when: personal values first, then whole syncs.
+
+Belongs here: which rows of `ops` are old, and removing them. Does not belong here: when that is done and Dagster's own runs
+(`defs/retention.py`), and users (`purge.py`).
+
+Everything is done in small transactions of its own, so that no sync waits, and what a killed run has not done the next one does.
+"""
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Any
+
+import sqlalchemy as sa
+
+from roster_pipeline.database.engine import Database, translate_database_errors
+from roster_pipeline.database.tables import APPLIED
+
+BATCH_ROWS = 5_000
+BATCH_SYNCS = 200
+
+# `ops.changes` has no key of its own. A row's place is one for as long as a statement runs.
+_EMPTY_CHANGES = """
+    update ops.changes set before = null, after = null
+    where ctid = any (array(
+        select ctid from ops.changes
+        where changed_at < :until and (before is not null or after is not null)
+        order by changed_at limit :batch
+    ))
+"""
+_REMOVE_ALERTS = "delete from ops.alerts where alert_id in (select alert_id from ops.alerts where closed_at < :until limit :batch)"
+# Open, approved and rejected ones wait for something, however old they are.
+_REMOVE_HOLDS = """
+    delete from ops.holds where hold_id in (
+        select hold_id from ops.holds
+        where status in ('superseded', 'used', 'expired') and greatest(created_at, decided_at) < :until
+        limit :batch
+    )
+"""
+# Never what has not ended, the last sync of a district that was applied, and what a hold or an alert still refers to.
+_OLD_SYNCS = """
+    select sync_id
+    from ops.syncs as syncs
+    where
+        finished_at < :until
+        and not (
+            status = any(:applied)
+            and not exists (
+                select 1
+                from ops.syncs as later
+                where
+                    later.district_id = syncs.district_id
+                    and later.sync_id > syncs.sync_id
+                    and later.status = any(:applied)
+            )
+        )
+        and not exists (select 1 from ops.holds as holds where holds.sync_id = syncs.sync_id)
+        and not exists (select 1 from ops.alerts as alerts where alerts.sync_id = syncs.sync_id)
+    order by sync_id
+    limit :batch
+"""
+_REMOVE_CHANGES = """
+    delete from ops.changes
+    where ctid = any (array(select ctid from ops.changes where sync_id = any (:sync_ids) limit :batch))
+"""
+_REMOVE_QUARANTINE = "delete from ops.quarantine where sync_id = any (:sync_ids)"
+_REMOVE_SYNCS = "delete from ops.syncs where sync_id = any (:sync_ids)"
+
+
+def prune_history(database: Database, *, keep_syncs_days: int, keep_changes_days: int, now: datetime) -> dict[str, int]:
+    """Remove what is older than it may be.
+
+    Args:
+        keep_syncs_days: for how long syncs are kept that have ended, with their history and quarantine; so are closed alerts and decided
+            holds.
+        keep_changes_days: for how long `ops.changes` keeps values. After that, what happened to whom stays, and the values go.
+        now: aware UTC.
+
+    Returns:
+        The rows removed, or emptied of values, by what they are.
+    """
+    old = {"until": now - timedelta(days=keep_syncs_days)}
+    with translate_database_errors():
+        return {
+            "changes_emptied": _repeat(database, _EMPTY_CHANGES, {"until": now - timedelta(days=keep_changes_days)}),
+            "alerts": _repeat(database, _REMOVE_ALERTS, old),
+            "holds": _repeat(database, _REMOVE_HOLDS, old),
+            **_remove_syncs(database, old),
+        }
+
+
+def _remove_syncs(database: Database, old: Mapping[str, Any]) -> dict[str, int]:
+    """The history of a sync can be long, and goes first: as long as some of it is there, so is the sync."""
+    removed = dict.fromkeys(("syncs", "changes", "quarantine"), 0)
+    while True:
+        with database.engine.connect() as connection:
+            sync_ids = list(connection.execute(sa.text(_OLD_SYNCS), {**old, "applied": list(APPLIED), "batch": BATCH_SYNCS}).scalars())
+        if not sync_ids:
+            return removed
+        those = {"sync_ids": sync_ids}
+        removed["changes"] += _repeat(database, _REMOVE_CHANGES, those)
+        with database.engine.begin() as connection:
+            removed["quarantine"] += connection.execute(sa.text(_REMOVE_QUARANTINE), those).rowcount
+            removed["syncs"] += connection.execute(sa.text(_REMOVE_SYNCS), those).rowcount
+
+
+def _repeat(database: Database, statement: str, parameters: Mapping[str, Any]) -> int:
+    """Run a statement, each time in a transaction of its own, until it finds less than a whole batch. Returns the rows in all."""
+    rows = 0
+    while True:
+        with database.engine.begin() as connection:
+            done = connection.execute(sa.text(statement), {**parameters, "batch": BATCH_ROWS}).rowcount
+        rows += done
+        if done < BATCH_ROWS:
+            return rows

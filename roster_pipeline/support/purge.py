@@ -1,0 +1,189 @@
+"""Removing soft-deleted users for good: only when a person asks for it, and never by a sync (R7.1).
+
+Belongs here: who may be removed, and removing them. Does not belong here: how old history is (`retention.py`).
+
+Schools and classrooms stay: their rows name nobody but in a classroom's name, and rows of other people refer to them.
+"""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
+from typing import Any
+
+import psycopg
+import sqlalchemy as sa
+from sqlalchemy import Connection
+
+from roster_pipeline.database.engine import Database
+from roster_pipeline.database.lock import district_lock
+from roster_pipeline.database.tables import purges
+from roster_pipeline.districts.agreement import District, find_district
+from roster_pipeline.districts.nights import PACIFIC
+from roster_pipeline.errors import PermanentError, UsageError
+from roster_pipeline.settings import Settings
+from roster_pipeline.sync.session import one_state, sync_session
+
+log = logging.getLogger(__name__)
+
+# Somebody deactivated by mistake, or on holiday, comes back within this time as the user they were (R5.4).
+YOUNGEST = timedelta(days=30)
+
+# Neither whom the last accepted snapshot has, nor whom the last plan means: somebody to be adopted or relinked once a hold is approved.
+_CANDIDATES = """
+    select user_id
+    from app.users as users
+    where
+        district_id = :district_id
+        and deleted_at < :deleted_before
+        and not protected
+        and not do_not_restore
+        and not exists (
+            select 1 from staging.users as staged
+            where staged.district_id = users.district_id and staged.clever_id = users.clever_id
+        )
+        and not exists (
+            select 1 from staging.quarantined as quarantined
+            where
+                quarantined.district_id = users.district_id
+                and quarantined.resource = 'users'
+                and quarantined.clever_id = users.clever_id
+        )
+        and not exists (
+            select 1 from reconcile.user_matches as matches
+            where matches.district_id = users.district_id and matches.user_id = users.user_id
+        )
+    order by user_id
+"""
+_BY_ROLE = """
+    select roles.role, roles.school_id, schools.name as school, count(*) as users
+    from app.users as users
+    left join app.user_roles as roles on users.district_id = roles.district_id and users.user_id = roles.user_id
+    left join app.schools as schools on roles.district_id = schools.district_id and roles.school_id = schools.school_id
+    where users.district_id = :district_id and users.user_id = any (:user_ids)
+    group by roles.role, roles.school_id, schools.name
+    order by roles.role nulls last, roles.school_id nulls first
+"""
+# In the order in which rows refer to each other.
+_REMOVE = {
+    "roles": "delete from app.user_roles where district_id = :district_id and user_id = any (:user_ids)",
+    "enrollments": "delete from app.enrollments where district_id = :district_id and user_id = any (:user_ids)",
+    "users": "delete from app.users where district_id = :district_id and user_id = any (:user_ids)",
+    "changes_emptied": """
+        update ops.changes set before = null, after = null
+        where district_id = :district_id and user_id = any (:user_ids) and (before is not null or after is not null)
+    """,
+}
+
+
+@dataclass(frozen=True)
+class Purge:
+    """Who is, or would be, removed.
+
+    Attributes:
+        user_ids: all of them, in order.
+        by_role: role, school_id, school (its name) and users; somebody with several roles counts under each.
+        removed: rows by table; empty when nothing has been written.
+    """
+
+    district: District
+    user_ids: Sequence[int]
+    by_role: Sequence[Mapping[str, Any]]
+    removed: Mapping[str, int]
+
+
+def plan_purge(database: Database, settings: Settings, reference: str, *, deleted_before: date, now: datetime) -> Purge:
+    """Whom a purge would remove now.
+
+    Raises:
+        UsageError: the day is not long enough ago.
+        UnknownDistrictError: there is no such district.
+    """
+    _require_old(deleted_before, now)
+    with sync_session(database, settings) as connection:
+        district = find_district(connection, reference)
+        with one_state(connection, rollback=True):
+            return _candidates(connection, district, deleted_before)
+
+
+def purge_users(
+    database: Database, settings: Settings, reference: str, *, deleted_before: date, limit: int, by: str, now: datetime
+) -> Purge:
+    """Remove users who were soft-deleted before a day, in one transaction: with their roles, their enrollments and the values in their
+    history. What happened to which id stays in `ops.changes`; who removed how many is kept in `ops.purges`.
+
+    Args:
+        reference: the district's Clever id or district id.
+        deleted_before: a day on the calendar of Los Angeles.
+        limit: more users than this are refused.
+        by: who asked for it.
+
+    Raises:
+        UsageError: the day is not long enough ago.
+        UnknownDistrictError: there is no such district.
+        PermanentError: there are more users than the limit, or a table of the application's own refers to one. Nothing is removed.
+        SyncRunningError: a sync of the district is running.
+        TransientError: the database, or somebody else changed the same rows in the meantime.
+    """
+    _require_old(deleted_before, now)
+    with sync_session(database, settings) as connection:
+        district = find_district(connection, reference)
+        try:
+            with district_lock(connection, district.district_id, district.clever_id), one_state(connection):
+                found = _candidates(connection, district, deleted_before)
+                _require_within(limit, found)
+                removed = _remove(connection, found, deleted_before, by=by, now=now)
+        except psycopg.errors.ForeignKeyViolation as error:
+            raise _referred_to(error, district) from None
+    log.info("district %s: %d users purged", district.clever_id, removed.get("users", 0))
+    return Purge(district, found.user_ids, found.by_role, removed)
+
+
+def _candidates(connection: Connection, district: District, deleted_before: date) -> Purge:
+    midnight = datetime.combine(deleted_before, time(), PACIFIC).astimezone(UTC)
+    ours = {"district_id": district.district_id}
+    user_ids = list(connection.execute(sa.text(_CANDIDATES), {**ours, "deleted_before": midnight}).scalars())
+    by_role = [dict(row) for row in connection.execute(sa.text(_BY_ROLE), {**ours, "user_ids": user_ids}).mappings()]
+    return Purge(district, user_ids, by_role, {})
+
+
+def _remove(connection: Connection, found: Purge, deleted_before: date, *, by: str, now: datetime) -> dict[str, int]:
+    if not found.user_ids:
+        return {}
+    those = {"district_id": found.district.district_id, "user_ids": found.user_ids}
+    removed = {name: connection.execute(sa.text(statement), those).rowcount for name, statement in _REMOVE.items()}
+    values = {
+        "district_id": found.district.district_id,
+        "purged_by": by,
+        "purged_at": now,
+        "users": removed["users"],
+        "deleted_before": deleted_before,
+    }
+    connection.execute(sa.insert(purges).values(values))
+    return removed
+
+
+def _require_old(deleted_before: date, now: datetime) -> None:
+    latest = now.astimezone(PACIFIC).date() - YOUNGEST
+    if deleted_before > latest:
+        raise UsageError(
+            f"Only users soft-deleted at least {YOUNGEST.days} days ago can be purged.", hint=f"The latest day is {latest.isoformat()}."
+        )
+
+
+def _require_within(limit: int, found: Purge) -> None:
+    if len(found.user_ids) > limit:
+        raise PermanentError(
+            f"{len(found.user_ids):,} users would be purged, more than the limit of {limit:,}. Nothing was removed.",
+            hint="Name an earlier day, or raise --limit.",
+            district=found.district.clever_id,
+        )
+
+
+def _referred_to(error: psycopg.errors.ForeignKeyViolation, district: District) -> PermanentError:
+    table = ".".join(part for part in (error.diag.schema_name, error.diag.table_name) if part)
+    return PermanentError(
+        f"Rows of {table} refer to users who would be purged (constraint {error.diag.constraint_name}). Nothing was removed.",
+        hint="What the application keeps about these users has to go first; its own code knows how.",
+        district=district.clever_id,
+    )

@@ -1,0 +1,338 @@
+"""Syncs on demand: who may ask, what is queued, what is started next, and how a queued row ends (R11.3)."""
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import psycopg
+import pytest
+import sqlalchemy as sa
+from psycopg import sql
+
+from roster_pipeline.database.engine import Database
+from roster_pipeline.database.lock import district_lock
+from roster_pipeline.districts.agreement import Agreement, record_agreement, set_status
+from roster_pipeline.errors import PermanentError, RosterError, SyncRunningError, TransientError
+from roster_pipeline.fleet.requests import Queued, request_sync, startable
+from roster_pipeline.sync.ledger import Origin
+from roster_pipeline.sync.run import SyncRequest, run_sync
+from roster_pipeline_tests.sync.scenario import DISTRICT, Scenario, scenario
+
+NOW = datetime(2026, 11, 22, 5, tzinfo=UTC)
+PLAIN = "insert into ops.syncs (district_id, requested_by) values (1, 'the application')"
+OWNERS = "insert into ops.syncs (district_id, requested_by, requested_role) values (1, 'owner 7', 'account_owner')"
+PROCESSING = "insert into ops.syncs (district_id, status, started_at) values (1, 'processing', now())"
+
+
+@pytest.fixture
+def world(database: Database) -> Iterator[Scenario]:
+    """A district that has never been synced, with id 1, and its Clever."""
+    with scenario(database) as made:
+        yield made
+
+
+def agree(database: Database, clever_id: str = "d1", profile: str = "typing_agent", **settings: Any) -> None:
+    with database.engine.begin() as connection:
+        record_agreement(connection, Agreement(clever_id, "Test", profile, "test.example", settings=settings))
+
+
+def rows(database: Database, statement: str, **values: Any) -> list[tuple[Any, ...]]:
+    with database.engine.begin() as connection:
+        result = connection.execute(sa.text(statement), values)
+        return [tuple(row) for row in result] if result.returns_rows else []
+
+
+def statuses(database: Database) -> list[str]:
+    return [status for (status,) in rows(database, "select status from ops.syncs order by sync_id")]
+
+
+def ask(database: Database, district: str = "d1", *, role: str = "support", now: datetime = NOW) -> tuple[int, bool]:
+    with database.engine.begin() as connection:
+        queued, already = request_sync(connection, district, Origin(requested_by="WHO", reason="WHY", requested_role=role), now=now)
+    return queued.sync_id, already
+
+
+def next_up(database: Database) -> list[Queued]:
+    with database.engine.connect() as opened:
+        return startable(opened.execution_options(isolation_level="AUTOCOMMIT"), now=NOW)
+
+
+def test_a_second_request_returns_the_first(database: Database) -> None:
+    """R11.3: as long as it is queued; another district is another matter, and after the end the next request is a new one."""
+    agree(database)
+    agree(database, "d2")
+    assert [ask(database), ask(database, "1"), ask(database, "d2")] == [(1, False), (1, True), (2, False)]
+    kept = "select status, trigger, requested_by, reason, requested_role, requested_at from ops.syncs where sync_id = 1"
+    assert rows(database, kept) == [("queued", "on_demand", "WHO", "WHY", "support", NOW)]
+    rows(database, "update ops.syncs set status = 'successful', finished_at = now()")
+    assert ask(database) == (3, False)
+
+
+def test_a_thousand_requests_at_once_make_one_row(database: Database) -> None:
+    """R11.3: on real sessions; each waits for the one before it and then finds its row."""
+    agree(database)
+    with ThreadPoolExecutor(5) as pool:
+        answers = list(pool.map(lambda _: ask(database), range(1000)))
+    assert rows(database, "select count(*) from ops.syncs") == [(1,)]
+    assert [already for _, already in answers].count(False) == 1
+
+
+def test_while_a_sync_is_running(database: Database) -> None:
+    """R11.2: the running sync's id, exit status 4, and no row."""
+    agree(database)
+    rows(database, PROCESSING)
+    with database.engine.connect() as connection, district_lock(connection, 1, "d1"), pytest.raises(SyncRunningError) as refused:
+        ask(database)
+    assert (refused.value.running_sync_id, refused.value.exit_status) == (1, 4)
+    assert statuses(database) == ["processing"]
+
+
+def test_a_crashed_sync_is_no_running_one(database: Database) -> None:
+    """R11.4: its row still says processing, but nobody holds the lock."""
+    agree(database)
+    rows(database, PROCESSING)
+    assert ask(database) == (2, False)
+
+
+@pytest.mark.parametrize("status", ["requested", "paused", "disconnected"])
+def test_a_district_that_is_not_active(database: Database, status: str) -> None:
+    """SPEC 2: refused, and nothing is written."""
+    agree(database)
+    rows(database, "update app.districts set status = :status", status=status)
+    with pytest.raises(PermanentError, match=f"is {status}; only active districts sync"):
+        ask(database)
+    with pytest.raises(PermanentError, match="no district"):
+        ask(database, "d9")
+    assert statuses(database) == []
+
+
+def test_who_may_ask(database: Database) -> None:
+    """SPEC 1: support of both profiles' districts, the account owner of twig_science's; any district can be set otherwise."""
+    agree(database, "typing")
+    agree(database, "twig", "twig_science")
+    agree(database, "own", "twig_science", request_roles=["account_owner"])
+    for district, role in (("typing", "account_owner"), ("own", "support")):
+        with pytest.raises(PermanentError, match=f"role {role} may not ask"):
+            ask(database, district, role=role)
+    assert statuses(database) == []
+    assert ask(database, "twig", role="account_owner") == (1, False)
+    assert ask(database, "own", role="account_owner") == (2, False)
+    assert ask(database, "typing", role="support") == (3, False)
+
+
+def test_how_often(database: Database) -> None:
+    """What people asked for in the last hour counts, whatever became of it; the schedule's syncs and refused requests do not."""
+    agree(database, requests_per_hour=2)
+    ended = "insert into ops.syncs (district_id, status, finished_at, requested_at, requested_role) values (1, :status, :at, :at, :role)"
+    recent, old = NOW - timedelta(minutes=59), NOW - timedelta(minutes=61)
+    for status, at, role in (
+        ("successful", old, "support"),
+        ("successful", recent, None),
+        ("skipped", recent, "support"),
+        ("failed", recent, "support"),
+    ):
+        rows(database, ended, status=status, at=at, role=role)
+    assert ask(database) == (5, False)
+    assert ask(database) == (5, True)  # the same request costs nothing
+    rows(database, "update ops.syncs set status = 'held', finished_at = now() where status = 'queued'")
+    with pytest.raises(TransientError, match="limit of 2 requested syncs an hour"):
+        ask(database)
+    assert ask(database, now=NOW + timedelta(minutes=61)) == (6, False)
+
+
+def test_what_is_started_next(database: Database) -> None:
+    """R11.3: the oldest row of each district, also one the application inserted by its obvious columns; a district that syncs now waits."""
+    agree(database)
+    agree(database, "d2")
+    rows(database, PLAIN)
+    rows(database, PLAIN)
+    ask(database, "d2")
+    assert rows(database, "select status, trigger, requested_role from ops.syncs limit 1") == [("queued", "on_demand", "support")]
+    with database.engine.connect() as connection, district_lock(connection, 1, "d1"):
+        assert next_up(database) == [Queued(3, "d2")]
+    assert next_up(database) == [Queued(1, "d1"), Queued(3, "d2")]
+    assert statuses(database) == ["queued"] * 3
+
+
+def test_a_row_that_may_not_start_is_skipped_with_the_reason(database: Database) -> None:
+    """R11.3: what the application inserts is held to the same rules, and no such row is in another's way."""
+    agree(database, requests_per_hour=1)
+    rows(database, OWNERS)
+    rows(database, "insert into ops.syncs (requested_by) values ('nobody knows for whom')")
+    rows(database, PLAIN)
+    assert next_up(database) == [Queued(3, "d1")]
+    rows(database, "update ops.syncs set status = 'successful', finished_at = now() where sync_id = 3")
+    rows(database, PLAIN)
+    agree(database, "d2")
+    rows(database, "insert into ops.syncs (district_id) values (2)")
+    with database.engine.begin() as connection:
+        set_status(connection, "d2", "active", "paused")
+    assert next_up(database) == []
+    skipped = rows(database, "select sync_id, message, started_at, finished_at from ops.syncs where status = 'skipped' order by 1")
+    assert skipped == [
+        (1, "The role account_owner may not ask for a sync of this district.", None, NOW),
+        (2, "The request names no district.", None, NOW),
+        (4, "The limit of 1 requested syncs an hour is reached.", None, NOW),
+        (5, "The district is paused; only active districts sync.", None, NOW),
+    ]
+
+
+def test_settings_that_cannot_be_read_stop_no_other_district(database: Database) -> None:
+    """R11.2: support may have written them by hand; the reason names the setting and not its value."""
+    agree(database)
+    agree(database, "d2")
+    rows(database, PLAIN)
+    ask(database, "d2")
+    rows(database, """update app.districts set settings = '{"request_roles": "Zyzzyva"}' where district_id = 1""")
+    assert next_up(database) == [Queued(2, "d2")]
+    ((message,),) = rows(database, "select message from ops.syncs where status = 'skipped'")
+    assert "request_roles" in message
+    assert "Zyzzyva" not in message
+
+
+def answer(world: Scenario, sync_id: int, *, run: str | None = None, on_step: Callable[[Any], None] = lambda _: None) -> None:
+    request = SyncRequest(DISTRICT, Origin(sync_id=sync_id, dagster_run_id=run))
+    run_sync(world.database, world.settings, request, on_step=on_step)
+
+
+def test_a_sync_answers_its_request_and_all_that_waited_with_it(world: Scenario) -> None:
+    """R11.3, R11.4: queued, processing, successful, with the words of who asked; duplicates end at its start and name it."""
+    database = world.database
+    rows(database, PLAIN)
+    sync_id, _ = ask(database, DISTRICT)
+    rows(database, PLAIN)
+    assert sync_id == 1
+    seen: list[list[str]] = []
+    answer(world, 1, run="run-1", on_step=lambda _: seen.append(statuses(database)))
+    assert seen[0] == ["processing", "skipped"]
+    query = "select status, trigger, requested_by, dagster_run_id, message from ops.syncs order by sync_id"
+    first, second = rows(database, query)
+    assert first[:4] == ("successful", "initial", "the application", "run-1")
+    assert second == ("skipped", "on_demand", "the application", None, "Answered by sync 1.")
+    assert ask(database, DISTRICT) == (3, False)
+    with pytest.raises(PermanentError, match="Request 1 is not queued any more"):
+        answer(world, 1)
+    assert statuses(database) == ["successful", "skipped", "queued"]
+
+
+def test_a_request_stays_queued_while_another_sync_runs(world: Scenario) -> None:
+    """R11.2: the run that answers it loses the race for the lock; the row is as before, so the next run takes it."""
+    rows(world.database, PLAIN)
+    with world.database.engine.connect() as connection, district_lock(connection, 1, DISTRICT), pytest.raises(SyncRunningError):
+        answer(world, 1)
+    assert statuses(world.database) == ["queued"]
+    answer(world, 1)
+    assert statuses(world.database) == ["successful"]
+
+
+def test_the_second_attempt_of_a_run_is_a_row_of_its_own(world: Scenario) -> None:
+    """R11.4: the first has ended and stays; the second asks in the same words. Another run is refused."""
+    rows(world.database, OWNERS)
+    world.settings = world.settings.model_copy(update={"clever_client_id": None})
+    for _ in range(2):
+        with pytest.raises(RosterError, match="credentials"):
+            answer(world, 1, run="run-1")
+    with pytest.raises(PermanentError, match="not queued any more"):
+        answer(world, 1, run="run-2")
+    query = "select sync_id, status, requested_by, requested_role, dagster_run_id from ops.syncs order by sync_id"
+    assert rows(world.database, query) == [(each, "failed", "owner 7", "account_owner", "run-1") for each in (1, 2)]
+
+
+GRANTS = """
+    create role {0};
+    grant usage on schema ops to {0};
+    grant insert (district_id, requested_by, requested_role, reason) on ops.syncs to {0};
+    grant select on ops.recent_syncs to {0};
+"""
+
+
+@pytest.fixture
+def application(database: Database) -> Iterator[psycopg.Connection]:
+    """A session of a role that may insert what a request says and read ops.recent_syncs, and nothing else."""
+    role = sql.Identifier(f"reader_{database.url.database}")
+    url = database.url.set(drivername="postgresql").render_as_string(hide_password=False)
+    with psycopg.connect(url, autocommit=True) as session:
+        session.execute(sql.SQL(GRANTS).format(role))
+        try:
+            session.execute(sql.SQL("set role {}").format(role))
+            yield session
+        finally:
+            session.execute(sql.SQL("reset role; drop owned by {0}; drop role {0}").format(role))
+
+
+HELD = "Done, except for changes that wait for a check by our support."
+FAILED = "The sync did not succeed. Nothing was changed. We have been told and look into it."
+
+
+@pytest.mark.parametrize(
+    ("row", "shown"),
+    [
+        (("scheduled", None, None, "held", "Hold 17."), ("scheduled", "schedule", HELD)),
+        (("initial", None, None, "held", "Nothing was written"), ("scheduled", "schedule", "Waits for a check by our support.")),
+        (("refresh", None, None, "successful", "users: 3 create."), ("scheduled", "schedule", "Done.")),
+        (("scheduled", None, None, "failed", "path /v3.0/users/5f01"), ("scheduled", "schedule", FAILED)),
+        (("on_demand", "support", None, "queued", None), ("on demand", "support", "Waiting to start.")),
+        (("on_demand", "account_owner", "user 7", "successful", "users: 3 create."), ("on demand", "user 7", "Done.")),
+        (("initial", "support", "ticket 4711", "successful", "users: 3 create."), ("on demand", "ticket 4711", "Done.")),
+    ],
+)  # fmt: skip
+def test_the_page_of_recent_syncs(
+    database: Database, application: psycopg.Connection, row: tuple[str | None, ...], shown: tuple[str, ...]
+) -> None:
+    """Issue 4: kind, who, status and a message without ids for a district's admin, for a role that may read nothing else."""
+    agree(database)
+    rows(
+        database,
+        """insert into ops.syncs (district_id, trigger, requested_role, requested_by, status, message, requested_at, finished_at)
+        values (1, :trigger, :role, :by, :status, :message, :at, case when :status <> 'queued' then now() end)""",
+        **dict(zip(("trigger", "role", "by", "status", "message"), row, strict=True)), at=NOW,
+    )  # fmt: skip
+    page = application.execute("select sync_id, district_id, date, status, kind, started_by, message from ops.recent_syncs").fetchall()
+    assert page == [(1, 1, NOW, row[3], *shown)]
+    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+        application.execute("select * from ops.syncs")
+
+
+def test_the_application_asks_by_inserting_a_row(database: Database, application: psycopg.Connection) -> None:
+    """R11.3: by the columns that say who asks, and for which district; the rest is not its own to write."""
+    agree(database, profile="twig_science")
+    application.execute(OWNERS)
+    assert next_up(database) == [Queued(1, "d1")]
+    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+        application.execute("insert into ops.syncs (district_id, status, finished_at) values (1, 'successful', now())")
+
+
+def test_the_page_tells_a_running_sync_from_a_crashed_one(database: Database, application: psycopg.Connection) -> None:
+    """R11.4: for every reader, before anybody has marked the row. Another district's lock does not count."""
+    agree(database)
+    agree(database, "d2")
+    rows(database, PROCESSING)
+    page = "select status, message from ops.recent_syncs"
+    with database.engine.connect() as connection, district_lock(connection, 1, "d1"):
+        assert application.execute(page).fetchall() == [("processing", "Running.")]
+    with database.engine.connect() as connection, district_lock(connection, 2, "d2"):
+        assert application.execute(page).fetchall() == [("failed", FAILED)]
+    assert statuses(database) == ["processing"]
+
+
+def test_the_page_says_why_a_request_was_skipped(world: Scenario, application: psycopg.Connection) -> None:
+    """R11.3: in words for a district's admin, for each reason there is."""
+    database = world.database
+    world.agree(settings={"requests_per_hour": 1})
+    for statement in (OWNERS, PLAIN, PLAIN):
+        rows(database, statement)
+    assert next_up(database) == [Queued(2, DISTRICT)]
+    answer(world, 2)
+    rows(database, PLAIN)
+    next_up(database)
+    rows(database, "update app.districts set status = 'paused'")
+    rows(database, PLAIN)
+    next_up(database)
+    assert application.execute("select sync_id, status, message from ops.recent_syncs order by sync_id").fetchall() == [
+        (1, "skipped", "Not synced: this role may not ask for a sync."),
+        (2, "successful", "Done."),
+        (3, "skipped", "Asked for more than once: see the sync that started."),
+        (4, "skipped", "Not synced: too many requests within an hour."),
+        (5, "skipped", "Not synced: syncing is switched off for this district at the moment."),
+    ]
