@@ -8,9 +8,8 @@ import logging
 import re
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import TracebackType
 from typing import NoReturn, Self, TypeVar
 from urllib.parse import urlencode
@@ -24,6 +23,7 @@ from roster_pipeline.clever.decode import MalformedBodyError, parse_body
 from roster_pipeline.clever.errors import DeadlineError, RefusedError
 from roster_pipeline.errors import TransientError
 from roster_pipeline.settings import Settings
+from roster_pipeline.source.protocol import PullStats
 
 T = TypeVar("T")
 logger = logging.getLogger(__name__)
@@ -77,16 +77,6 @@ class Deadline:
     def remaining(self) -> float:
         """Seconds left; negative when it has passed."""
         return self.seconds - self.elapsed()
-
-
-@dataclass
-class PullStats:
-    """What a pull has cost so far. `requests` counts attempts, retries included; `bytes` counts bodies after decompression."""
-
-    requests: int = 0
-    retries: int = 0
-    bytes: int = 0
-    pages: Counter[str] = field(default_factory=Counter)
 
 
 class _AttemptError(TransientError):

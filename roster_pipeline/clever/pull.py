@@ -8,22 +8,28 @@ import threading
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import ClassVar, Self, TypeVar
 
+import pyarrow
 import requests
 from pydantic import SecretStr
 from requests.auth import AuthBase
 
+from roster_pipeline.clever import columns, decode, records
+from roster_pipeline.clever.columns import flatten
 from roster_pipeline.clever.decode import CollectionDecoder, Decoded, DistrictsBody, ListBody, SingleBody, parse_district
 from roster_pipeline.clever.errors import RefusedError
-from roster_pipeline.clever.http import SYSTEM_CLOCK, CleverHttp, Clock, Deadline, PullStats
+from roster_pipeline.clever.http import SYSTEM_CLOCK, CleverHttp, Clock, Deadline
 from roster_pipeline.clever.paging import Cursors
-from roster_pipeline.clever.records import District, Record
-from roster_pipeline.clever.tokens import list_tokens
-from roster_pipeline.errors import PermanentError
+from roster_pipeline.clever.records import Record
+from roster_pipeline.clever.tokens import TokenListing, list_tokens
+from roster_pipeline.errors import PermanentError, RosterError
 from roster_pipeline.settings import Settings
+from roster_pipeline.source import vocabulary
 from roster_pipeline.source.digests import Memory
+from roster_pipeline.source.protocol import Listing, OnListing, PullStats, SourceDistrict
 from roster_pipeline.source.vocabulary import Collection, Finding
 
 T = TypeVar("T")
@@ -47,9 +53,29 @@ class Page:
         return self.decoded.records
 
     @property
+    def columns(self) -> pyarrow.Table:
+        """The records as the columns of their contract; made anew by every call."""
+        return flatten(self.collection, self.decoded.records)
+
+    @property
     def findings(self) -> list[Finding]:
         """What was wrong with others (`error`) or with optional values of these (`warn`)."""
         return self.decoded.findings
+
+    @property
+    def digests(self) -> list[bytes | None]:
+        """The digest of each record; None where a value of it was dropped."""
+        return self.decoded.digests
+
+    @property
+    def arrivals(self) -> list[int]:
+        """The position of each record in the whole pull of its resource."""
+        return self.decoded.arrivals
+
+    @property
+    def end(self) -> int:
+        """The position after the page's last record."""
+        return self.decoded.end
 
 
 class _BearerAuth(AuthBase):
@@ -70,13 +96,18 @@ class DistrictPull:
         district_clever_id: the district to read.
         keep_student_email: decode a student's e-mail (`Profile.student_email`); otherwise it is never in memory.
         tokens: the listing made when the sync started (R3.1); without it, entering the context makes one.
-        memory: the records that are known already, which the pages leave out; without it, none are.
+        on_listing: called with every full listing that this pull makes (R11.7), in the thread that enters and leaves the context. Also
+            called where the pull fails, because the listing may be the reason: it has no token of the district.
         clock: the time, for tests.
 
     Attributes:
+        memory: the records that are known already, which the pages leave out; at first none are.
         tokens: the latest full listing, by Clever district id: after a 401 a newer one than was passed in (R11.7).
         stats: what the pull has cost so far.
+        code: the files that decide what a record of Clever becomes.
     """
+
+    code: ClassVar[tuple[Path, ...]] = tuple(Path(str(module.__file__)) for module in (vocabulary, records, decode, columns))
 
     def __init__(
         self,
@@ -85,37 +116,42 @@ class DistrictPull:
         *,
         keep_student_email: bool,
         tokens: Mapping[str, SecretStr] | None = None,
-        memory: Memory | None = None,
+        on_listing: OnListing = lambda _listing: None,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         self.district_clever_id = district_clever_id
-        self.memory = memory or Memory()
+        self.memory = Memory()
         self.stats = PullStats()
         self._settings = settings
         self._keep_student_email = keep_student_email
         self._deadline = Deadline(settings.roster_pull_deadline_s, clock)
         self._http = CleverHttp(settings.clever_api_url, settings, deadline=self._deadline, stats=self.stats, district=district_clever_id)
         self.tokens = tokens
-        self._relisted = False
+        self._on_listing = on_listing
+        self._relisted: TokenListing | None = None
         # The prefetching thread and the caller may both want the connection: .district() between two pages.
         self._lock = threading.Lock()
 
     def __enter__(self) -> Self:
         if self.tokens is None:
-            self.tokens = list_tokens(self._settings, deadline=self._deadline, stats=self.stats)
+            listing = list_tokens(self._settings, deadline=self._deadline, stats=self.stats)
+            self.tokens = listing
+            self._report(listing)
         self._auth()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._deadline.stopped.set()
         self._http.__exit__(kind, error, trace)
+        if self._relisted is not None and (error is None or isinstance(error, RosterError)):
+            self._report(self._relisted)
 
     @property
     def seconds(self) -> float:
         """How long the pull has been going on."""
         return self._deadline.elapsed()
 
-    def district(self) -> District:
+    def district(self) -> SourceDistrict:
         """The district object as it is now: its `last_sync` before and after the pull tells whether the data moved (R3.7).
 
         Raises:
@@ -130,7 +166,7 @@ class DistrictPull:
             items = self._get(self._path("districts"), {}, DistrictsBody).data
         for district in map(parse_district, items):
             if district is not None and district.id == self.district_clever_id:
-                return district
+                return SourceDistrict(district.id, district.name, district.state, district.last_sync)
         raise PermanentError("The district's token does not lead to the district.", district=self.district_clever_id)
 
     def pages(self, collection: Collection) -> Iterator[Page]:
@@ -182,11 +218,14 @@ class DistrictPull:
             try:
                 return self._http.get(path, params, shape, auth=self._auth())
             except RefusedError as error:
-                if error.status != requests.codes.unauthorized or self._relisted:
+                if error.status != requests.codes.unauthorized or self._relisted is not None:
                     raise
-            self._relisted = True
-            self.tokens = list_tokens(self._settings, deadline=self._deadline, stats=self.stats)
+            # Reported at the end of the pull: this may be the thread that fetches ahead.
+            self._relisted = self.tokens = list_tokens(self._settings, deadline=self._deadline, stats=self.stats)
             return self._http.get(path, params, shape, auth=self._auth())
+
+    def _report(self, listing: TokenListing) -> None:
+        self._on_listing(Listing(frozenset(listing), listing.began_at))
 
     def _auth(self) -> _BearerAuth:
         token = (self.tokens or {}).get(self.district_clever_id)

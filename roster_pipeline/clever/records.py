@@ -40,13 +40,11 @@ class District(Wire):
     name: str | None = None
     state: str | None = None
     last_sync: str | None = None
-    launch_date: str | None = None
 
     def __post_init__(self) -> None:
         self.name = self.name or None
         self.state = self.state or None
         self.last_sync = self.last_sync or None
-        self.launch_date = self.launch_date or None
 
 
 class Entity(Wire):

@@ -13,10 +13,11 @@ from requests.auth import HTTPBasicAuth
 
 from roster_pipeline.clever.decode import Link
 from roster_pipeline.clever.errors import RefusedError
-from roster_pipeline.clever.http import CleverHttp, Deadline, PullStats
+from roster_pipeline.clever.http import CleverHttp, Deadline
 from roster_pipeline.clever.paging import Cursors
 from roster_pipeline.errors import PermanentError
 from roster_pipeline.settings import Settings
+from roster_pipeline.source.protocol import PullStats
 
 _PATH = "/oauth/tokens"
 

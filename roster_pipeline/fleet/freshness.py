@@ -16,7 +16,6 @@ from pydantic import SecretStr
 from sqlalchemy import Connection
 
 from roster_pipeline.alerts.outbox import record_alert
-from roster_pipeline.clever import records
 from roster_pipeline.clever.http import Deadline
 from roster_pipeline.clever.pull import DistrictPull
 from roster_pipeline.database.tables import APPLIED, alerts, syncs
@@ -24,6 +23,7 @@ from roster_pipeline.districts.agreement import District, all_districts
 from roster_pipeline.districts.nights import NIGHTLY_TIMES, PACIFIC, due_districts, last_scheduled_at, night_ends_at
 from roster_pipeline.errors import RosterError
 from roster_pipeline.settings import Settings
+from roster_pipeline.source.protocol import SourceDistrict
 
 log = logging.getLogger(__name__)
 
@@ -111,7 +111,7 @@ def _tonight(connection: Connection, moment: datetime) -> Mapping[int, list[Mapp
 def ask_last_sync(settings: Settings, tokens: Mapping[str, SecretStr], clever_ids: Sequence[str], *, deadline: Deadline) -> Answers:
     """Ask Clever for the district objects, several at once, until the deadline. A district that cannot be asked is logged and left out."""
 
-    def ask(clever_id: str) -> records.District | None:
+    def ask(clever_id: str) -> SourceDistrict | None:
         if deadline.remaining() < _LEAST_SECONDS:
             return None
         limits = {"roster_pull_deadline_s": min(_ASK_SECONDS, deadline.remaining()), "clever_max_attempts": _ASK_ATTEMPTS}

@@ -17,8 +17,7 @@ import pyarrow.csv
 from psycopg import sql
 
 from roster_pipeline import contracts
-from roster_pipeline.clever.decode import Decoded
-from roster_pipeline.clever.records import District
+from roster_pipeline.source.protocol import SourceDistrict, SourcePage
 from roster_pipeline.source.vocabulary import Collection, Finding
 from roster_pipeline.sync.frames import Frame
 
@@ -49,22 +48,22 @@ class Landing:
         )
         self._execute('create temporary table "clever.findings" (resource text, clever_id text, rule text, severity text)')
 
-    def district(self, district: District, pulled_at: datetime) -> None:
+    def district(self, district: SourceDistrict, pulled_at: datetime) -> None:
         """Land the district object."""
         values = (district.id, district.name or "", district.state, _instant(district.last_sync), pulled_at)
         self._connection.execute('insert into pg_temp."clever.districts" values (%s, %s, %s, %s, %s)', values)
 
-    def load(self, collection: Collection, page: Decoded, frame: Frame) -> None:
+    def load(self, collection: Collection, page: SourcePage, frame: Frame) -> None:
         """Land one page: its rows, and its findings."""
         table = frame.table
-        unreadable = table.num_rows - len(page.records)
+        unreadable = table.num_rows - len(page.digests)
         digests = [digest and digest.hex() for digest in page.digests] + [None] * unreadable
         if broken := {finding.clever_id for finding in frame.findings}:
             # What was found has to be found again.
             ids = table.column("clever_id").to_pylist()
             digests = [None if clever_id in broken else digest for clever_id, digest in zip(ids, digests, strict=True)]
         table = table.append_column("digest", pyarrow.array(digests, pyarrow.string()))
-        table = table.append_column("arrival", pyarrow.array(page.arrivals + [page.end] * unreadable, pyarrow.int64()))
+        table = table.append_column("arrival", pyarrow.array([*page.arrivals, *[page.end] * unreadable], pyarrow.int64()))
         if collection.resource in _EXTRA:
             table = table.append_column("collection", pyarrow.array([collection.value] * table.num_rows, pyarrow.string()))
         self._copy(f"clever.{collection.resource}", table)

@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from roster_pipeline.database.runner import ModelRunner, local_name
 from roster_pipeline.districts.agreement import District
 from roster_pipeline.sync.plan import Plan
+from roster_pipeline.sync.session import PlanningContext
 
 
 @dataclass(frozen=True)
@@ -37,10 +38,11 @@ class PlanReport:
     readiness: Sequence[Mapping[str, Any]]
 
 
-def describe_plan(runner: ModelRunner, district: District, plan: Plan) -> PlanReport:
+def describe_plan(context: PlanningContext, plan: Plan) -> PlanReport:
     """Read the plan's tables, inside its transaction."""
+    runner = context.runner
     return PlanReport(
-        district,
+        context.district,
         plan,
         users_by_school=_rows(
             runner,

@@ -1,7 +1,7 @@
-"""Clever -> landing: walks every collection of one district, page by page, so that memory stays flat (R3.5).
+"""Roster source -> landing: reads every collection of one district, page by page, so that memory stays flat (R3.5).
 
-Belongs here: the order of the walk and what is measured about it. Does not belong here: HTTP (`clever/`) and the meaning of rows
-(`dbt_like_sql/`).
+Belongs here: the order in which a source is read, and what is measured about it. Does not belong here: which source it is (`sources.py`),
+how it is read (`clever/`), and the meaning of rows (`dbt_like_sql/`).
 """
 
 import time
@@ -10,12 +10,18 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from roster_pipeline.clever.pull import DistrictPull
+from roster_pipeline.database.engine import psycopg_connection
 from roster_pipeline.database.runner import Step
+from roster_pipeline.process_memory import give_back_large_blocks
+from roster_pipeline.settings import Settings
 from roster_pipeline.source.digests import Memory
+from roster_pipeline.source.protocol import OnListing, RosterSource
 from roster_pipeline.source.vocabulary import Collection
 from roster_pipeline.sync.frames import frame_of
 from roster_pipeline.sync.landing import Landing
+from roster_pipeline.sync.recall import memory_of
+from roster_pipeline.sync.session import SyncContext
+from roster_pipeline.sync.sources import OpenSource
 
 
 @dataclass(frozen=True)
@@ -24,43 +30,74 @@ class PullResult:
 
     Attributes:
         moved: the district's last_sync differs between the pull's start and end (R3.7).
+        started_at: when the pull began. An older snapshot is never applied over a newer one (R11.6).
+        landing: the records that were not known.
         last_sync: of the district when the pull began, as Clever writes it: newer data at Clever has a later one.
         memory: the known records that were met; they are not in the landing yet.
         cost: requests, retries, bytes, pages and known records, for people who watch.
     """
 
+    started_at: datetime
+    landing: Landing
     moved: bool
     last_sync: str | None
     memory: Memory
     cost: dict[str, Any]
 
 
-def pull_district(pull: DistrictPull, landing: Landing, *, started_at: datetime, on_step: Callable[[Step], None]) -> PullResult:
-    """Land everything that Clever shares of one district and that is not known already, or raise.
+def pull_into(
+    context: SyncContext,
+    settings: Settings,
+    open_source: OpenSource,
+    started_at: datetime,
+    on_listing: OnListing = lambda _listing: None,
+) -> PullResult:
+    """Pull what is new of one district into a landing of this session.
+
+    Args:
+        open_source: where the district is read from.
+        on_listing: called with every listing of connected districts that the source makes (R11.7).
+
+    Raises:
+        RosterError: the pull is not complete.
+    """
+    give_back_large_blocks()
+    landing = Landing(psycopg_connection(context.connection))
+    source = open_source(settings, context.district, on_listing)
+    source.memory = memory_of(context.connection, context.district, source.code)
+    with source:
+        return pull_district(source, landing, started_at=started_at, on_step=context.on_step)
+
+
+def pull_district(source: RosterSource, landing: Landing, *, started_at: datetime, on_step: Callable[[Step], None]) -> PullResult:
+    """Land everything that the source shares of one district and that is not known already, or raise.
+
+    Args:
+        source: entered, with the memory of the last snapshot.
 
     Raises:
         RosterError: the pull is not complete; the landing is to be thrown away.
     """
-    before = pull.district()
+    before = source.district()
     for collection in Collection:
         start = time.perf_counter()
-        for page in pull.pages(collection):
-            if page.records or page.findings:
-                landing.load(collection, page.decoded, frame_of(collection, page.records, page.findings))
+        for page in source.pages(collection):
+            if page.digests or page.findings:
+                landing.load(collection, page, frame_of(collection, page.columns, page.findings))
             del page
-        landing.rows[collection] += pull.memory.known(collection)
+        landing.rows[collection] += source.memory.known(collection)
         on_step(Step(f"clever.{collection}", landing.rows[collection], time.perf_counter() - start))
-    after = pull.district()
+    after = source.district()
     # Of two last_syncs the earlier is the honest one: what was loaded while this walked is only partly in it (R3.7).
     landing.district(before, started_at)
-    stats = pull.stats
+    stats = source.stats
     cost = {
         "requests": stats.requests,
         "retries": stats.retries,
         "bytes": stats.bytes,
         "pages": sum(stats.pages.values()),
         "records": {collection.value: landing.rows[collection] for collection in Collection},
-        "known": sum(pull.memory.known(collection) for collection in Collection),
+        "known": sum(source.memory.known(collection) for collection in Collection),
     }
     moved = before.last_sync != after.last_sync
-    return PullResult(moved=moved, last_sync=before.last_sync, memory=pull.memory, cost=cost)
+    return PullResult(started_at, landing, moved=moved, last_sync=before.last_sync, memory=source.memory, cost=cost)

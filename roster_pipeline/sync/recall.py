@@ -5,7 +5,7 @@ decoded. Does not belong here: how digests are compared (`source/digests.py`), a
 """
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from hashlib import blake2b
 from pathlib import Path
@@ -17,7 +17,6 @@ from psycopg import sql
 from sqlalchemy import Connection
 
 from roster_pipeline import contracts
-from roster_pipeline.clever import decode, records
 from roster_pipeline.database.engine import psycopg_connection
 from roster_pipeline.database.models import SQL
 from roster_pipeline.districts.agreement import District
@@ -31,11 +30,15 @@ from roster_pipeline.sync.landing import Landing, copy_rows
 _SEEN = "clever.seen"
 
 
-def memory_of(connection: Connection, district: District, *, keep_student_email: bool) -> Memory:
-    """What is known of a district: the records of its last accepted snapshot about which nothing was found."""
+def memory_of(connection: Connection, district: District, code: Sequence[Path]) -> Memory:
+    """What is known of a district: the records of its last accepted snapshot about which nothing was found.
+
+    Args:
+        code: the files of the source that decide what a record becomes.
+    """
     driver = psycopg_connection(connection)
     known = {each: _digests(driver, sql.Identifier("staging", each), district.district_id) for each in contracts.RESOURCES}
-    return Memory(_key(district, keep_student_email), known)
+    return Memory(_key(district, code), known)
 
 
 def recall(
@@ -100,14 +103,15 @@ def _known_rows(collection: Collection, source: sql.Identifier) -> sql.Composed:
     )
 
 
-def _key(district: District, keep_student_email: bool) -> bytes:
+def _key(district: District, code: Sequence[Path]) -> bytes:
     """What a record becomes in staging depends on the code between both, and on the profile: other code, other digests."""
-    scope = f"{district.clever_id}:{keep_student_email}:".encode()
-    return blake2b(scope + code_digest(), digest_size=16).digest()
+    scope = f"{district.clever_id}:{district.require_rules().student_email}:".encode()
+    return blake2b(scope + code_digest(tuple(code)), digest_size=16).digest()
 
 
 @cache
-def code_digest() -> bytes:
-    sources = [Path(str(module.__file__)) for module in (contracts, records, decode, frames, landing_module)]
-    sources += sorted((SQL / "staging").glob("*.sql"))
-    return blake2b(b"".join(source.read_bytes() for source in sources)).digest()
+def code_digest(source: tuple[Path, ...]) -> bytes:
+    """The code that a record passes through on its way into staging: the source's own, and what is the same for every source."""
+    shared = [Path(str(module.__file__)) for module in (contracts, frames, landing_module)]
+    files = [*source, *shared, *sorted((SQL / "staging").glob("*.sql"))]
+    return blake2b(b"".join(file.read_bytes() for file in files)).digest()

@@ -11,8 +11,8 @@ Everything happens on one session. If it dies, the lock, the pages and the trans
 """
 
 import logging
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cache
 from typing import Any
@@ -22,30 +22,27 @@ from sqlalchemy import Connection
 
 from roster_pipeline import contracts
 from roster_pipeline.alerts.causes import alert_plan, scopes_over_licenses
-from roster_pipeline.clever.pull import DistrictPull
-from roster_pipeline.clever.tokens import TokenListing
-from roster_pipeline.database.engine import Database, psycopg_connection, translate_database_errors
+from roster_pipeline.database.engine import Database, translate_database_errors
 from roster_pipeline.database.lock import district_lock
 from roster_pipeline.database.migrate import foreign_keys, known_tables, require_current_schema
 from roster_pipeline.database.models import Models, load_models
 from roster_pipeline.database.runner import ModelRunner, Step, timed
 from roster_pipeline.districts.agreement import District, UnknownDistrictError, UnusableSettingsError, find_district
 from roster_pipeline.errors import PermanentError, RosterError, TransientError
-from roster_pipeline.process_memory import give_back_large_blocks
 from roster_pipeline.settings import Settings
-from roster_pipeline.source.digests import Memory
+from roster_pipeline.source.protocol import Listing
 from roster_pipeline.sync import ledger
 from roster_pipeline.sync.apply import accept_district, apply_plan, record_plan
 from roster_pipeline.sync.connections import reconcile_connections
 from roster_pipeline.sync.incremental import plan_touched
-from roster_pipeline.sync.landing import Landing
 from roster_pipeline.sync.ledger import Origin
 from roster_pipeline.sync.plan import DECIDED, Plan, make_plan, take_in
 from roster_pipeline.sync.preview import PlanReport, describe_plan
-from roster_pipeline.sync.pull import PullResult, pull_district
-from roster_pipeline.sync.recall import memory_of, recall
-from roster_pipeline.sync.session import one_state, sync_session
-from roster_pipeline.sync.unchanged import find_settled, repeat, settle, state_after, state_of, unsettle
+from roster_pipeline.sync.pull import PullResult, pull_into
+from roster_pipeline.sync.recall import recall
+from roster_pipeline.sync.session import PlanningContext, SyncContext, one_state, sync_session
+from roster_pipeline.sync.sources import OpenSource, open_clever
+from roster_pipeline.sync.unchanged import Settled, find_settled, repeat, settle, state_after, state_of, unsettle
 
 log = logging.getLogger(__name__)
 
@@ -103,12 +100,14 @@ def run_sync(
     settings: Settings,
     request: SyncRequest,
     *,
+    open_source: OpenSource = open_clever,
     on_step: Callable[[Step], None] = lambda _step: None,
     clock: Callable[[], datetime] = lambda: datetime.now(UTC),
 ) -> SyncReport:
     """Sync one district now.
 
     Args:
+        open_source: where the district is read from.
         on_step: called after every step, for progress.
         clock: the time, aware UTC.
 
@@ -124,51 +123,11 @@ def run_sync(
             sync_id = ledger.begin(connection, district.district_id, request.origin, now=clock())
             try:
                 with translate_database_errors():
-                    return _sync(connection, settings, district, sync_id, request.origin, on_step, clock)
+                    context = SyncContext(connection, district, on_step, clock)
+                    return _sync(context, settings, open_source, sync_id, request.origin)
             except BaseException as error:
                 _record_failure(database, sync_id, error, clock)
                 raise
-
-
-def _sync(
-    connection: Connection,
-    settings: Settings,
-    district: District,
-    sync_id: int,
-    origin: Origin,
-    on_step: Callable[[Step], None],
-    clock: Callable[[], datetime],
-) -> SyncReport:
-    steps: list[Step] = []
-
-    def note(step: Step) -> None:
-        steps.append(step)
-        on_step(step)
-
-    snapshot_at = clock()
-    ledger.pull_began(connection, sync_id, snapshot_at)
-    landing = Landing(psycopg_connection(connection))
-
-    def take_listing(listing: TokenListing) -> None:
-        reconcile_connections(connection, listing, began_at=listing.began_at, now=clock())
-
-    pulled = pull_into(connection, landing, settings, district, snapshot_at, note, take_listing)
-    for attempt in range(1, CONFLICT_ATTEMPTS + 1):
-        before = len(steps)
-        try:
-            plan, report = _plan_and_apply(connection, district, sync_id, origin, snapshot_at, pulled, landing, note, clock)
-        except (psycopg.errors.SerializationFailure, psycopg.errors.DeadlockDetected):
-            if attempt == CONFLICT_ATTEMPTS:
-                raise
-            del steps[before:]
-            log.info("district %s, sync %s: rows changed while planning, planning again", district.clever_id, sync_id)
-        else:
-            break
-    report.steps = steps
-    # A part is too little to change what the planner knows of the whole.
-    if plan is not None and "touched" not in report.counts:
-        _analyze(connection, plan)
-    return report
 
 
 def plan_sync(
@@ -176,145 +135,170 @@ def plan_sync(
     settings: Settings,
     reference: str,
     *,
+    open_source: OpenSource = open_clever,
     on_step: Callable[[Step], None] = lambda _step: None,
     clock: Callable[[], datetime] = lambda: datetime.now(UTC),
 ) -> PlanReport:
     """Exactly what a sync would do now, written nowhere: the same pull and the same models, in a transaction that is rolled back.
 
     Raises:
-        RosterError: Clever or the database could not be read, or the district is unknown or has no agreement yet.
+        RosterError: the source or the database could not be read, or the district is unknown or has no agreement yet.
     """
     require_current_schema(database)
     with sync_session(database, settings) as connection:
-        district = find_district(connection, reference)
-        snapshot_at = clock()
-        landing = Landing(psycopg_connection(connection))
-        pulled = pull_into(connection, landing, settings, district, snapshot_at, on_step)
+        context = SyncContext(connection, find_district(connection, reference), on_step, clock)
+        pulled = pull_into(context, settings, open_source, clock())
         with one_state(connection, rollback=True):
-            _refuse_older(connection, district, snapshot_at)
-            runner = ModelRunner(connection, _parameters(connection, district, None, snapshot_at), known_tables())
-            plan = _plan_all(runner, project_models(), district, landing, pulled.memory, on_step)
-            return describe_plan(runner, district, plan)
+            planning = _start_planning(context, sync_id=None, now=pulled.started_at)
+            _refuse_older(planning, pulled)
+            return describe_plan(planning, _plan_full(planning, pulled))
 
 
-def pull_into(
-    connection: Connection,
-    landing: Landing,
-    settings: Settings,
-    district: District,
-    snapshot_at: datetime,
-    on_step: Callable[[Step], None],
-    on_listing: Callable[[TokenListing], None] = lambda _listing: None,
-) -> PullResult:
-    """Pull what is new of one district into a landing, or raise.
+@dataclass(frozen=True)
+class _Outcome:
+    """What a sync found and did.
 
-    Args:
-        on_listing: called with every full listing of tokens that the pull makes, sometimes twice, in the caller's thread (R11.7); also
-            where the pull fails, because the listing may say why: the district's token is gone.
+    Attributes:
+        district: with the agreement that it was planned by.
+        plan: None where no plan was needed.
+        counts: for `ops.syncs.counts`, without those of the pull.
     """
-    give_back_large_blocks()
-    keep_student_email = district.require_rules().student_email
-    memory = memory_of(connection, district, keep_student_email=keep_student_email)
-    pull = DistrictPull(settings, district.clever_id, keep_student_email=keep_student_email, memory=memory)
 
-    def take_listing() -> None:
-        if isinstance(pull.tokens, TokenListing):
-            on_listing(pull.tokens)
-
-    try:
-        with pull:
-            take_listing()
-            pulled = pull_district(pull, landing, started_at=snapshot_at, on_step=on_step)
-    except RosterError:
-        take_listing()
-        raise
-    take_listing()
-    return pulled
+    district: District
+    plan: Plan | None
+    status: str
+    message: str
+    counts: Mapping[str, Any]
 
 
-def _plan_and_apply(
-    connection: Connection,
-    district: District,
-    sync_id: int,
-    origin: Origin,
-    snapshot_at: datetime,
-    pulled: PullResult,
-    landing: Landing,
-    on_step: Callable[[Step], None],
-    clock: Callable[[], datetime],
-) -> tuple[Plan | None, SyncReport]:
-    """The plan is None where none had to be made."""
-    models = project_models()
-    with one_state(connection):
-        # The agreement may have changed during the pull. What settles a district is a plan by the rules that are there now.
-        district = find_district(connection, district.clever_id)
-        _refuse_older(connection, district, snapshot_at)
-        now = clock()
-        runner = ModelRunner(connection, _parameters(connection, district, sync_id, now), known_tables())
-        previous, were_over = ledger.last_applied(connection, district.district_id), scopes_over_licenses(connection, district.district_id)
-        pull_counts = {"moved_during_pull": pulled.moved, "last_sync": pulled.last_sync, "pull": pulled.cost}
-        settled = timed("settled", on_step, lambda: find_settled(connection, district.district_id))
-        plan = None
-        if settled is not None and settled.answers(pulled.memory.fingerprint):
-            status, message = "successful", _NOTHING_CHANGED
-            accept_district(runner, models, on_step)
-            repeat(connection, district.district_id, settled, sync_id)
-            found = {name: value for name, value in settled.counts.items() if name != "touched"}
-            counts = {**found, **pull_counts, "settled_since": settled.since_sync_id}
+def _sync(context: SyncContext, settings: Settings, open_source: OpenSource, sync_id: int, origin: Origin) -> SyncReport:
+    steps: list[Step] = []
+
+    def note(step: Step) -> None:
+        steps.append(step)
+        context.on_step(step)
+
+    def ingest_listing(listing: Listing) -> None:
+        reconcile_connections(context.connection, listing.district_ids, began_at=listing.began_at, now=context.clock())
+
+    noting = replace(context, on_step=note)
+    started_at = context.clock()
+    ledger.pull_began(context.connection, sync_id, started_at)
+    pulled = pull_into(noting, settings, open_source, started_at, ingest_listing)
+    for attempt in range(1, CONFLICT_ATTEMPTS + 1):
+        before = len(steps)
+        try:
+            outcome = _plan_and_apply(noting, pulled, sync_id, origin)
+        except (psycopg.errors.SerializationFailure, psycopg.errors.DeadlockDetected):
+            if attempt == CONFLICT_ATTEMPTS:
+                raise
+            del steps[before:]
+            log.info("district %s, sync %s: rows changed while planning, planning again", context.district.clever_id, sync_id)
         else:
-            touched = None
-            if settled is not None:
-                touched = plan_touched(runner, models, district.require_rules(), district, landing, pulled.memory, settled, on_step)
-            if touched is None:
-                plan = _plan_all(runner, models, district, landing, pulled.memory, on_step)
-            else:
-                plan, runner, models = touched.plan, touched.runner, touched.models
-            status, message = "held" if plan.holding else "successful", _message(plan)
-            record_plan(runner, models, on_step)
-            unsettle(connection, district.district_id)
-            if not (plan.decisions or runner.parameters["is_first"]):
-                before = settled.state if settled else state_of(connection, district.district_id)
-                state = state_after(connection, district.district_id, before, plan.changes)
-                since = touched.counts["since"] if touched else sync_id
-                settle(connection, district.district_id, pulled.memory.fingerprint, state, sync_id, since)
-            if not plan.writes_nothing:
-                apply_plan(runner, models, on_step)
-            findings = {f"{resource}.{rule}": rows for (resource, rule, _), rows in sorted(landing.findings.items())}
-            counts = {**plan.as_counts(), **pull_counts, "findings": findings, **({"touched": touched.counts} if touched else {})}
+            break
+    # An incremental plan writes too few rows to need ANALYZE.
+    if outcome.plan is not None and "touched" not in outcome.counts:
+        _analyze(context.connection, outcome.plan)
+    return SyncReport(sync_id, outcome.district, outcome.status, outcome.message, dict(outcome.counts), steps)
+
+
+def _plan_and_apply(context: SyncContext, pulled: PullResult, sync_id: int, origin: Origin) -> _Outcome:
+    """The one transaction of a sync (R11.5): from the plan to the end of its row in `ops.syncs`."""
+    with one_state(context.connection):
+        planning = _start_planning(context, sync_id=sync_id, now=context.clock())
+        connection, district_id = planning.connection, planning.district.district_id
+        _refuse_older(planning, pulled)
+        previous, were_over = ledger.last_applied(connection, district_id), scopes_over_licenses(connection, district_id)
+        outcome = _plan_and_write(planning, pulled, sync_id)
+        pull_counts = {"moved_during_pull": pulled.moved, "last_sync": pulled.last_sync, "pull": pulled.cost}
+        outcome = replace(outcome, counts={**outcome.counts, **pull_counts})
         alert_plan(
             connection,
-            models,
-            district_id=district.district_id,
+            planning.models,
+            district_id=district_id,
             sync_id=sync_id,
-            counts=counts,
+            counts=outcome.counts,
             previous=previous,
             were_over=were_over,
             is_urgent=origin.is_urgent,
-            now=now,
+            now=planning.runner.parameters["synced_at"],
         )
-        ledger.end(connection, sync_id, now=clock(), status=status, counts=counts, message=message)
-    return plan, SyncReport(sync_id, district, status, message, counts)
+        ledger.end(connection, sync_id, now=context.clock(), status=outcome.status, counts=outcome.counts, message=outcome.message)
+    return outcome
 
 
-def _plan_all(
-    runner: ModelRunner, models: Models, district: District, landing: Landing, memory: Memory, on_step: Callable[[Step], None]
-) -> Plan:
-    timed("recall", on_step, lambda: recall(runner.connection, landing, memory, district))
-    take_in(runner, models, on_step)
-    return make_plan(runner, models, district.require_rules(), on_step)
-
-
-def _parameters(connection: Connection, district: District, sync_id: int | None, now: datetime) -> dict[str, Any]:
+def _start_planning(context: SyncContext, *, sync_id: int | None, now: datetime) -> PlanningContext:
+    """Inside the transaction: with the agreement as it is now, because it may have changed during the pull."""
+    district = find_district(context.connection, context.district.clever_id)
     rules = district.require_rules()
-    return {
+    parameters = {
         "district_id": district.district_id,
         "sync_id": sync_id,
         "synced_at": now,
         "student_multi_school": rules.student_multi_school,
         "student_email": rules.student_email,
         "login_methods": list(rules.login_methods),
-        "is_first": not ledger.has_accepted_snapshot(connection, district.district_id),
+        "is_first": not ledger.has_accepted_snapshot(context.connection, district.district_id),
     }
+    runner = ModelRunner(context.connection, parameters, known_tables())
+    return PlanningContext(context.connection, district, context.on_step, context.clock, rules, runner, project_models())
+
+
+def _plan_and_write(context: PlanningContext, pulled: PullResult, sync_id: int) -> _Outcome:
+    """The cheapest of the three ways that is safe here: no plan, an incremental plan, a full plan."""
+    last = timed("settled", context.on_step, lambda: find_settled(context.connection, context.district.district_id))
+    if last is not None and last.answers(pulled.memory.fingerprint):
+        return _repeat_last(context, last, sync_id)
+    if last is not None:
+        runner, models, rules = context.runner, context.models, context.rules
+        touched = plan_touched(runner, models, rules, context.district, pulled.landing, pulled.memory, last, context.on_step)
+        if touched is not None:
+            narrowed = replace(context, runner=touched.runner, models=touched.models)
+            return _write(narrowed, pulled, touched.plan, sync_id, last, touched.counts)
+    return _write(context, pulled, _plan_full(context, pulled), sync_id, last)
+
+
+def _repeat_last(context: PlanningContext, last: Settled, sync_id: int) -> _Outcome:
+    """Nothing has changed at either end: the answer of the last sync is the answer of this one."""
+    accept_district(context)
+    repeat(context.connection, context.district.district_id, last, sync_id)
+    found = {name: value for name, value in last.counts.items() if name != "touched"}
+    return _Outcome(context.district, None, "successful", _NOTHING_CHANGED, {**found, "settled_since": last.since_sync_id})
+
+
+def _plan_full(context: PlanningContext, pulled: PullResult) -> Plan:
+    """A plan of the whole district."""
+    timed("recall", context.on_step, lambda: recall(context.connection, pulled.landing, pulled.memory, context.district))
+    take_in(context.runner, context.models, context.on_step)
+    return make_plan(context.runner, context.models, context.rules, context.on_step)
+
+
+def _write(
+    context: PlanningContext,
+    pulled: PullResult,
+    plan: Plan,
+    sync_id: int,
+    last: Settled | None,
+    incremental: Mapping[str, int] | None = None,
+) -> _Outcome:
+    """Carry a plan out, as far as nothing holds it.
+
+    Args:
+        last: what the last sync left, where nobody has written anything since.
+        incremental: of an incremental plan, how much of the district it covers.
+    """
+    connection, district_id = context.connection, context.district.district_id
+    record_plan(context)
+    unsettle(connection, district_id)
+    if not (plan.decisions or context.runner.parameters["is_first"]):
+        before = last.state if last else state_of(connection, district_id)
+        state = state_after(connection, district_id, before, plan.changes)
+        settle(connection, district_id, pulled.memory.fingerprint, state, sync_id, incremental["since"] if incremental else sync_id)
+    if not plan.writes_nothing:
+        apply_plan(context)
+    findings = {f"{resource}.{rule}": rows for (resource, rule, _), rows in sorted(pulled.landing.findings.items())}
+    counts = {**plan.as_counts(), "findings": findings, **({"touched": incremental} if incremental else {})}
+    return _Outcome(context.district, plan, "held" if plan.holding else "successful", _message(plan), counts)
 
 
 def _message(plan: Plan) -> str:
@@ -357,13 +341,13 @@ def _admit(connection: Connection, request: SyncRequest, clock: Callable[[], dat
     return district
 
 
-def _refuse_older(connection: Connection, district: District, snapshot_at: datetime) -> None:
-    newest = ledger.newest_applied(connection, district.district_id)
-    if newest is not None and newest >= snapshot_at:
+def _refuse_older(context: PlanningContext, pulled: PullResult) -> None:
+    newest = ledger.newest_applied(context.connection, context.district.district_id)
+    if newest is not None and newest >= pulled.started_at:
         raise TransientError(
             "A newer snapshot of the district has been applied already (R11.6).",
             hint="Check this machine's clock.",
-            district=district.clever_id,
+            district=context.district.clever_id,
         )
 
 

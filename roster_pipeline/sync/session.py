@@ -1,17 +1,56 @@
-"""The one session that a sync or a dry run works on.
+"""The one session that a sync or a dry run works on, and the context that its steps share.
 
-Belongs here: its settings, its transaction, and what a conflict inside looks like. Does not belong here: what is done on it.
+Belongs here: the session's settings, its transaction, what a conflict inside looks like, and what every step has at hand. Does not belong
+here: the steps.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
 
 import psycopg
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
 from roster_pipeline.database.engine import Database, psycopg_connection, translate_database_errors
+from roster_pipeline.database.models import Models
+from roster_pipeline.database.runner import ModelRunner, Step
+from roster_pipeline.districts.agreement import District
+from roster_pipeline.profiles import Profile
 from roster_pipeline.settings import Settings
+
+
+@dataclass(frozen=True)
+class SyncContext:
+    """What every step of one sync, or of one dry run, has at hand.
+
+    Attributes:
+        connection: the sync's session.
+        on_step: called after every step, for progress.
+        clock: the time, aware UTC.
+    """
+
+    connection: Connection
+    district: District
+    on_step: Callable[[Step], None]
+    clock: Callable[[], datetime]
+
+
+@dataclass(frozen=True)
+class PlanningContext(SyncContext):
+    """The same inside the transaction that plans and writes.
+
+    Attributes:
+        district: with the agreement as it is in this transaction.
+        rules: the district's effective profile.
+        runner: runs the models. Its parameter `sync_id` is None in a dry run, which writes nothing at all.
+        models: the models that are run.
+    """
+
+    rules: Profile
+    runner: ModelRunner
+    models: Models
 
 
 @contextmanager

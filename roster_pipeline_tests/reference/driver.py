@@ -20,20 +20,21 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from roster_pipeline.clever.decode import CollectionDecoder, ListBody, parse_body
-from roster_pipeline.clever.http import PullStats
-from roster_pipeline.clever.pull import Page
-from roster_pipeline.clever.records import District
+from roster_pipeline.clever.pull import DistrictPull, Page
 from roster_pipeline.database.engine import Database
 from roster_pipeline.database.migrate import known_tables
-from roster_pipeline.database.runner import ModelRunner, local_name
-from roster_pipeline.districts.agreement import Agreement, find_district, record_agreement
+from roster_pipeline.database.runner import local_name
+from roster_pipeline.districts.agreement import Agreement, District, find_district, record_agreement
 from roster_pipeline.settings import Settings
 from roster_pipeline.source.digests import Memory
+from roster_pipeline.source.protocol import OnListing, PullStats, SourceDistrict
 from roster_pipeline.source.vocabulary import Collection
 from roster_pipeline.support import holds
 from roster_pipeline.sync import run
 from roster_pipeline.sync.plan import Plan
 from roster_pipeline.sync.run import SyncReport, SyncRequest, run_sync
+from roster_pipeline.sync.session import PlanningContext
+from roster_pipeline.sync.sources import OpenSource
 from roster_pipeline_tests.reference.rows import Agreed, Classroom, Enrollment, Hold, Id, Record, Role, Rules, School, Snapshot, State, User
 
 ENTITY_ID = {
@@ -53,15 +54,15 @@ Rows = dict[str, dict[str, Row]]
 
 
 class RecordedPull:
-    """Has the interface of `clever.pull.DistrictPull`, and reads the snapshot it was given instead of Clever."""
+    """A roster source that reads the snapshot it was given. Its records are Clever's, so the code that decodes them is Clever's too."""
 
-    def __init__(self, snapshot: Snapshot, page_size: int, district: str, *, keep_student_email: bool, memory: Memory) -> None:
+    code = DistrictPull.code
+
+    def __init__(self, snapshot: Snapshot, page_size: int, district: District) -> None:
         self.stats = PullStats()
-        self.tokens: Mapping[str, object] = {}
-        self.seconds = 0.0
-        self.memory = memory
-        self.district_clever_id = district
-        self._keep_student_email = keep_student_email
+        self.memory = Memory()
+        self._clever_id = district.clever_id
+        self._keep_student_email = district.require_rules().student_email
         self._snapshot = snapshot
         self._page_size = page_size
 
@@ -71,8 +72,8 @@ class RecordedPull:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         pass
 
-    def district(self) -> District:
-        return District(id=self.district_clever_id, name="District", last_sync="2026-01-01T00:00:00.000Z")
+    def district(self) -> SourceDistrict:
+        return SourceDistrict(self._clever_id, "District", None, "2026-01-01T00:00:00.000Z")
 
     def pages(self, collection: Collection) -> Iterator[Page]:
         records: Sequence[Record] = {
@@ -81,11 +82,20 @@ class RecordedPull:
             Collection.TERMS: (),
             Collection.COURSES: (),
         }.get(collection) or [each for each in self._snapshot.users if collection.role in each["roles"]]
-        decoder = CollectionDecoder(collection, self.district_clever_id, keep_student_email=self._keep_student_email, memory=self.memory)
+        decoder = CollectionDecoder(collection, self._clever_id, keep_student_email=self._keep_student_email, memory=self.memory)
         for number, start in enumerate(range(0, len(records), self._page_size), 1):
             body = json.dumps({"data": [{"data": each} for each in records[start : start + self._page_size]], "links": []})
             yield Page(collection, number, decoder.decode(parse_body(body.encode(), ListBody).data))
         decoder.check_shape()
+
+
+def recorded(snapshot: Snapshot, page_size: int) -> OpenSource:
+    """Opens this snapshot instead of a district at Clever."""
+
+    def open_recorded(_settings: Settings, district: District, _on_listing: OnListing) -> RecordedPull:
+        return RecordedPull(snapshot, page_size, district)
+
+    return open_recorded
 
 
 # The time of the pull is another; and the report on the whole district is made with whole plans only.
@@ -162,22 +172,21 @@ class LiveDistrict:
     def sync(self, snapshot: Snapshot, *, page_size: int = 100) -> SyncReport:
         """Sync the snapshot. Time passes: every sync is a minute after the one before it."""
         now = self.clock.tick()
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(run, "DistrictPull", lambda _settings, district, **kept: RecordedPull(snapshot, page_size, district, **kept))
-            return run_sync(self.database, SETTINGS, SyncRequest(self.clever_id), clock=lambda: now)
+        source = recorded(snapshot, page_size)
+        return run_sync(self.database, SETTINGS, SyncRequest(self.clever_id), open_source=source, clock=lambda: now)
 
     def plan(self, snapshot: Snapshot, *, page_size: int = 100) -> "WholePlan":
         """What a sync would do that plans everything. Nothing is written, and no time passes."""
         kept = [name for name in known_tables() if name.startswith(("staging.", "reconcile.")) and name not in NOT_COMPARED]
 
-        def read(runner: ModelRunner, _district: object, plan: Plan) -> WholePlan:
-            return WholePlan(plan.as_counts(), {name: _kept(runner.connection, local_name(name), name) for name in kept})
+        def read(context: PlanningContext, plan: Plan) -> WholePlan:
+            return WholePlan(plan.as_counts(), {name: _kept(context.connection, local_name(name), name) for name in kept})
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(run, "DistrictPull", lambda _settings, district, **kept: RecordedPull(snapshot, page_size, district, **kept))
             patch.setattr(run, "describe_plan", read)
             now = self.clock.now + timedelta(seconds=1)
-            planned: Any = run.plan_sync(self.database, SETTINGS, self.clever_id, clock=lambda: now)
+            source = recorded(snapshot, page_size)
+            planned: Any = run.plan_sync(self.database, SETTINGS, self.clever_id, open_source=source, clock=lambda: now)
             assert isinstance(planned, WholePlan)
             return planned
 

@@ -2,15 +2,22 @@
 
 import re
 import unicodedata
+from collections.abc import Sequence
 
 import pyarrow
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from roster_pipeline.clever.records import Credentials, Name, Roles, School, Section, StaffRole, StudentRole, TeacherRole, User
+from roster_pipeline.clever.columns import flatten
+from roster_pipeline.clever.records import Name, Record, Roles, School, Section, StudentRole, User
 from roster_pipeline.source.vocabulary import Collection, Finding
-from roster_pipeline.sync.frames import array_literal, clean_text, frame_of
+from roster_pipeline.sync.frames import Frame, clean_text, frame_of
+
+
+def framed(collection: Collection, records: Sequence[Record], findings: Sequence[Finding]) -> Frame:
+    """The frame of a page of Clever's records."""
+    return frame_of(collection, flatten(collection, records), findings)
 
 
 def _naive_clean(text: str) -> str | None:
@@ -29,23 +36,11 @@ def test_text_is_cleaned_as_the_rule_says(texts: list[str]) -> None:
     assert clean_text(pyarrow.array(texts, pyarrow.string())).to_pylist() == [_naive_clean(text) for text in texts]
 
 
-@given(st.none() | st.lists(st.text(st.characters(codec="utf-8", exclude_characters="\x00"), min_size=1, max_size=4), max_size=4))
-def test_ids_become_an_array_literal_that_reads_back(ids: list[str] | None) -> None:
-    """Whatever a malformed id holds, it cannot break out of its element."""
-    literal = array_literal(ids)
-    if ids is None or literal is None:
-        assert literal is ids
-        return
-    elements = re.findall(r'"((?:[^"\\]|\\.)*)"', literal, re.DOTALL)
-    assert [re.sub(r"\\(.)", r"\1", element, flags=re.DOTALL) for element in elements] == ids
-    assert re.fullmatch(r'\{("(?:[^"\\]|\\.)*"(,"(?:[^"\\]|\\.)*")*)?\}', literal, re.DOTALL)
-
-
 def test_a_broken_optional_value_is_dropped_and_its_row_kept() -> None:
     """R4.2: counted as a warning under the name of column and rule."""
     good = User(id="a1", name=Name("A", None, "B"), email="a@b.c", roles=Roles(student=StudentRole(school="s1", schools=["s1"], grade="3")))
     bad = User(id="a2", name=Name("A", None, "B"), email="no address", last_modified="2021-02-30T00:00:00Z")
-    frame = frame_of(Collection.TEACHERS, [good, bad], [])
+    frame = framed(Collection.TEACHERS, [good, bad], [])
     rows = frame.table.to_pylist()
     assert [row["email"] for row in rows] == ["a@b.c", None]
     assert [row["last_modified"] for row in rows] == [None, None]
@@ -57,7 +52,7 @@ def test_a_broken_optional_value_is_dropped_and_its_row_kept() -> None:
 def test_a_blank_mandatory_value_quarantines_the_row_and_keeps_only_its_id(blank: str | None) -> None:
     """R4.2, R4.6: nothing of a rejected row is kept but that it is there."""
     broken = User(id="a1", name=Name(blank, "M", "B"), email="a@b.c", roles=Roles(student=StudentRole(school="s1", schools=["s1"])))
-    frame = frame_of(Collection.STUDENTS, [broken, User(id="a2", name=Name("A", None, "B"))], [])
+    frame = framed(Collection.STUDENTS, [broken, User(id="a2", name=Name("A", None, "B"))], [])
     first, second = frame.table.to_pylist()
     assert {name: value for name, value in first.items() if value is not None} == {"clever_id": "a1", "rejected": True}
     assert not second["rejected"]
@@ -67,40 +62,21 @@ def test_a_blank_mandatory_value_quarantines_the_row_and_keeps_only_its_id(blank
 def test_what_the_decoder_rejected_counts_as_present() -> None:
     """R4.6; a record of another district does not (R3.6)."""
     found = [Finding("x1", "name_type", "error"), Finding("x2", "foreign_district", "error"), Finding("s1", "number_type", "warn")]
-    frame = frame_of(Collection.SCHOOLS, [School(id="s1", name="School")], found)
+    frame = framed(Collection.SCHOOLS, [School(id="s1", name="School")], found)
     assert [(row["clever_id"], row["rejected"]) for row in frame.table.to_pylist()] == [("s1", False), ("x1", True)]
     assert frame.findings == found
 
 
 def test_an_id_that_is_none_is_not_repeated() -> None:
     """SPEC 12: what stands where an id should could be anything."""
-    frame = frame_of(Collection.SCHOOLS, [School(id="Jane Doe", name="School")], [])
+    frame = framed(Collection.SCHOOLS, [School(id="Jane Doe", name="School")], [])
     assert frame.findings == [Finding("", "clever_id_format", "error")]
     assert "Jane" not in str(frame.table.to_pylist())
-
-
-def test_one_row_per_person_whatever_the_roles() -> None:
-    """R5.8: the lists say which roles there are; the first credentials that are there give the username."""
-    roles = Roles(teacher=TeacherRole(school="s1", schools=["s1", "s2"], sis_id="7"), staff=StaffRole(["s3"], Credentials("admin")))
-    row = frame_of(Collection.STAFF, [User(id="a1", name=Name("A", None, "B"), roles=roles)], []).table.to_pylist()[0]
-    assert row["student_schools"] is None
-    assert row["teacher_schools"] == '{"s1","s2"}'
-    assert row["staff_schools"] == '{"s3"}'
-    assert (row["school"], row["sis_id"], row["username"], row["is_district_admin"]) == ("s1", "7", "admin", False)
 
 
 def test_a_page_of_nothing_but_broken_rows() -> None:
     """R4.2: one bad row never stops a district, nor do a thousand."""
     records = [Section(id=f"c{each}", name=None, school="s1") for each in range(1_000)]
-    frame = frame_of(Collection.SECTIONS, records, [])
+    frame = framed(Collection.SECTIONS, records, [])
     assert frame.table["rejected"].to_pylist() == [True] * 1_000
     assert len(frame.findings) == 1_000
-
-
-def test_a_blank_value_of_one_role_leaves_it_to_the_next() -> None:
-    """R4.5, R5.8: blank is nothing; of several roles the first with a value gives it."""
-    student = StudentRole(school="s1", schools=["s1"], sis_id=" ", state_id="\t", credentials=Credentials(" "))
-    teacher = TeacherRole(school="s1", schools=["s1"], sis_id="7", state_id="8", credentials=Credentials("t.name"))
-    both = User(id="a1", name=Name("A", None, "B"), roles=Roles(student=student, teacher=teacher))
-    (row,) = frame_of(Collection.STUDENTS, [both], []).table.to_pylist()
-    assert (row["username"], row["sis_id"], row["state_id"]) == ("t.name", "7", "8")

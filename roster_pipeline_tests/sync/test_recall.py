@@ -11,6 +11,7 @@ from typing import Any
 import psycopg
 import pytest
 
+from roster_pipeline.clever.pull import DistrictPull
 from roster_pipeline.database.engine import Database
 from roster_pipeline.database.models import SQL
 from roster_pipeline.database.runner import Step
@@ -18,7 +19,7 @@ from roster_pipeline.errors import TransientError
 from roster_pipeline.sync import landing, recall, run
 from roster_pipeline.sync.preview import PlanReport
 from roster_pipeline.sync.run import SyncReport, plan_sync
-from roster_pipeline_tests.reference.driver import SETTINGS, LiveDistrict, RecordedPull
+from roster_pipeline_tests.reference.driver import SETTINGS, LiveDistrict, recorded
 from roster_pipeline_tests.reference.rows import Record, Snapshot
 from roster_pipeline_tests.sync.clever import clever, district_admin, school, section, student, teacher
 from roster_pipeline_tests.sync.rows import active, roles, user, usernames
@@ -191,7 +192,7 @@ def test_another_profile_knows_nothing(district: LiveDistrict) -> None:
 def test_another_release_knows_nothing(district: LiveDistrict, monkeypatch: pytest.MonkeyPatch) -> None:
     snapshot = clever(student("p1", "ann"), student("p2", "ben"))
     district.sync(snapshot)
-    monkeypatch.setattr(recall, "code_digest", lambda: b"another release")
+    monkeypatch.setattr(recall, "code_digest", lambda _source: b"another release")
     assert [known(district.sync(snapshot)) for _ in range(2)] == [0, 3]
 
 
@@ -214,10 +215,10 @@ def test_a_release_is_everything_between_clever_and_the_last_snapshot(monkeypatc
         return read_bytes(path)
 
     monkeypatch.setattr(Path, "read_bytes", noted)
-    recall.code_digest.__wrapped__()
+    recall.code_digest.__wrapped__(DistrictPull.code)
     package = Path(run.__file__).parents[1]
-    python = {package / "contracts.py", package / "clever/records.py", package / "clever/decode.py", package / "sync/frames.py"}
-    assert read >= {*python, Path(landing.__file__), *(SQL / "staging").glob("*.sql")}
+    ours = ("contracts.py", "source/vocabulary.py", "clever/records.py", "clever/decode.py", "clever/columns.py", "sync/frames.py")
+    assert read >= {*(package / each for each in ours), Path(landing.__file__), *(SQL / "staging").glob("*.sql")}
 
 
 def test_a_plan_that_is_made_again_recalls_again(district: LiveDistrict, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -252,9 +253,8 @@ def plan_during(district: LiveDistrict, snapshot: Snapshot, meanwhile: Callable[
         if step.name == "clever.district_admins":
             meanwhile()
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(run, "DistrictPull", lambda _settings, clever_id, **kept: RecordedPull(snapshot, 2, clever_id, **kept))
-        return plan_sync(district.database, SETTINGS, district.clever_id, on_step=on_step, clock=lambda: now)
+    source = recorded(snapshot, page_size=2)
+    return plan_sync(district.database, SETTINGS, district.clever_id, open_source=source, on_step=on_step, clock=lambda: now)
 
 
 PEOPLE: list[Record] = [section("c1", ["p1"]), student("p1", "ann"), student("p2", "ben"), student("p3", "cy"), teacher("p4", "dee")]

@@ -24,7 +24,7 @@ from roster_pipeline.sync import run, unchanged
 from roster_pipeline.sync.plan import DECIDED
 from roster_pipeline.sync.run import SyncReport, project_models
 from roster_pipeline.sync.unchanged import find_settled
-from roster_pipeline_tests.reference.driver import SETTINGS, LiveDistrict, RecordedPull, untouched
+from roster_pipeline_tests.reference.driver import SETTINGS, LiveDistrict, recorded, untouched
 from roster_pipeline_tests.sync.clever import clever, school, section, student, teacher
 from roster_pipeline_tests.sync.rows import active, new_school, new_user, user
 
@@ -277,9 +277,9 @@ def test_an_agreement_that_changes_during_a_pull_is_carried_out(quiet: LiveDistr
             quiet.agree(settings={"login_methods": ["clever"]})
 
     now = quiet.clock.tick()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(run, "DistrictPull", lambda _settings, clever_id, **kept: RecordedPull(SNAPSHOT, 100, clever_id, **kept))
-        run.run_sync(quiet.database, SETTINGS, run.SyncRequest(quiet.clever_id), on_step=on_step, clock=lambda: now)
+    source = recorded(SNAPSHOT, page_size=100)
+    request = run.SyncRequest(quiet.clever_id)
+    run.run_sync(quiet.database, SETTINGS, request, open_source=source, on_step=on_step, clock=lambda: now)
     quiet.sync(SNAPSHOT)
     assert user(quiet, "p1")["login_methods"] == ["clever"]
 

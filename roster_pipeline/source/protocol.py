@@ -1,0 +1,115 @@
+"""What a sync asks of a roster source.
+
+Belongs here: the protocol, and the few types that both sides exchange. A source reads one district and returns pages whose columns follow
+`contracts.py`. Does not belong here: anything that only one vendor has. `clever/pull.py` is a source, and the tests have a second one that
+reads recorded snapshots.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from types import TracebackType
+from typing import NamedTuple, Protocol, Self
+
+import pyarrow
+
+from roster_pipeline.source.digests import Memory
+from roster_pipeline.source.vocabulary import Collection, Finding
+
+
+class SourceDistrict(NamedTuple):
+    """The district as the source describes it now.
+
+    Attributes:
+        last_sync: when the source last loaded the district's data, as the source writes it (R3.7). None: it never did.
+    """
+
+    id: str
+    name: str | None
+    state: str | None
+    last_sync: str | None
+
+
+class Listing(NamedTuple):
+    """The districts that are connected to the application, as the source listed them (R11.7).
+
+    Attributes:
+        district_ids: the ids of all connected districts.
+        began_at: when the listing was requested, aware UTC. Of two listings the one that began later is the newer one.
+    """
+
+    district_ids: frozenset[str]
+    began_at: datetime
+
+
+OnListing = Callable[[Listing], None]
+
+
+@dataclass
+class PullStats:
+    """What a pull has cost so far. `requests` counts attempts, retries included; `bytes` counts bodies after decompression."""
+
+    requests: int = 0
+    retries: int = 0
+    bytes: int = 0
+    pages: Counter[str] = field(default_factory=Counter)
+
+
+class SourcePage(Protocol):
+    """One page of a collection, without the records that are known from the last snapshot."""
+
+    @property
+    def columns(self) -> pyarrow.Table:
+        """The columns of the resource's contract, one row per record, as the source sent them: not cleaned, not validated."""
+
+    @property
+    def findings(self) -> Sequence[Finding]:
+        """What was wrong with records that are left out (`error`), or with optional values of these (`warn`)."""
+
+    @property
+    def digests(self) -> Sequence[bytes | None]:
+        """The digest of each row; None where a value of the record was dropped."""
+
+    @property
+    def arrivals(self) -> Sequence[int]:
+        """The position of each row in the whole pull of its resource."""
+
+    @property
+    def end(self) -> int:
+        """The position after the page's last record."""
+
+
+class RosterSource(Protocol):
+    """One district at a roster source, read once. A context manager.
+
+    Attributes:
+        memory: the records of the last snapshot, which the pages leave out. A sync sets it before it enters the source.
+        stats: what the pull has cost so far.
+    """
+
+    memory: Memory
+    stats: PullStats
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None: ...
+
+    @property
+    def code(self) -> tuple[Path, ...]:
+        """The files that decide what a record becomes. Digests made with other code match nothing."""
+
+    def district(self) -> SourceDistrict:
+        """The district as it is now.
+
+        Raises:
+            RosterError: the source could not be read, or it refuses.
+        """
+
+    def pages(self, collection: Collection) -> Iterator[SourcePage]:
+        """Every page of one collection, up to its end (R3.2).
+
+        Raises:
+            RosterError: the collection could not be read to its end, or the shape of its data has changed (R4.2).
+        """

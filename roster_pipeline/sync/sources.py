@@ -1,0 +1,32 @@
+"""Which roster source a sync reads: the only file of `sync/` that names one.
+
+Belongs here: opening the source of a district. Does not belong here: what every source has to offer (`source/protocol.py`), and how one
+works (`clever/`).
+"""
+
+from typing import Protocol
+
+from roster_pipeline.clever.pull import DistrictPull
+from roster_pipeline.districts.agreement import District
+from roster_pipeline.settings import Settings
+from roster_pipeline.source.protocol import OnListing, RosterSource
+
+
+class OpenSource(Protocol):
+    """Makes the source of one district. Reading begins when the source is entered."""
+
+    def __call__(self, settings: Settings, district: District, on_listing: OnListing) -> RosterSource:
+        """A source of this district.
+
+        Args:
+            on_listing: called with every listing of connected districts that the source makes (R11.7).
+
+        Raises:
+            PermanentError: the district has no agreement, so nobody knows what may be read.
+        """
+
+
+def open_clever(settings: Settings, district: District, on_listing: OnListing) -> RosterSource:
+    """The district at Clever. A student's e-mail is only decoded where the profile stores it."""
+    keep_student_email = district.require_rules().student_email
+    return DistrictPull(settings, district.clever_id, keep_student_email=keep_student_email, on_listing=on_listing)
