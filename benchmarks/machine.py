@@ -20,7 +20,7 @@ from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import sqlalchemy as sa
 
@@ -102,7 +102,7 @@ class Machine:
             # Where root's server keeps its data, that is not below the temporary folder.
             opened.callback(lambda: shutil.rmtree((self._home / "postgres").resolve(), ignore_errors=True))
             opened.enter_context(EmbeddedServer(self._home))
-            self.settings = Settings(_env_file=None, **self._own_settings())  # type: ignore[call-arg, arg-type]
+            self.settings = Settings(_env_file=None, **self._own_settings())
             self.database = opened.enter_context(open_database(self.settings))
             migrate(self.database)
             ensure_dagster_database(self.database)
@@ -118,7 +118,7 @@ class Machine:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._opened.close()
 
-    def _own_settings(self) -> dict[str, object]:
+    def _own_settings(self) -> dict[str, Any]:
         return {
             "roster_home": self._home,
             **{name.lower(): value for name, value in self.environment.items() if name.startswith("CLEVER_")},

@@ -35,19 +35,19 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-import dlt  # type: ignore[import-not-found, unused-ignore]  # only in requirements-dlt.lock, which linters do without
+import dlt
 
 # Imported by dlt when it first needs them: a part of the start, which is not measured.
-import dlt.destinations.impl.postgres.postgres  # type: ignore[import-not-found, unused-ignore]
+import dlt.destinations.impl.postgres.postgres
 import pandas as pd  # noqa: F401
 import pyarrow
 import pyarrow.csv
 import sqlalchemy as sa
-from dlt.common import json  # type: ignore[import-not-found, unused-ignore]
-from dlt.sources.helpers import requests  # type: ignore[import-not-found, unused-ignore]
-from dlt.sources.helpers.rest_client import RESTClient  # type: ignore[import-not-found, unused-ignore]
-from dlt.sources.helpers.rest_client.auth import BearerTokenAuth  # type: ignore[import-not-found, unused-ignore]
-from dlt.sources.helpers.rest_client.paginators import JSONLinkPaginator  # type: ignore[import-not-found, unused-ignore]
+from dlt.common import json
+from dlt.sources.helpers import requests
+from dlt.sources.helpers.rest_client import RESTClient
+from dlt.sources.helpers.rest_client.auth import BearerTokenAuth
+from dlt.sources.helpers.rest_client.paginators import JSONLinkPaginator
 
 from benchmarks.measure import print_figures, written
 from roster_pipeline.database.engine import Database, open_database

@@ -17,7 +17,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, cast
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY
@@ -335,7 +335,8 @@ def _import(importer: Importer, settings: Settings, district: str) -> None:
             for page in pull.pages(collection):
                 match collection.resource:
                     case "schools":
-                        importer.schools(page.records)  # type: ignore[arg-type]
+                        # Each resource has one type of records (`records.record_type`).
+                        importer.schools(cast("Sequence[School]", page.records))
                     case "sections":
                         sections += page.records
                     case "users":

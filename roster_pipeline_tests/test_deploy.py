@@ -75,7 +75,8 @@ def test_every_variable_is_one_that_is_read(file: str) -> None:
     """By the pipeline, or by Dagster: its home, and the address of its database in dagster.yaml."""
     variables = _variables(DEPLOY / file)
     assert variables.keys() <= SETTINGS | {"ROSTER_DAGSTER_URL", "DAGSTER_HOME"}
-    Settings(_env_file=None, **{name.lower(): value for name, value in variables.items() if name in SETTINGS and value})
+    given: dict[str, Any] = {name.lower(): value for name, value in variables.items() if name in SETTINGS and value}
+    Settings(_env_file=None, **given)
 
 
 def test_secrets_are_secrets() -> None:

@@ -34,7 +34,7 @@ class Outbox:
     @property
     def settings(self) -> Settings:
         """With these URLs."""
-        return Settings(_env_file=None, roster_alert_urls=",".join(self.urls) or None, roster_ui_url="http://ui.example")  # type: ignore[arg-type]
+        return Settings(_env_file=None, roster_alert_urls=",".join(self.urls) or None, roster_ui_url="http://ui.example")
 
     def district(self, profile: str = "typing_agent", *, recorded_at: datetime = NINE - timedelta(days=9)) -> int:
         """An active district; returns its id. Its Clever id is `d` and that id."""

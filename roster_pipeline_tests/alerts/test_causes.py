@@ -29,7 +29,7 @@ def world(database: Database) -> Iterator[Scenario]:
 
 def noted(world: Scenario) -> list[tuple[str, dict[str, Any]]]:
     """Kind and facts of every alert, oldest first."""
-    return [tuple(row) for row in world.rows("select kind, facts from ops.alerts order by alert_id")]  # type: ignore[misc]
+    return [tuple(row) for row in world.rows("select kind, facts from ops.alerts order by alert_id")]
 
 
 def kinds(world: Scenario) -> list[str]:

@@ -206,7 +206,7 @@ def test_the_list_of_urls() -> None:
     """SPEC 2: comma separated; commas inside a URL, blanks, empty places and repetitions do no harm."""
 
     def positions(urls: str | None) -> list[tuple[int, bool]]:
-        found = receivers(Settings(_env_file=None, roster_alert_urls=urls))  # type: ignore[arg-type]
+        found = receivers(Settings(_env_file=None, roster_alert_urls=urls))
         assert len({each.name for each in found}) == len(found)
         return [(each.position, each.service is not None) for each in found]
 

@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 
@@ -55,7 +56,7 @@ def fake_time() -> FakeTime:
 @pytest.fixture
 def make_settings(clever: ScriptedClever) -> Callable[..., Settings]:
     def make(**more: object) -> Settings:
-        values: dict[str, object] = {
+        values: dict[str, Any] = {
             "clever_api_url": clever.url,
             "clever_auth_url": clever.url,
             "clever_client_id": "client",
@@ -64,7 +65,7 @@ def make_settings(clever: ScriptedClever) -> Callable[..., Settings]:
             "clever_max_attempts": 4,
             "clever_read_timeout_s": 10.0,
         }
-        return Settings(_env_file=None, **(values | more))  # type: ignore[arg-type]
+        return Settings(_env_file=None, **(values | more))
 
     return make
 

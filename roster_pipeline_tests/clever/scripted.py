@@ -54,8 +54,8 @@ class Seen:
     port: int
 
 
-def tokens(**by_district: str) -> dict[str, Any]:
-    """The body of /oauth/tokens."""
+def tokens(**by_district: str | int) -> dict[str, Any]:
+    """The body of /oauth/tokens. A token that is a number has the wrong JSON type."""
     entries = [
         {"id": f"t{number}", "created": "2026-01-01T00:00:00.000Z", "owner": {"type": "district", "id": district}, "access_token": token}
         for number, (district, token) in enumerate(by_district.items())

@@ -1,6 +1,7 @@
 """The client and the sandbox together: a believable district read whole, and its bad days (R3.1, R3.2, R3.3)."""
 
 from collections.abc import Callable, Iterator
+from typing import cast
 
 import pytest
 
@@ -8,7 +9,8 @@ from roster_pipeline.clever.errors import IncompletePullError
 from roster_pipeline.clever.pull import DistrictPull
 from roster_pipeline.errors import PermanentError
 from roster_pipeline.sandbox import Sandbox, SandboxServer, generate_district
-from roster_pipeline.sandbox.faults import Fault
+from roster_pipeline.sandbox.district import Kind
+from roster_pipeline.sandbox.faults import Fault, FaultKind
 from roster_pipeline.source.vocabulary import Collection
 
 from .conftest import WALL, FakeTime
@@ -37,7 +39,8 @@ def read(pull: DistrictPull, collection: Collection) -> list[str]:
 
 
 def shared(sandbox: Sandbox, collection: Collection) -> list[str]:
-    return [str(key) for key in sandbox.district().shared(collection.resource, collection.role)]  # type: ignore[arg-type]
+    # The sandbox names its lists as the contracts name their resources.
+    return [str(key) for key in sandbox.district().shared(cast("Kind", collection.resource), collection.role)]
 
 
 @pytest.mark.parametrize("limit", [7, 10, 60, 10_000])
@@ -51,18 +54,18 @@ def test_a_whole_district(limit: int, sandbox: Sandbox, open_pull: Open) -> None
 
 
 @pytest.mark.parametrize("kind", ["html", "body", "truncated", "cut", "without_links", "without_data"])
-def test_faults_on_a_later_page_are_overcome(kind: str, sandbox: Sandbox, open_pull: Open) -> None:
+def test_faults_on_a_later_page_are_overcome(kind: FaultKind, sandbox: Sandbox, open_pull: Open) -> None:
     """R3.3: the page is read again and nothing is missing or twice."""
-    sandbox.faults.add(Fault(kind, "role=student.*starting_after=", times=2))  # type: ignore[arg-type]
+    sandbox.faults.add(Fault(kind, "role=student.*starting_after=", times=2))
     with open_pull() as pull:
         assert read(pull, Collection.STUDENTS) == shared(sandbox, Collection.STUDENTS)
     assert pull.stats.retries == 2
 
 
 @pytest.mark.parametrize("kind", ["next_self", "next_earlier", "next_without_cursor", "next_other_host"])
-def test_links_that_do_not_lead_to_the_end(kind: str, sandbox: Sandbox, open_pull: Open) -> None:
+def test_links_that_do_not_lead_to_the_end(kind: FaultKind, sandbox: Sandbox, open_pull: Open) -> None:
     """R3.2: each kind of bad link ends the pull instead of looping, leaving the host, or stopping short."""
-    sandbox.faults.add(Fault(kind, "role=student.*starting_after="))  # type: ignore[arg-type]
+    sandbox.faults.add(Fault(kind, "role=student.*starting_after="))
     with open_pull() as pull, pytest.raises(IncompletePullError):
         read(pull, Collection.STUDENTS)
 

@@ -14,9 +14,10 @@ from roster_pipeline.source.vocabulary import Collection
 def test_ids_become_an_array_literal_that_reads_back(ids: list[str] | None) -> None:
     """Whatever a malformed id holds, it cannot break out of its element."""
     literal = array_literal(ids)
-    if ids is None or literal is None:
-        assert literal is ids
+    if ids is None:
+        assert literal is None
         return
+    assert literal is not None
     elements = re.findall(r'"((?:[^"\\]|\\.)*)"', literal, re.DOTALL)
     assert [re.sub(r"\\(.)", r"\1", element, flags=re.DOTALL) for element in elements] == ids
     assert re.fullmatch(r'\{("(?:[^"\\]|\\.)*"(,"(?:[^"\\]|\\.)*")*)?\}', literal, re.DOTALL)

@@ -1,7 +1,7 @@
 """Walking a collection: termination, bad links, prefetch, threads (R3.2, R3.5)."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 
 import pytest
 
@@ -164,11 +164,12 @@ def test_two_pages_are_never_ahead(clever: ScriptedClever, make_pull: MakePull) 
     clever.script("/v3.0/terms", Reply(page()))
     with make_pull() as pull:
         pages = pull.pages(Collection.SCHOOLS)
+        assert isinstance(pages, Generator)
         next(pages)
         assert clever.wait_for_requests(SCHOOLS, 2)
         list(pull.pages(Collection.TERMS))  # one more round trip over the same connection, so a third request would have come
         assert clever.paths().count(SCHOOLS) == 2
-        pages.close()  # type: ignore[attr-defined]
+        pages.close()
 
 
 def test_closing_early_leaves_no_thread_and_no_retries(clever: ScriptedClever, make_pull: MakePull) -> None:
@@ -177,10 +178,11 @@ def test_closing_early_leaves_no_thread_and_no_retries(clever: ScriptedClever, m
     clever.script(SCHOOLS, Reply(page(school("a"), following=next_page("a"))), Reply(status=500, gate=gate))
     with make_pull(clever_max_attempts=1000) as pull:
         pages = pull.pages(Collection.SCHOOLS)
+        assert isinstance(pages, Generator)
         next(pages)
         assert clever.wait_for_requests(SCHOOLS, 2)
         threading.Timer(0.2, gate.set).start()
-        pages.close()  # type: ignore[attr-defined]
+        pages.close()
     assert prefetchers() == []
     assert len(clever.paths()) == 2
 

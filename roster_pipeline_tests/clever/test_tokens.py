@@ -65,7 +65,7 @@ def test_the_newest_token_of_a_district_counts(clever: ScriptedClever, make_sett
 
 BROKEN_LISTINGS = {
     "no data": {},
-    "token is a number": tokens(d1="one", d2=5),  # type: ignore[arg-type]
+    "token is a number": tokens(d1="one", d2=5),
     "token could not be a header": tokens(d1=f"{TOKEN}\n"),
     "empty token": tokens(d1=""),
     "no owner": {"data": [{"access_token": TOKEN}]},

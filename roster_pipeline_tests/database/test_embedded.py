@@ -217,7 +217,7 @@ def test_the_cluster_is_utf8_durable_and_reachable_by_socket_only(home: Path) ->
         "checkpoint_timeout": "15min",
     }
     with EmbeddedServer(home) as server, connect(server) as connection:
-        assert {name: connection.execute(f"show {name}").fetchone()[0] for name in expected} == expected  # type: ignore[index]
+        assert {name: value for name in expected for (value,) in connection.execute(f"show {name}")} == expected
         locale = connection.execute("select datlocprovider, datlocale from pg_database where datname = 'template0'").fetchone()
         assert locale == ("b", "C.UTF-8")
         methods = connection.execute("select distinct type, auth_method from pg_hba_file_rules").fetchall()

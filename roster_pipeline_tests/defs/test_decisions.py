@@ -248,7 +248,8 @@ def test_a_table_is_cut_where_it_would_fill_the_event_log() -> None:
     ]
     (shown,) = [each for each in CHECKS if each.name == "brake_school_role"]
     result = shown.result({"held": [{**each, "status": "open", "hold_id": 1} for each in brakes], "passed": []})
-    table = result.metadata["brakes"].value
+    table = result.metadata["brakes"]
+    assert isinstance(table, dg.TableMetadataValue)
     assert [each["school_id"] for each in records(table)] == list(range(999, 999 - report.SHOWN_ROWS, -1))
     assert (result.metadata["holds"].value, result.metadata["acts"].value) == (1000, 999)
 
@@ -270,7 +271,7 @@ def test_no_way_around_a_brake(dagster: dg.DagsterInstance, database: Database, 
     assert run(dagster, clever_id).success
     sandbox.change().remove_users(sandbox.district().shared("users", "student")[:30])
     whole = defs.resolve_job_def(job)
-    assets = whole.asset_layer.executable_asset_keys
+    assets = set(whole.asset_layer.executable_asset_keys)
     written = {each for each in assets if each.path[0] == "app"}
     for selection in (written, {dg.AssetKey(["app", "users"])}, assets - {dg.AssetKey(["reconcile", "soft_deletes"])}):
         with pytest.raises(dg.DagsterInvalidSubsetError, match="does not support subsetting"):

@@ -12,7 +12,9 @@ UNKNOWN, SYNCED_ONCE = "5f0000000000000000000001", "5f0000000000000000000002"
 
 def tick(instance: dg.DagsterInstance) -> dg.SensorResult | dg.SkipReason:
     with dg.build_sensor_context(instance=instance, resources={"roster_database": RosterDatabase()}) as context:
-        return districts_partitions(context)  # type: ignore[return-value]
+        result = districts_partitions(context)
+    assert isinstance(result, dg.SensorResult | dg.SkipReason)
+    return result
 
 
 def requested(result: dg.SensorResult | dg.SkipReason) -> list[tuple[str, list[str]]]:

@@ -17,6 +17,7 @@ from roster_pipeline.defs.freshness import freshness, refresh
 from roster_pipeline.defs.resources import RosterDatabase
 from roster_pipeline.defs.tags import LANE, TRIGGER
 from roster_pipeline.districts.agreement import Agreement, record_agreement
+from roster_pipeline.fleet.freshness import ask_last_sync
 from roster_pipeline.sandbox import District, Sandbox, generate_district
 from roster_pipeline.settings import settings
 from roster_pipeline.sync.run import SyncRequest, run_sync
@@ -48,7 +49,9 @@ def at(monkeypatch: pytest.MonkeyPatch) -> At:
 
 def tick(sensor: dg.SensorDefinition, instance: dg.DagsterInstance, cursor: str | None = None) -> dg.SensorResult | dg.SkipReason:
     with dg.build_sensor_context(instance=instance, resources={"roster_database": RosterDatabase()}, cursor=cursor) as context:
-        return sensor(context)  # type: ignore[return-value]
+        result = sensor(context)
+    assert isinstance(result, dg.SensorResult | dg.SkipReason)
+    return result
 
 
 def requested(result: dg.SensorResult | dg.SkipReason) -> list[dg.RunRequest]:
@@ -154,9 +157,10 @@ def test_a_tick_goes_on_where_the_last_one_ended(
         f"""insert into ops.syncs (district_id, status, started_at, finished_at, counts)
         select district_id, 'successful', '{NIGHT}', '{NIGHT}', '{{"last_sync": "{OLD}"}}' from app.districts""",
     )
-    real = freshness_module.ask_last_sync
     monkeypatch.setattr(
-        freshness_module, "ask_last_sync", lambda settings, tokens, ids, *, deadline: real(settings, tokens, ids[:2], deadline=deadline)
+        freshness_module,
+        "ask_last_sync",
+        lambda settings, tokens, ids, *, deadline: ask_last_sync(settings, tokens, ids[:2], deadline=deadline),
     )
     asked, cursor = [], None
     with dg.DagsterInstance.ephemeral() as instance:
@@ -174,8 +178,12 @@ def test_a_tick_goes_on_where_the_last_one_ended(
 def evaluations(instance: dg.DagsterInstance) -> list[tuple[str | None, bool]]:
     """Oldest first: the district, and whether it was fresh."""
     records = instance.event_log_storage.get_asset_check_execution_history(CHECK, limit=100)
-    found = [record.event.dagster_event.asset_check_evaluation_data for record in records]  # type: ignore[union-attr]
-    return [(each.partition, each.passed) for each in reversed(found)]
+    found = []
+    for record in reversed(records):
+        assert record.event is not None
+        assert record.event.dagster_event is not None
+        found.append(record.event.dagster_event.asset_check_evaluation_data)
+    return [(each.partition, each.passed) for each in found]
 
 
 def tell(instance: dg.DagsterInstance, cursor: str | None) -> str | None:

@@ -1,15 +1,16 @@
 """Which tables are shown, and what is drawn from what."""
 
 from collections.abc import Iterable
+from typing import cast
 
 from roster_pipeline.database.models import Layer, Model, Models
 from roster_pipeline.defs.lineage import lineage
 
 
 def model(name: str, reads: Iterable[str], writes: Iterable[str] = ()) -> Model:
-    layer: Layer
-    layer, table = name.split(".")  # type: ignore[assignment]
-    return Model(layer, table, "", "", "", (), (), "warn", frozenset(reads), frozenset(writes))
+    layer, table = name.split(".")
+    # The names below begin with a layer.
+    return Model(cast("Layer", layer), table, "", "", "", (), (), "warn", frozenset(reads), frozenset(writes))
 
 
 TABLES = ["staging.users", "reconcile.plan", "app.districts", "app.users", "ops.quarantine"]

@@ -115,7 +115,7 @@ def test_many_districts_share_a_few_runs(environment: None, database: Database, 
     assert {district: after[district] for district in names[1:]} == {district: before[district] for district in names[1:]}
     assert {request.tags["roster/trigger"] for request in requested} == {"scheduled"}
     assert (nothing, why) == ([], "21 districts are due: nightly_9pm_pt_shards syncs them.")
-    sizes = defaultdict(int)
+    sizes: defaultdict[str, int] = defaultdict(int)
     for key in before.values():
         sizes[key] += 1
     assert set(sizes.values()) == {7}

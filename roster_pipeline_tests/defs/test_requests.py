@@ -34,7 +34,9 @@ def rows(database: Database, statement: str) -> list[Any]:
 
 def tick(instance: dg.DagsterInstance) -> dg.SensorResult | dg.SkipReason:
     with dg.build_sensor_context(instance=instance, resources={"roster_database": RosterDatabase()}) as context:
-        return requests(context)  # type: ignore[return-value]
+        result = requests(context)
+    assert isinstance(result, dg.SensorResult | dg.SkipReason)
+    return result
 
 
 def starting(instance: dg.DagsterInstance) -> list[tuple[str | None, str | None]]:

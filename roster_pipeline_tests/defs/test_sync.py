@@ -26,9 +26,9 @@ from roster_pipeline_tests.defs.runs import check, numbers, run
 MARKER = "Zzyzxmarker"
 
 
-def failure(result: dg.ExecuteInProcessResult) -> dg.Failure:
+def failure(result: dg.ExecuteInProcessResult) -> dg.DagsterEvent:
     (event,) = result.get_step_failure_events()
-    return event.step_failure_data  # type: ignore[return-value]
+    return event
 
 
 def texts(database: Database) -> str:
@@ -191,11 +191,13 @@ def test_a_sync_that_fails(instance: dg.DagsterInstance, database: Database, san
     sandbox.change().disconnect()
     result = run(instance, clever_id)
     assert not result.success
-    error = failure(result)
-    assert "no token" in str(error.user_failure_data.description)  # type: ignore[attr-defined]
-    assert "Traceback" not in str(error.user_failure_data)  # type: ignore[attr-defined]
-    assert error.error.cause is None  # type: ignore[attr-defined]
-    assert error.error.context is None  # type: ignore[attr-defined]
+    data = failure(result).step_failure_data
+    assert data.user_failure_data is not None
+    assert data.error is not None
+    assert "no token" in str(data.user_failure_data.description)
+    assert "Traceback" not in str(data.user_failure_data)
+    assert data.error.cause is None
+    assert data.error.context is None
     assert not result.asset_materializations_for_node("sync")
     with database.engine.connect() as connection:
         (status, message) = connection.execute(sa.text("select status, message from ops.syncs")).one()
@@ -214,8 +216,9 @@ def test_a_district_that_is_being_synced(environment: None, database: Database, 
             result = run(instance, clever_id)
         rows = connection.execute(sa.text("select count(*) from ops.syncs")).scalar_one()
     assert not result.success
-    metadata = failure(result).user_failure_data.metadata  # type: ignore[attr-defined]
-    assert metadata["running_sync_id"].value == running
+    data = failure(result).step_failure_data.user_failure_data
+    assert data is not None
+    assert data.metadata["running_sync_id"].value == running
     assert rows == 1
 
 

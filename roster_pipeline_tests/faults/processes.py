@@ -19,6 +19,7 @@ from sqlalchemy import Engine, event
 from roster_pipeline import cli
 from roster_pipeline.settings import Settings
 from roster_pipeline.sync import run
+from roster_pipeline.sync.apply import record_plan
 from roster_pipeline_tests.ended import Ended
 
 KILLED = -signal.SIGKILL
@@ -149,14 +150,15 @@ def count_points(file: Path) -> None:
 
 def lose_the_lock() -> None:
     """Prepare: a sync that believes in a lock that it does not hold."""
-    run.district_lock = lambda *_: nullcontext()  # type: ignore[assignment]
+    # Not by assignment: for the type checker, what `run` imports is no attribute of `run`.
+    vars(run)["district_lock"] = lambda *_: nullcontext()
 
 
-def _watch_apply(reached: Callable[[int], None]) -> None:
+def _watch_apply(reached: Callable[[int], object]) -> None:
     """Calls `reached` with 0 before the first statement of the apply, with n after the n-th, and once more after the commit."""
     numbers = count()
     state = {"applying": False}
-    record_plan, analyze = run.record_plan, run._analyze
+    analyze = run._analyze
 
     def begin(*arguments: Any) -> None:
         state["applying"] = True
@@ -168,7 +170,7 @@ def _watch_apply(reached: Callable[[int], None]) -> None:
         state["applying"] = False
         analyze(*arguments)
 
-    run.record_plan, run._analyze = begin, committed
+    vars(run).update(record_plan=begin, _analyze=committed)
 
     @event.listens_for(Engine, "after_cursor_execute")
     def _executed(*_: object) -> None:

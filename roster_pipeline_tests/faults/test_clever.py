@@ -55,7 +55,7 @@ CASES = {
 def test_a_clever_that_misbehaves(bad: Bad, world: World) -> None:
     """R3.2, R3.3, R11.4: half a district is none."""
     world.sandbox.misbehave(bad.kind, bad.pattern, **bad.options)
-    ended = world.sync(**bad.environment)
+    ended = world.sync(prepare=None, **bad.environment)
     assert ended.status == 1
     assert ended.document["retryable"] is bad.is_retryable
     assert bad.says in ended.document["error"]

@@ -1,6 +1,7 @@
 """Several syncs of one district: at the same moment, behind one that hangs, and past one that lost its lock (R11.2, R11.4, R11.6)."""
 
 import signal
+from functools import partial
 
 import sqlalchemy as sa
 
@@ -21,14 +22,14 @@ def test_two_commands_and_a_dagster_run_at_the_same_moment(world: World) -> None
     """R11.2: one of them syncs; the others get exit status 4 and its id, and leave no row."""
     ready = barrier(3)
     arguments = ("sync", world.clever_id, "--json")
-    given = {"environment": world.environment, "directory": world.directory}
+    start = partial(Running, environment=world.environment, directory=world.directory)
     with world.database.engine.connect() as holder:
         # Whoever wins waits here until the others have lost.
         holder.execute(sa.text("select 1 from app.users for update"))
         started = [
-            Running(roster_when_all_are_ready, arguments, ready, **given),
-            Running(roster_when_all_are_ready, arguments, ready, **given),
-            Running(dagster_run, world.clever_id, ready, **given),
+            start(roster_when_all_are_ready, arguments, ready),
+            start(roster_when_all_are_ready, arguments, ready),
+            start(dagster_run, world.clever_id, ready),
         ]
         with discarded(*started):
             world.until(lambda: sum(each.is_alive for each in started) == 1)

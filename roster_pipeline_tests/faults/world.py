@@ -283,7 +283,7 @@ def town(server: URL, template: str, directory: Path, copy: Copy = fresh_databas
     """Make the town on a server that has a migrated `template`."""
     sandbox = Sandbox(generate_district(11, 24), rate_limit=None)
     with SandboxServer(sandbox) as clever, copy(server, template) as start:
-        environment = {
+        environment: dict[str, Any] = {
             "ROSTER_HOME": str(directory / "no-home"),
             "CLEVER_API_URL": clever.url,
             "CLEVER_AUTH_URL": clever.url,

@@ -59,7 +59,7 @@ def last_sync(world: Scenario) -> tuple[str, str]:
 
 def instead_of_planning(deed: Callable[..., NoReturn], settings: Settings, request: SyncRequest) -> Outcome:
     """In the child: a sync that does this once it has pulled."""
-    run.make_plan = deed
+    pytest.MonkeyPatch().setattr(run, "make_plan", deed)  # Never undone: the process ends.
     return sync_here(settings, request)
 
 
@@ -105,7 +105,7 @@ def test_a_sync_that_hangs_is_stopped(world: Scenario, clever: SandboxServer, mo
 
     def monotonic() -> float:
         """The real time; the limit later as soon as the sync has begun."""
-        begun = world.value("select count(*) from ops.syncs where status = 'processing'")
+        begun: int = world.value("select count(*) from ops.syncs where status = 'processing'")
         return time.monotonic() + begun * world.settings.roster_district_timeout_s
 
     with monkeypatch.context() as patch:

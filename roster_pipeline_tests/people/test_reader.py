@@ -3,6 +3,7 @@
 import csv
 import io
 import re
+from collections.abc import Generator
 
 import pytest
 from hypothesis import example, given
@@ -157,7 +158,8 @@ def test_reads_one_row_at_a_time_and_leaves_the_file_open() -> None:
     """R8.2: a long file is not read ahead of what is asked for, and its opener closes it."""
     source = io.BytesIO((HEADER + "\n" + "ann,Ann,Lee,teacher,North,\n" * 100_000).encode())
     rows = read_rows(source)
+    assert isinstance(rows, Generator)
     assert isinstance(next(rows), PersonRow)
     assert source.tell() < 100_000
-    rows.close()  # type: ignore[attr-defined]
+    rows.close()
     assert not source.closed

@@ -1,5 +1,7 @@
 """A plain HTTP client for looking at the sandbox from outside."""
 
+from typing import Any
+
 import requests
 
 from roster_pipeline.sandbox import District, SandboxServer
@@ -26,9 +28,9 @@ class Client:
         listed: list[dict[str, object]] = answer.json()["data"]
         return listed
 
-    def walk(self, path: str) -> list[dict[str, object]]:
+    def walk(self, path: str) -> list[dict[str, Any]]:
         """The objects of a whole list, following `next`."""
-        found: list[dict[str, object]] = []
+        found: list[dict[str, Any]] = []
         uri: str | None = path
         while uri is not None:
             answer = self.get(uri)

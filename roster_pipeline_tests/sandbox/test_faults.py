@@ -155,11 +155,11 @@ def test_next_that_leads_nowhere_good(clever: Client) -> None:
     assert next_uri(clever, second) is None
 
 
-@pytest.mark.parametrize("key", ["links", "data"])
-def test_page_without_a_key(clever: Client, key: str) -> None:
+@pytest.mark.parametrize(("kind", "key"), [("without_links", "links"), ("without_data", "data")])
+def test_page_without_a_key(clever: Client, kind: FaultKind, key: str) -> None:
     """R3.2: a page without `data` is not an empty page."""
     whole = clever.get(SCHOOLS).json()
-    clever.sandbox.misbehave(f"without_{key}", "schools")  # type: ignore[arg-type]
+    clever.sandbox.misbehave(kind, "schools")
     assert clever.get(SCHOOLS).json() == {name: value for name, value in whole.items() if name != key}
 
 
@@ -174,7 +174,7 @@ def test_faults_also_hit_the_token_list(clever: Client) -> None:
 def test_unknown_kinds_and_bad_patterns_are_refused(clever: Client) -> None:
     """By method and by control API."""
     with pytest.raises(UsageError, match="no misbehaviour"):
-        clever.sandbox.misbehave("sulk", "schools")  # type: ignore[arg-type]
+        clever.sandbox.misbehave("sulk", "schools")  # type: ignore[arg-type]  # no such kind, on purpose
     with pytest.raises(UsageError, match="regular expression"):
         clever.sandbox.misbehave("html", "(")
     assert clever.control("misbehave", kind="sulk", pattern="x").status_code == 400

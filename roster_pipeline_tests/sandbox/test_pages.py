@@ -100,9 +100,9 @@ def test_role_filter_returns_every_holder_with_all_roles(clever: Client) -> None
     assert both
     for key in both:
         assert teachers[key] == staff[key]
-        assert set(teachers[key]["roles"]) == {"teacher", "staff"}  # type: ignore[call-overload]
+        assert set(teachers[key]["roles"]) == {"teacher", "staff"}
     everybody = clever.walk("/v3.0/users?limit=50")
-    assert all(role is not None for user in everybody for role in user["roles"].values())  # type: ignore[attr-defined]
+    assert all(role is not None for user in everybody for role in user["roles"].values())
     assert {user["id"] for user in everybody} == set(clever.district.records["users"])
     assert clever.get("/v3.0/users?role=principal").status_code == 400
 
@@ -134,7 +134,7 @@ def test_relations_lead_where_the_records_say(clever: Client) -> None:
     assert set(section["teachers"]) <= {user["id"] for user in clever.walk(f"/v3.0/users/{student}/myteachers")}
     assert known <= {user["id"] for user in clever.walk(f"/v3.0/users/{section['teachers'][0]}/mystudents")}
     [contact] = clever.walk(f"/v3.0/users/{student}/mycontacts")
-    assert set(contact["name"]) == {"last"}  # type: ignore[call-overload]
+    assert set(contact["name"]) == {"last"}
     assert section_id in {item["id"] for item in clever.walk(f"/v3.0/schools/{section['school']}/sections")}
     assert {item["id"] for item in clever.walk(f"/v3.0/schools/{section['school']}/terms")} <= set(clever.district.records["terms"])
 

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ DISTRICT = {"id": "d" * 24, "name": "D", "portal_url": "https://clever.com/in/d"
 TOKEN = {"id": "e" * 24, "owner": {"type": "district", "id": "f" * 24}, "access_token": "0" * 40, "scopes": []}
 
 
-def record(directory: Path, name: str, *items: dict[str, object]) -> None:
+def record(directory: Path, name: str, *items: Mapping[str, object]) -> None:
     """A recorded list."""
     directory.joinpath(name).write_text(json.dumps({"data": items, "links": []}))
 

@@ -83,7 +83,7 @@ def test_concurrent_readers_see_whole_changes() -> None:
         def read() -> None:
             for _ in range(60):
                 page = client.walk("/v3.0/users")
-                seen.append({user["roles"]["student"]["credentials"]["district_username"] for user in page})  # type: ignore[index]
+                seen.append({user["roles"]["student"]["credentials"]["district_username"] for user in page})
 
         reader = threading.Thread(target=read)
         reader.start()

@@ -82,8 +82,8 @@ def test_what_is_known_is_found_wherever_it_comes(pages: Pages, users: set[int],
         first = memory.first_seen(collection)
         assert len(first) == bool(ours)
         assert set(first) <= {digest(each) for each in ours}
-    for resource, records in known.items():
-        left = records.difference(*(ours for collection, ours in met.items() if collection.resource == resource))
+    for resource, all_known in known.items():
+        left = all_known.difference(*(ours for collection, ours in met.items() if collection.resource == resource))
         assert sorted(memory.unmet(resource)) == sorted(map(digest, left))
 
 

@@ -39,11 +39,11 @@ def student(
     schools: Sequence[str] = (),
     name: str = "Ana Li",
     email: str | None = None,
-    sis_id: str | None = None,
+    sis_id: str | int | None = None,
     grade: str | None = "3",
     **fields: Any,
 ) -> Record:
-    """A student; `at` is the primary school."""
+    """A student; `at` is the primary school. A `sis_id` that is a number has the wrong JSON type (R4.2)."""
     role = {"school": at, "schools": [at, *schools], "sis_id": sis_id, "grade": grade, "credentials": {"district_username": username}}
     return _person(clever_id, name, email, {"student": role}, fields)
 

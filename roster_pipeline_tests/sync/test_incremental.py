@@ -75,8 +75,8 @@ def sync_both(district: LiveDistrict, snapshot: Any) -> SyncReport:
     """Sync, and compare with what a whole plan would have said and left."""
     whole = district.plan(snapshot)
     report = district.sync(snapshot)
-    numbered = {"held": None, "passed": None} if report.status == "held" else {}
-    assert {each: report.counts[each] for each in whole.counts} | numbered == whole.counts | numbered
+    numbered: dict[str, Any] = {"held": None, "passed": None} if report.status == "held" else {}
+    assert {each: report.counts[each] for each in whole.counts} | numbered == {**whole.counts, **numbered}
     assert district.kept(whole.kept) == whole.kept
     return report
 

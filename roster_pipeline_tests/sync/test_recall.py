@@ -17,6 +17,7 @@ from roster_pipeline.database.models import SQL
 from roster_pipeline.database.runner import Step
 from roster_pipeline.errors import TransientError
 from roster_pipeline.sync import landing, recall, run
+from roster_pipeline.sync.plan import make_plan
 from roster_pipeline.sync.preview import PlanReport
 from roster_pipeline.sync.run import SyncReport, plan_sync
 from roster_pipeline_tests.reference.driver import SETTINGS, LiveDistrict, recorded
@@ -134,7 +135,7 @@ def test_what_was_found_is_found_in_every_sync(twig: LiveDistrict) -> None:
     """R4.2, R4.6, R3.6: the same rows of ops.quarantine, the same counts and alerts' numbers; what is sound is known."""
     broken = [
         student("warn", "ann", email="not an address"),
-        student("type", "bea", sis_id=7),  # type: ignore[arg-type]
+        student("type", "bea", sis_id=7),
         student("error", "cy", name=" Li"),
         student("foreign", "dee", district="another"),
         section("c1", name=" "),
@@ -225,11 +226,10 @@ def test_a_plan_that_is_made_again_recalls_again(district: LiveDistrict, monkeyp
     """Somebody else changed a row in the meantime: what the first attempt recalled went with its transaction."""
     people = [section("c1", ["p1"]), student("p1", "ann"), student("p2", "ben")]
     district.sync(clever(*people))
-    planned = run.make_plan
     conflicts = [psycopg.errors.SerializationFailure("the first time")]
 
     def plan(*arguments: Any) -> Any:
-        made = planned(*arguments)
+        made = make_plan(*arguments)
         if conflicts:
             raise conflicts.pop()
         return made
