@@ -7,17 +7,16 @@ and COPY the same columns into unlogged tables, as text, without index or constr
 import argparse
 import time
 
-import pyarrow
 from psycopg import sql
 
 from benchmarks.measure import print_figures, wal_of_app, written
 from benchmarks.place import Figures
+from roster_pipeline.clever.columns import flatten
 from roster_pipeline.clever.pull import DistrictPull
 from roster_pipeline.database.engine import Database, open_database, psycopg_connection
 from roster_pipeline.fleet import preload  # noqa: F401  (as a shard's processes begin)
 from roster_pipeline.settings import Settings
 from roster_pipeline.source.vocabulary import Collection
-from roster_pipeline.sync.frames import flatten
 from roster_pipeline.sync.landing import copy_rows
 from roster_pipeline.sync.run import SyncRequest, run_sync
 
@@ -52,7 +51,7 @@ def floor(database: Database, settings: Settings, district: str) -> Figures:
                 for page in pull.pages(collection):
                     if not page.records:
                         continue
-                    table = pyarrow.table(flatten(collection, page.records))
+                    table = flatten(collection, page.records)
                     columns = ", ".join(f"{name} text" for name in table.column_names)
                     connection.execute(f"create unlogged table if not exists floor.{collection.resource} ({columns})".encode())
                     copy_rows(connection, sql.Identifier("floor", collection.resource), table)

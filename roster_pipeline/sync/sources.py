@@ -4,26 +4,16 @@ Belongs here: opening the source of a district. Does not belong here: what every
 works (`clever/`).
 """
 
-from typing import Protocol
+from collections.abc import Callable
 
 from roster_pipeline.clever.pull import DistrictPull
 from roster_pipeline.districts.agreement import District
 from roster_pipeline.settings import Settings
 from roster_pipeline.source.protocol import OnListing, RosterSource
 
-
-class OpenSource(Protocol):
-    """Makes the source of one district. Reading begins when the source is entered."""
-
-    def __call__(self, settings: Settings, district: District, on_listing: OnListing) -> RosterSource:
-        """A source of this district.
-
-        Args:
-            on_listing: called with every listing of connected districts that the source makes (R11.7).
-
-        Raises:
-            PermanentError: the district has no agreement, so nobody knows what may be read.
-        """
+# Makes the source of one district; reading begins when the source is entered. The last argument is called with every listing of connected
+# districts that the source makes (R11.7). Raises PermanentError where the district has no agreement, so that nobody knows what may be read.
+OpenSource = Callable[[Settings, District, OnListing], RosterSource]
 
 
 def open_clever(settings: Settings, district: District, on_listing: OnListing) -> RosterSource:
