@@ -1,7 +1,7 @@
 """What one record of each Clever resource looks like when it reaches staging: columns, rules, descriptions, each named once (R4.1).
 
 Belongs here: one Pandera model per resource, and what follows from it (which rule a failure is called, the PostgreSQL type of a column).
-Does not belong here: decoding Clever's JSON (`clever/`), loading frames (`sync/stage.py`), rules that need more than one row
+Does not belong here: decoding Clever's JSON (`clever/`), loading frames (`sync/landing.py`), rules that need more than one row
 (`dbt_like_sql/audits/`).
 
 A column that may be null is optional: a value that breaks its rule is dropped and the row kept. A column that may not be null is mandatory:

@@ -1,7 +1,7 @@
 """What `ops` forgets, and when: personal values first, then whole syncs.
 
 Belongs here: which rows of `ops` are old, and removing them. Does not belong here: when that is done and Dagster's own runs
-(`defs/retention.py`), and users (`purge.py`).
+(`defs/retention.py`), and users (`support/purge.py`).
 
 Everything is done in small transactions of its own, so that no sync waits, and what a killed run has not done the next one does.
 """

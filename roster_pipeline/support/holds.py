@@ -1,6 +1,6 @@
 """What people decide about holds (R7.5): listing, approving and rejecting them.
 
-Belongs here: the part of a hold's life that people cause. Does not belong here: opening, releasing and superseding (`brakes.py`).
+Belongs here: the part of a hold's life that people cause. Does not belong here: opening, releasing and superseding (`sync/brakes.py`).
 """
 
 from collections.abc import Mapping

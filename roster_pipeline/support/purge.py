@@ -1,6 +1,6 @@
 """Removing soft-deleted users for good: only when a person asks for it, and never by a sync (R7.1).
 
-Belongs here: who may be removed, and removing them. Does not belong here: how old history is (`retention.py`).
+Belongs here: who may be removed, and removing them. Does not belong here: how old history is (`fleet/retention.py`).
 
 Schools and classrooms stay: their rows name nobody but in a classroom's name, and rows of other people refer to them.
 """

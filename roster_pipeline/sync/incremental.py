@@ -1,6 +1,6 @@
 """The plan of what has been touched: of a large district in which little has changed, the part that can come out differently.
 
-Belongs here: when such a plan may stand for one of the whole district, which part it is of (`touched.sql`), and the counts of the whole.
+Belongs here: when such a plan may replace a full plan, which part it is of (`incremental.sql`), and the counts of the whole district.
 Does not belong here: any rule. The models of `dbt_like_sql/` plan the part as if it were all there is, once as it was and once as it is.
 
 Two things make it right. The part is closed: whoever shares a name with somebody in it is in it too, and so is whoever comes to a section

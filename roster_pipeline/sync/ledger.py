@@ -1,7 +1,7 @@
 """`ops.syncs`: one row per sync from request to end, true at every moment (R11.4).
 
-Belongs here: every write to `ops.syncs` but the removal of old rows (`retention.py`). Does not belong here: what a sync does between start
-and end.
+Belongs here: every write to `ops.syncs` but the removal of old rows (`fleet/retention.py`). Does not belong here: what a sync does between
+start and end.
 Every function takes the connection of its caller, and so is part of the caller's transaction where there is one (R11.5).
 """
 

@@ -1,7 +1,7 @@
 """The last accepted snapshot as the memory of the next pull: what of it is known by its digest, and how that comes back.
 
 Belongs here: reading digests from `staging`, and putting known records into the landing, from where everything goes on as if they had been
-decoded. Does not belong here: how digests are compared (`source/digests.py`), and when a whole sync has nothing to do (`settled.py`).
+decoded. Does not belong here: how digests are compared (`source/digests.py`), and when a whole sync has nothing to do (`unchanged.py`).
 """
 
 from collections import Counter

@@ -1,7 +1,7 @@
 """A district that is synced without HTTP: records go in as JSON pages, rows of `app` come out, as the model knows them and as they are.
 
 Belongs here: the stand-in for a pull, and reading and comparing rows. Everything from the decoder to the commit is the pipeline's own.
-Does not belong here: what is right (`py`) and what is tried (`world.py`).
+Does not belong here: what is right (`model.py`) and what is tried (`world.py`).
 """
 
 import json

@@ -1,6 +1,6 @@
 """The plan of what has been touched: that it is made, and says and leaves what a plan of the whole district would; and when it is not made.
 
-Does not belong here: random histories (`reference/test_model.py`), and syncs that make no plan at all (`test_settled.py`).
+Does not belong here: random histories (`reference/test_model.py`), and syncs that make no plan at all (`test_unchanged.py`).
 """
 
 from collections.abc import Callable, Sequence
@@ -32,7 +32,7 @@ RECORDS: dict[str, Record] = {
         student("p2", "ben", schools=["s2"]),
         student("p3", "cy"),
         student("p4", "dot", at="s2"),
-        # Nobody gets it (R5.6).
+        # Nobody gets it (R5.5).
         student("p5", "same", at="s2"),
         student("p6", "SAME", at="s2"),
         student("p7", "fay", grade="fourth"),

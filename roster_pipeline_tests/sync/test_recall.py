@@ -1,6 +1,6 @@
 """Records that are known from the last accepted snapshot: they come back as if they had been read, and what was wrong is found again.
 
-Does not belong here: how they are recognised (`source/test_digests.py`), and syncs that make no plan at all (`test_settled.py`).
+Does not belong here: how they are recognised (`source/test_digests.py`), and syncs that make no plan at all (`test_unchanged.py`).
 """
 
 from collections.abc import Callable

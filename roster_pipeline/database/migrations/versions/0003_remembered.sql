@@ -1,4 +1,5 @@
--- What makes a sync of unchanged data cheap: the digest of each record of the last accepted snapshot, and the districts whose last sync found nothing to write.
+-- What makes a sync of unchanged data cheap: the digest of each record of the last accepted snapshot, and what the last sync of each
+-- district left.
 
 -- Of the bytes that Clever sent, together with the code that made the row of them. Null: something was found about the record, so it is read anew
 -- every time.
@@ -8,8 +9,8 @@ alter table staging.courses add column digest uuid;
 alter table staging.sections add column digest uuid;
 alter table staging.users add column digest uuid;
 
--- A district whose last applied sync compared everything and had nothing to write, hold or decide. As long as both fingerprints are the same, so is the
--- answer.
+-- A district whose last applied sync held nothing and used no approval. As long as both fingerprints are the same, nothing has changed since that
+-- sync: where it had nothing to write either, its answer is repeated.
 create table ops.settled (
     district_id bigint primary key references app.districts (district_id),
     sync_id bigint not null references ops.syncs (sync_id) on delete cascade, -- whose counts and quarantine still hold
