@@ -101,10 +101,10 @@ def words() -> list[Word]:
 
 
 def _stored() -> re.Pattern[str]:
-    """The names that stay: one word only where it is quoted, anything longer anywhere."""
+    """The names that stay: one word only where it ends a quoted name, anything longer anywhere."""
     names = [name for cell, *_ in _table("Stored names that stay") for name in re.findall(r"`([^`]+)`", cell)]
     assert names
-    alternatives = [rf"(?<=[\"'`]){name}(?=[\"'`])" if name.isalpha() else rf"\b{re.escape(name)}(?!\w)" for name in names]
+    alternatives = [rf"(?<=[\"'`.]){name}(?=[\"'`])" if name.isalpha() else rf"\b{re.escape(name)}(?!\w)" for name in names]
     return re.compile("|".join(alternatives))
 
 
@@ -179,7 +179,7 @@ def test_where_a_word_is_found() -> None:
         (4, "wanted"),
         (4, "settled"),
     ]
-    assert not list(search("counts['touched'], ops.settled, settled_since, frozen=True, frozenset(), comet, tellurium"))
+    assert not list(search("counts['touched'], `counts.touched`, ops.settled, settled_since, frozen=True, frozenset(), comet, tellurium"))
     assert [found for _, found, _ in search("touched = 1")] == ["touched"]
 
 
