@@ -30,8 +30,8 @@ PAGES = sorted({*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), ROOT / "benchmar
 # Pages whose code in backticks is ours; the others quote commands, messages and settings of other programs.
 ABOUT_CODE = (ROOT / "docs" / "architecture.md", RULES)
 FILE = re.compile(r"(?<![\w./*<>-])([\w-]+(?:/[\w.-]+)*\.(?:py|sql|md|yaml|toml|mako|service))\b(?!\()")
-# Names of libraries and of PostgreSQL that only prose mentions.
-OF_OTHERS = {"RetryPolicy", "min_wal_size"}
+# Names of libraries and programs that only prose mentions.
+OF_OTHERS = {"RetryPolicy", "createdb", "min_wal_size", "pip"}
 # Made-up usernames.
 MADE_UP = {"doe", "jdoe"}
 
@@ -74,6 +74,12 @@ def _lines_of_sql(text: str) -> Iterator[Line]:
             yield number, line.partition("--")[2]
 
 
+def _lines_of_configuration(text: str) -> Iterator[Line]:
+    for number, line in enumerate(text.splitlines(), 1):
+        if "#" in line:
+            yield number, line.partition("#")[2]
+
+
 def _lines_of_page(text: str) -> Iterator[Line]:
     """Without blocks and recipes."""
     text = re.sub(r"^```.*?^```$|^### Add a .*?(?=^##|\Z)", lambda found: "\n" * found[0].count("\n"), text, flags=re.MULTILINE | re.DOTALL)
@@ -82,7 +88,7 @@ def _lines_of_page(text: str) -> Iterator[Line]:
 
 def _prose(path: Path) -> Iterator[Line]:
     read = {".py": _lines_of_python, ".sql": _lines_of_sql, ".md": _lines_of_page}
-    return read[path.suffix](_text(path))
+    return read.get(path.suffix, _lines_of_configuration)(_text(path))
 
 
 @cache
@@ -145,6 +151,14 @@ def _cited_and_missing(path: Path) -> list[str]:
 def test_what_comments_and_docstrings_cite_exists(folder: str) -> None:
     found = [path for suffix in ("py", "sql") for path in sorted((ROOT / folder).rglob(f"*.{suffix}"))]
     assert found
+    assert [each for path in found for each in _cited_and_missing(path)] == []
+
+
+def test_what_configuration_cites_exists() -> None:
+    """Comments of YAML, TOML, Makefile, Dockerfile, units and the example of an environment."""
+    suffixes = {".yaml", ".toml", ".service", ".example", ".env"}
+    found = [ROOT / path for path in _paths() if path.suffix in suffixes or path.name in {"Makefile", "Dockerfile"}]
+    assert len(found) > len(suffixes)
     assert [each for path in found for each in _cited_and_missing(path)] == []
 
 
