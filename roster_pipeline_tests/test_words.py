@@ -30,8 +30,6 @@ NOT_CLEAN_YET: set[str] = {
     "dbt_like_sql/ops",
     "dbt_like_sql/reconcile",
     "dbt_like_sql/staging",
-    "deploy/kubernetes",
-    "deploy/systemd",
     "docs",
     "roster_pipeline",
     "roster_pipeline/alerts",
