@@ -155,110 +155,184 @@ def _numbers(report: dict[str, Any], topic: str) -> dict[str, int]:
     return {item["item"]: item["count"] for item in question["items"]}
 
 
+class Accounts(NamedTuple):
+    """The accounts that the application has before the district is connected: user ids, and the people at Clever that they are about.
+
+    Attributes:
+        same_name: accounts of students whose usernames are the same as at Clever but for case and blanks; `matching` are these students.
+        teaching: the account of the teacher `teacher`.
+        returned: the soft-deleted account of the student `back`.
+        active: one of two accounts of the student `both`; the other is soft-deleted.
+        lost: accounts that no person at Clever is recognised by.
+        deleted: soft-deleted accounts that stay as they are.
+        protected: accounts that no sync touches.
+        named: people at Clever who get the username that they ask for.
+        nameless: Clever ids of people who do not get it.
+    """
+
+    same_name: list[int]
+    matching: list[Person]
+    teaching: int
+    teacher: Person
+    returned: int
+    back: Person
+    active: int
+    both: Person
+    lost: list[int]
+    deleted: list[int]
+    protected: list[int]
+    named: list[Person]
+    nameless: list[str]
+
+
 def test_a_district_with_accounts_is_connected(connection: Connection, tmp_path: Path) -> None:
     """SPEC 5, 7, 8, 10 by the full path: connect, readiness, held, approved, adopted; a night; a school that vanishes, held, approved."""
-    roster, on_district, query, district = connection.roster, connection.on_district, connection.query, connection.district
-    elementary, middle, high = district.shared("schools")
+    accounts = connect(connection, tmp_path)
+    matches = report_readiness(connection, accounts)
+    hold_the_first_sync(connection, accounts)
+    approve_the_first_sync(connection, accounts, matches)
+    recognise_accounts(connection, accounts)
+    sync_a_night_of_changes(connection, accounts)
+    elementary_to_high = connection.district.shared("schools")
+    unshared = hold_an_unshared_school(connection, *elementary_to_high)
+    approve_an_unshared_school(connection, unshared)
+    # R5.4: shared again, the same accounts are back.
+    connection.changes.reshare([elementary_to_high[2]])
+    connection.on_district("sync")
+    assert connection.linked(unshared.people) == unshared.before
 
-    # Connect: the agreement is recorded, and the application has accounts already.
+
+def connect(connection: Connection, tmp_path: Path) -> Accounts:
+    """The agreement is recorded, and the application has accounts already."""
+    roster, query, district = connection.roster, connection.query, connection.district
     agreement = ("--name", "Test", "--profile", "typing_agent", "--domain", "test.example.org", "--licenses", "500")
     assert roster("district", "add", district.id, *agreement)["status"] == "active"
     query("insert into app.schools (district_id, name) values (1, 'Aspen')")
     query("insert into app.classrooms (district_id, school_id, name) select 1, school_id, 'Room 1' from app.schools")
     students, teachers = connection.people("student"), connection.people("teacher")
     matching, students = students[:90], students[90:]
-    kept = [
-        connection.account(f" {person.username.upper()} ", first_name=person.first, last_name=person.last) for person in matching
-    ]  # case and blanks make no difference (SPEC 5)
+    # Case and blanks make no difference (SPEC 5).
+    same_name = [connection.account(f" {each.username.upper()} ", first_name=each.first, last_name=each.last) for each in matching]
     teaching = connection.account(teachers[0].username, role="teacher")
-    query(
-        "insert into app.enrollments (classroom_id, user_id, role) select classroom_id, :user, 'student' from app.classrooms", user=kept[0]
-    )
+    enroll = "insert into app.enrollments (classroom_id, user_id, role) select classroom_id, :user, 'student' from app.classrooms"
+    query(enroll, user=same_name[0])
     differing = [connection.account(f"{person.username}@school.example.org") for person in students[:6]]
     former = [connection.account(f"former{number}") for number in range(4)]
     back, of_two, both, imported_name, staff_name, roleless, deactivated, *contested = students[6:15]
     returned = connection.account(back.username, deleted=True)
     two = [connection.account(name, deleted=True) for name in [of_two.username] * 2]
     active = connection.account(both.username)
-    long_gone = connection.account(both.username, deleted=True)
+    deleted_long_ago = connection.account(both.username, deleted=True)
     guarded = connection.account(imported_name.username, protected=True)
     teacher_of_the_name = connection.account(staff_name.username, role="teacher")
     without_role = connection.account(roleless.username, role=None)
-    not_wanted = connection.account(deactivated.username, deleted=True, do_not_restore=True)
+    not_to_restore = connection.account(deactivated.username, deleted=True, do_not_restore=True)
     for person in contested:
         connection.changes.change_username(person.clever_id, "contested.name")
-    same_name = connection.account("contested.name")
+    contested_name = connection.account("contested.name")
     admin = next(key for key in district.shared("users", "staff") if "teacher" in district.get("users", key)["roles"])
     name_of_admin = connection.account(district.get("users", admin)["roles"]["staff"]["credentials"]["district_username"], role="teacher")
     owner = connection.account("owner", role="account_owner")
     (tmp_path / "admins.csv").write_text("username,first_name,last_name,role,school,email\nadmin,A,Person,district_admin,,\n")
     roster("admins", "import", "admins.csv", "--district", district.id)
+    return Accounts(
+        same_name,
+        matching,
+        teaching,
+        teachers[0],
+        returned,
+        back,
+        active,
+        both,
+        lost=[*differing, *former, teacher_of_the_name, without_role, contested_name, name_of_admin],
+        deleted=[*two, deleted_long_ago, not_to_restore],
+        protected=[guarded, owner],
+        named=[of_two, staff_name, roleless, deactivated],
+        nameless=[imported_name.clever_id, *(person.clever_id for person in contested), admin],
+    )
 
-    # Readiness and plan tell, and write nothing.
-    lost = [*differing, *former, teacher_of_the_name, without_role, same_name, name_of_admin]
+
+def report_readiness(connection: Connection, accounts: Accounts) -> int:
+    """Readiness and plan report, and write nothing. Returns how many usernames match."""
+    lost = accounts.lost
     with connection.nothing_written():
-        report = on_district("readiness", status=HELD)
+        report = connection.on_district("readiness", status=HELD)
         assert (report["verdict"], report["would_be_held"]) == ("stop", ["initial"])
         existing, names, data = (_numbers(report, topic) for topic in ("existing_users", "usernames", "existing_data"))
-        assert (existing["active"], existing["protected"]) == (len(kept) + len(lost) + 5, 3)
-        assert names["match"] == len(kept) + 3  # a teacher, one who returns, and the active one of two
+        assert (existing["active"], existing["protected"]) == (len(accounts.same_name) + len(lost) + 5, 3)
+        assert names["match"] == len(accounts.same_name) + 3  # a teacher, one who returns, and the active one of two
         assert names["taken"] == 1
         assert names["contested"] == 2 + 2  # the generated district has a pair of its own
         assert names["not_recognised"] == 3 + 2
         assert (data["users_adopted"], data["users_restored"], data["users_soft_deleted"]) == (names["match"], 1, len(lost))
         assert (data["schools_soft_deleted"], data["classrooms_soft_deleted"], data["enrollments_soft_deleted"]) == (1, 1, 1)
-        on_district("plan", status=HELD)
-    assert (query("select * from ops.syncs"), query("select * from ops.holds")) == ([], [])
+        connection.on_district("plan", status=HELD)
+    assert (connection.query("select * from ops.syncs"), connection.query("select * from ops.holds")) == ([], [])
+    return names["match"]
 
-    # R7.6: the first sync waits as a whole, and waits on.
+
+def hold_the_first_sync(connection: Connection, accounts: Accounts) -> None:
+    """R7.6: the first sync waits as a whole, and waits on."""
     with connection.nothing_written():
         for _ in range(2):
-            assert on_district("sync", status=HELD)["counts"]["changes"] == {}
-    assert query("select trigger, status from ops.syncs order by sync_id") == [("initial", "held")] * 2
-    assert query("select kind, sync_id, status, counts -> 'acts' from ops.holds") == [("initial", 1, "open", len(lost) + 2)]
+            assert connection.on_district("sync", status=HELD)["counts"]["changes"] == {}
+    assert connection.query("select trigger, status from ops.syncs order by sync_id") == [("initial", "held")] * 2
+    holds = connection.query("select kind, sync_id, status, counts -> 'acts' from ops.holds")
+    assert holds == [("initial", 1, "open", len(accounts.lost) + 2)]
 
-    # Approved, it does what the plan says.
+
+def approve_the_first_sync(connection: Connection, accounts: Accounts, matches: int) -> None:
+    """Approved, it does what the plan says."""
+    on_district, query = connection.on_district, connection.query
     hold_id = on_district("holds")["holds"][0]["hold_id"]
-    roster("approve", str(hold_id), "--by", "ticket 1")
+    connection.roster("approve", str(hold_id), "--by", "ticket 1")
     planned = on_district("plan")["changes"]
     assert on_district("sync")["counts"]["changes"] == planned == connection.written(3)
-    assert planned["users"]["adopt"] == names["match"]
-    assert planned["users"]["soft_delete"] == len(lost)
+    assert planned["users"]["adopt"] == matches
+    assert planned["users"]["soft_delete"] == len(accounts.lost)
     assert query("select trigger, status from ops.syncs where sync_id = 3") == [("initial", "successful")]
     assert query("select status, decided_by from ops.holds") == [("used", "ticket 1")]
     assert on_district("holds")["holds"] == []
 
-    # R5.2: whoever is recognised keeps the account; nobody else is taken for them.
-    adopted = [*zip(kept, matching, strict=True), (teaching, teachers[0]), (returned, back), (active, both)]
+
+def recognise_accounts(connection: Connection, accounts: Accounts) -> None:
+    """R5.2: people who are recognised keep their accounts; nobody else is taken for them."""
+    query, teaching = connection.query, (accounts.teaching, accounts.teacher)
+    again = [(accounts.returned, accounts.back), (accounts.active, accounts.both)]
+    adopted = [*zip(accounts.same_name, accounts.matching, strict=True), teaching, *again]
     assert connection.users([user for user, _ in adopted]) == [(person.clever_id, "clever", True) for _, person in adopted]
-    assert connection.users(lost) == [(None, "app", False)] * len(lost)
-    assert connection.users([*two, long_gone, not_wanted]) == [(None, "app", False)] * 4
-    assert connection.users([guarded, owner]) == [(None, "app", True)] * 2
+    assert connection.users(accounts.lost) == [(None, "app", False)] * len(accounts.lost)
+    assert connection.users(accounts.deleted) == [(None, "app", False)] * 4
+    assert connection.users(accounts.protected) == [(None, "app", True)] * 2
     assert query("select count(*) from app.users where source = 'csv' and deleted_at is null") == [1]
     # R5.5: a free name goes to its one claimant; a protected user's, and one that two claim, to nobody else.
-    for person in (of_two, staff_name, roleless, deactivated):
+    for person in accounts.named:
         assert connection.linked([person.clever_id]) == [(person.username, True)]
-    for clever_id in (imported_name.clever_id, *(person.clever_id for person in contested), admin):
+    for clever_id in accounts.nameless:
         assert connection.linked([clever_id]) == [(clever_id, True)]
-    # What was there before is gone, and nothing of it is lost.
+    # What was there before is soft-deleted, and nothing of it is lost.
     assert query("select name from app.schools where source = 'app' and deleted_at is not null") == ["Aspen"]
     assert query("select deleted_at is not null from app.enrollments where source = 'app'") == [True]
     with connection.nothing_written():
-        assert on_district("sync")["message"] == "Nothing had changed."
+        assert connection.on_district("sync")["message"] == "Nothing had changed."
 
-    # A night of changes: new, gone, renamed, moved, under a new id, and two who swap their usernames.
-    one, other, gone, renamed, renumbered = (person.clever_id for person in matching[:5])
+
+def sync_a_night_of_changes(connection: Connection, accounts: Accounts) -> None:
+    """New, removed, renamed, moved, under a new id, and two who swap their usernames."""
+    query, matching = connection.query, accounts.matching
+    elementary, middle, _high = connection.district.shared("schools")
+    one, other, removed, renamed, renumbered = (person.clever_id for person in matching[:5])
     moved = connection.only_at(elementary)[-1]
     new = connection.changes.add_user("student", "New", "Student", schools=[middle], username="new.student", grade="7")
     connection.changes.swap_usernames(one, other)
-    connection.changes.remove_users([gone])
+    connection.changes.remove_users([removed])
     connection.changes.rename(renamed, last="Renamed")
     connection.changes.move_students({moved: middle})
     new_id = connection.changes.re_id([renumbered])[renumbered]
-    changed = on_district("sync")["counts"]["changes"]
+    changed = connection.on_district("sync")["counts"]["changes"]
     assert changed == connection.written(5)
     assert changed["users"] == {"create": 1, "relink": 1, "soft_delete": 1, "update": 4}
-    assert connection.linked([new, one, other, gone]) == [
+    assert connection.linked([new, one, other, removed]) == [
         ("new.student", True),
         (matching[1].username, True),
         (matching[0].username, True),
@@ -269,18 +343,30 @@ def test_a_district_with_accounts_is_connected(connection: Connection, tmp_path:
         "select schools.clever_id from app.users as users inner join app.schools as schools using (school_id) where users.clever_id = :id"
     )
     assert query(moved_to, id=moved) == [middle]
-    assert connection.users(kept[2:5]) == [(gone, "clever", False), (renamed, "clever", True), (new_id, "clever", True)]
+    assert connection.users(accounts.same_name[2:5]) == [(removed, "clever", False), (renamed, "clever", True), (new_id, "clever", True)]
 
-    # A school vanishes: its people are held, arrivals are not.
+
+class Unshared(NamedTuple):
+    """A school that is not shared any more: the students who are only there, what they were before, and the holds that opened."""
+
+    people: list[str]
+    before: list[Any]
+    holds: list[Any]
+
+
+ENROLLED = """
+    select count(*) from app.enrollments as enrollments
+    inner join app.users as users on enrollments.user_id = users.user_id
+    where users.clever_id = any(:held) and enrollments.deleted_at is null
+"""
+
+
+def hold_an_unshared_school(connection: Connection, _elementary: str, middle: str, high: str) -> Unshared:
+    """A school vanishes: its people are held, arrivals are not."""
+    on_district, query = connection.on_district, connection.query
     held = connection.only_at(high)
     assert len(held) > 20
-    before = connection.linked(held)
-    classes = """
-        select count(*) from app.enrollments as enrollments
-        inner join app.users as users on enrollments.user_id = users.user_id
-        where users.clever_id = any(:held) and enrollments.deleted_at is null
-    """
-    enrolled = query(classes, held=held)
+    before, enrolled = connection.linked(held), query(ENROLLED, held=held)
     connection.changes.unshare([high])
     arrival = connection.changes.add_user("student", "New", "Student", schools=[middle], username="arrival", grade="7")
     assert on_district("readiness", status=HELD)["verdict"] == "stop"
@@ -289,7 +375,7 @@ def test_a_district_with_accounts_is_connected(connection: Connection, tmp_path:
     assert stopped["counts"]["changes"]["users"]["create"] == 1
     assert connection.linked([arrival]) == [("arrival", True)]
     assert connection.linked(held) == before
-    assert query(classes, held=held) == enrolled
+    assert query(ENROLLED, held=held) == enrolled
     assert query("select deleted_at is null from app.schools where clever_id = :high", high=high) == [True]
     holds = on_district("holds")["holds"]
     (high_id,) = query("select school_id from app.schools where clever_id = :high", high=high)
@@ -297,26 +383,24 @@ def test_a_district_with_accounts_is_connected(connection: Connection, tmp_path:
     kinds = {(hold["kind"], hold["role"]) for hold in holds}
     assert kinds >= {("district_role", "student"), ("school_role", "student")}
     assert {hold["status"] for hold in holds} == {"open"}
-
     # Nobody has decided: the next night is the same, with the same holds.
     with connection.nothing_written():
         on_district("sync", status=HELD)
     assert on_district("holds")["holds"] == holds
+    return Unshared(held, before, holds)
 
-    # Approved, it is applied, once.
-    for hold in holds:
-        roster("approve", str(hold["hold_id"]), "--by", "ticket 2")
+
+def approve_an_unshared_school(connection: Connection, unshared: Unshared) -> None:
+    """Approved, it is applied, once."""
+    on_district, query, held = connection.on_district, connection.query, unshared.people
+    for hold in unshared.holds:
+        connection.roster("approve", str(hold["hold_id"]), "--by", "ticket 2")
     planned = on_district("plan")["changes"]
     applied = on_district("sync")
     assert applied["counts"]["changes"] == planned == connection.written(applied["sync_id"])
     assert planned["users"]["soft_delete"] >= len(held)
-    assert connection.linked(held) == [(username, False) for username, _ in before]
-    assert query(classes, held=held) == [0]
+    assert connection.linked(held) == [(username, False) for username, _ in unshared.before]
+    assert query(ENROLLED, held=held) == [0]
     assert query("select distinct status from ops.holds") == ["used"]
     with connection.nothing_written():
         on_district("sync")
-
-    # R5.4: shared again, the same accounts are back.
-    connection.changes.reshare([high])
-    on_district("sync")
-    assert connection.linked(held) == before

@@ -68,7 +68,7 @@ def in_a_recording(agree: Callable[[str], District]) -> Iterator[Open]:
 SOURCES = {"clever": at_clever, "recording": in_a_recording}
 
 
-@pytest.fixture(params=SOURCES.values(), ids=SOURCES)
+@pytest.fixture(params=SOURCES.values(), ids=list(SOURCES))
 def open_source(request: pytest.FixtureRequest, agree: Callable[[str], District]) -> Iterator[Open]:
     """Opens the same district as often as a test asks."""
     with request.param(agree) as opened:
