@@ -29,7 +29,7 @@ from roster_pipeline.sandbox import Sandbox, SandboxServer, generate_district
 from roster_pipeline.settings import Settings
 
 ROOT = Path(__file__).parents[1]
-PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 RULES = ROOT / "docs" / "rules.md"
 SITES = {"clever.com", "dagster.io", "docs.astral.sh", "github.com", "hooks.slack.com", "keepachangelog.com"}
 
