@@ -2,7 +2,8 @@
 -- grain: one row per person of the snapshot
 -- rules: R4.6, R5.1, R5.2, R5.3, R5.4, R8.1, R8.3
 -- decision: link | adopt | relink | create | protected (linked, nothing changes) | deactivated (R8.3: stays so)
---           | relink_deactivated (takes the new Clever id, stays so) | frozen (quarantined: the existing user stays as is) | none (not rostered; rule says why)
+--           | relink_deactivated (takes the new Clever id, stays so) | frozen (quarantined: the existing user stays as is)
+--           | none (not rostered; rule says why)
 with people as (
     select * from reconcile.people
 ),
@@ -81,8 +82,8 @@ adopted as (
         on adopt_claims.family = adopt_candidates.family and adopt_claims.wanted_key = adopt_candidates.username_key
     where
         -- Exactly one candidate; an active one goes before soft-deleted ones.
-        case when adopt_candidates.active_count > 0
-            then adopt_candidates.is_active and adopt_candidates.active_count = 1
+        case
+            when adopt_candidates.active_count > 0 then adopt_candidates.is_active and adopt_candidates.active_count = 1
             else adopt_candidates.all_count = 1
         end
 ),

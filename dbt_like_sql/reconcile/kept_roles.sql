@@ -1,5 +1,5 @@
--- Roles that people keep whatever Clever lists: at a held or quarantined school, and all of whoever would become a district admin while that is
--- held.
+-- Roles that people keep whatever Clever lists: at a held or quarantined school, and all roles of people who would become a district admin
+-- while that is held.
 -- grain: one row per person, role and school (none for a district admin)
 -- rules: R4.6, R7.4
 select

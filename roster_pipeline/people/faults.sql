@@ -24,14 +24,14 @@ cross join lateral (
         'role',
         case
             when people.role is null then 'is missing'
-            when people.role <> all(cast(:roles as text [])) then 'must be one of: ' || array_to_string(cast(:roles as text []), ', ')
+            when people.role <> all(cast(:roles as text[])) then 'must be one of: ' || array_to_string(cast(:roles as text[]), ', ')
         end
     ),
     (
         'school',
         case
             when people.role = 'district_admin' then case when people.school is not null then 'must be empty for a district_admin' end
-            when people.school is null then case when people.role = any(cast(:roles as text [])) then 'is missing' end
+            when people.school is null then case when people.role = any(cast(:roles as text[])) then 'is missing' end
             when people.is_ambiguous_school then 'is the name of several schools: give the Clever id'
             when people.school_id is null then 'is neither Clever id nor name of an active school of the district'
         end

@@ -38,7 +38,7 @@ wanted as (
         case when students.username_key is not null or student_users.user_id is not null then 'licensed' end as license_status,
         array(
             select methods.method
-            from unnest(cast(:login_methods as text [])) with ordinality as methods (method, position)
+            from unnest(cast(:login_methods as text[])) with ordinality as methods (method, position)
             where methods.method <> 'clever' and (methods.method <> 'google' or firsts.email is not null)
             order by methods.position
         ) as login_methods

@@ -24,7 +24,8 @@ select
             where user_roles.district_id = :district_id and user_roles.user_id = people.user_id and user_roles.deleted_at is null
         ) as held
         left join app.schools as schools on schools.district_id = :district_id and held.school_id = schools.school_id
-        order by held.role, schools.name, held.school_id
+        -- sqlfluff does not see the tables of a subquery in array(...).
+        order by held.role, schools.name, held.school_id -- noqa: RF01
     ) as roles
 from pg_temp.import_people as people
 where people.action <> 'none'

@@ -8,7 +8,8 @@ with gained as (
         roles.school_id,
         roles.is_new
     from pg_temp.import_roles as roles
-    inner join app.users as users on users.district_id = :district_id and roles.username_key = users.username_key and users.deleted_at is null
+    inner join app.users as users
+        on users.district_id = :district_id and roles.username_key = users.username_key and users.deleted_at is null
 ),
 
 created as (

@@ -1,4 +1,5 @@
--- Writes the people to create, restore and update: only rows that differ. Whoever support has taken the protection from stays without it, until restored.
+-- Writes the people to create, restore and update: only rows that differ. People from whom support has removed the protection stay without
+-- it until they are restored.
 -- grain: one row per row of app.users written
 -- rules: R8.1, R8.2
 with created as (

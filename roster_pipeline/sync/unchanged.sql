@@ -1,5 +1,5 @@
--- A number for each table over everything in `app` that a plan of the district is made from. Any write to one of the rows, of whatever column, makes it another one:
--- a row's xmin is the transaction that wrote it.
+-- A number for each table over everything in `app` that a plan of the district is made from. Any write to one of the rows, whatever the
+-- column, changes the number: a row's xmin is the transaction that wrote it.
 with versions as (
     select 'districts' as part, xmin from app.districts where district_id = :district_id
     union all

@@ -72,7 +72,8 @@ create index changes_with_values on ops.changes (changed_at) where before is not
 create index holds_sync on ops.holds (sync_id);
 create index alerts_sync on ops.alerts (sync_id) where sync_id is not null;
 
--- An application's page of recent syncs. A sync whose process is gone reads as failed (R11.4): 21081 is the lock's prefix (database/lock.py).
+-- An application's page of recent syncs. A sync whose process has ended reads as failed (R11.4): 21081 is the lock's prefix
+-- (database/lock.py).
 create view ops.recent_syncs as
 select
     syncs.sync_id,
@@ -90,7 +91,8 @@ select
         when syncs.status = 'held' and syncs.trigger = 'initial' then 'Waits for a check by our support.'
         when syncs.status = 'held' then 'Done, except for changes that wait for a check by our support.'
         -- The texts of sync/ledger.py and fleet/requests.py; a test compares.
-        when syncs.status = 'skipped' and syncs.message like 'Answered by sync %' then 'Asked for more than once: see the sync that started.'
+        when syncs.status = 'skipped' and syncs.message like 'Answered by sync %'
+            then 'Asked for more than once: see the sync that started.'
         when syncs.status = 'skipped' and syncs.message like 'The limit of %' then 'Not synced: too many requests within an hour.'
         when syncs.status = 'skipped' and syncs.message like 'The role %' then 'Not synced: this role may not ask for a sync.'
         when syncs.status = 'skipped' then 'Not synced: syncing is switched off for this district at the moment.'

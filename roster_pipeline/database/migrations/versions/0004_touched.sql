@@ -2,7 +2,8 @@
 
 create index users_username on staging.users (district_id, app.normalize_username(username)); -- who asks for it
 create index users_own_id on staging.users (district_id, app.normalize_username(clever_id)); -- whose Clever id it is (R5.5)
-create index users_deleted_username on app.users (district_id, username_key) where deleted_at is not null; -- who had it; of those who have it there is one
+-- Who had it; there is only one active user of a name.
+create index users_deleted_username on app.users (district_id, username_key) where deleted_at is not null;
 
 -- Why the indexes of 0001 are there that do not say it.
 comment on index app.agreed_schools_name_key is 'one agreed school of a name; however it is spelt';
