@@ -10,13 +10,15 @@ INSTALL := .venv/bin/python -m pip install --quiet --quiet --no-deps --require-h
 
 LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
 
-.PHONY: help demo dev test lint bench week night lock
+.PHONY: help demo dev test lint coverage hooks bench week night lock
 
 help:
 	@echo "make demo    a made-up district, synced three times: see what the pipeline does"
 	@echo "make dev     the Dagster UI on http://127.0.0.1:3000"
 	@echo "make test    every test"
-	@echo "make lint    ruff and mypy"
+	@echo "make lint    ruff, sqlfluff, a scan for secrets, mypy"
+	@echo "make coverage  every test, and how much of the package they run"
+	@echo "make hooks   run the quick part of make lint before each commit"
 	@echo "make bench   speed against the floor of this machine, dlt and an ORM: an hour"
 	@echo "make week    a week of nights in half an hour, with faults: Linux, a C compiler"
 	@echo "make night   a night of 200 districts, by runs and by shards: hours; Linux, a C compiler"
@@ -32,10 +34,23 @@ dev: .venv/installed
 test: .venv/installed-dev
 	$(RUN) pytest
 
+# All but mypy are the hooks of .pre-commit-config.yaml too.
 lint: .venv/installed-dev
 	$(RUN) ruff check
 	$(RUN) ruff format --check
+	$(RUN) sqlfluff lint --nocolor --disable-progress-bar dbt_like_sql roster_pipeline
+	git ls-files -z | xargs -0 -n 250 -P 2 $(RUN) detect_secrets.pre_commit_hook --no-verify --baseline .secrets.baseline
 	$(RUN) mypy
+
+# The tests start many processes, each of which writes a file of its own; they are combined at the end.
+coverage: .venv/installed-dev
+	$(RUN) coverage erase
+	COVERAGE_CORE=ctrace $(RUN) coverage run -m pytest
+	$(RUN) coverage combine --quiet
+	$(RUN) coverage report
+
+hooks: .venv/installed-dev
+	$(RUN) pre_commit install
 
 bench: .venv/installed-dev .venv-dlt/installed
 	.venv/bin/python -m benchmarks --dlt .venv-dlt/bin/python --tenfold

@@ -1,13 +1,18 @@
-"""What the files around the package promise: the environment's list is complete, the pins are whole, a checkout can be installed."""
+"""What the files around the package promise: the environment's list is complete, the pins are whole, a checkout can be installed, and the
+habits hold (CI, hooks, make targets, secrets, changelog).
+"""
 
+import json
 import os
 import re
+import secrets
 import subprocess
 import sys
 import tomllib
 from pathlib import Path
 
 import pytest
+import yaml
 
 from roster_pipeline.settings import Settings
 
@@ -64,6 +69,98 @@ def test_models_are_found_from_anywhere(tmp_path: Path) -> None:
 def test_make_lists_its_targets() -> None:
     """`make` alone says what there is, and installs nothing."""
     listed = subprocess.run(["make", "-s"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    targets = set(re.findall(r"^make ([a-z]+) ", listed, re.MULTILINE))
+    targets = set(re.findall(r"^make ([a-z-]+) ", listed, re.MULTILINE))
     (phony,) = re.findall(r"^\.PHONY: help (.+)$", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
     assert targets == set(phony.split()) >= {"demo", "dev", "test", "lint", "bench", "lock"}
+
+
+def make_would_run(target: str) -> list[str]:
+    """The commands of a target, with everything installed."""
+    ended = subprocess.run(["make", "-n", "-o", ".venv/installed-dev", target], cwd=ROOT, capture_output=True, text=True, check=True)
+    return ended.stdout.splitlines()
+
+
+def test_every_target_is_documented() -> None:
+    """`make` has no target that a newcomer cannot read about."""
+    (phony,) = re.findall(r"^\.PHONY: help (.+)$", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    pages = " ".join((ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "CONTRIBUTING.md"))
+    assert set(phony.split()) <= set(re.findall(r"\bmake ([a-z-]+)", pages))
+
+
+def hooks() -> list[dict[str, object]]:
+    configuration = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8"))
+    (repository,) = configuration["repos"]
+    assert repository["repo"] == "local"  # any other would be downloaded
+    return list(repository["hooks"])
+
+
+def test_hooks_are_the_commands_of_make_lint() -> None:
+    """What passes before a commit passes in CI: the same tools with the same options, on all files instead of changed ones. Only mypy is
+    left out of the hooks: it always needs all files.
+    """
+    commands = [line for line in make_would_run("lint") if " -m mypy" not in line]
+    entries = [str(hook["entry"]) for hook in hooks()]
+    assert all(hook["language"] == "system" for hook in hooks())
+    assert len(commands) == len(entries)
+    for command, entry in zip(commands, entries, strict=True):
+        assert re.search(rf"(^|\s){re.escape(entry)}($|\s)", command), entry
+
+
+def test_the_workflow_runs_what_ci_runs() -> None:
+    """One script says what CI is. The workflow calls it, may read and nothing else, has a time-out, and trusts no tag that can be moved."""
+    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text(encoding="utf-8"))
+    assert workflow["permissions"] == {"contents": "read"}
+    (job,) = workflow["jobs"].values()
+    assert job["timeout-minutes"] <= 120
+    assert [step["run"] for step in job["steps"] if "run" in step] == ["bash .ci/run"]
+    for action in (step["uses"] for step in job["steps"] if "uses" in step):
+        assert re.fullmatch(r"[\w/-]+@[0-9a-f]{40}", action), action
+    assert "secrets." not in json.dumps(workflow)
+
+
+def scan_for_secrets(*files: Path) -> int:
+    """The exit status of the scan that lint and hooks run."""
+    (entry,) = (str(hook["entry"]) for hook in hooks() if hook["id"] == "secrets")
+    _, *arguments = entry.split()
+    return subprocess.run([sys.executable, *arguments, *map(str, files)], cwd=ROOT, capture_output=True, check=False).returncode
+
+
+@pytest.mark.parametrize(
+    ("line", "value"),
+    [
+        ('CLEVER_CLIENT_SECRET = "{}"', secrets.token_urlsafe(32)),
+        ("postgresql://roster:{}@db.example.org/roster", secrets.token_hex(8)),
+        ("-----BEGIN RSA PRIVATE {}-----", "KEY"),
+        ('digest = "{}"', secrets.token_hex(32)),
+    ],
+    ids=["keyword", "url", "key", "hex"],
+)
+def test_the_scan_finds_a_secret(line: str, value: str, tmp_path: Path) -> None:
+    """The exceptions in .secrets.baseline are for placeholders and Clever ids only."""
+    file = tmp_path / "leak.py"
+    file.write_text(line.format("password"), encoding="utf-8")
+    assert scan_for_secrets(file) == 0
+    file.write_text(line.format(value), encoding="utf-8")
+    assert scan_for_secrets(file) == 1
+
+
+def test_no_secret_is_excused_by_its_place() -> None:
+    """A baseline that lists findings would have to be written anew whenever a line moves; and somebody has to have looked at each."""
+    baseline = json.loads((ROOT / ".secrets.baseline").read_text(encoding="utf-8"))
+    assert baseline["results"] == {}
+
+
+def test_the_changelog_has_this_release() -> None:
+    """Newest first: what is not released yet, then the version that pyproject.toml names."""
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
+    sections = re.findall(r"^## (.+)$", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert sections[0] == "[Unreleased]"
+    assert re.fullmatch(rf"\[{re.escape(version)}\] - \d{{4}}-\d\d-\d\d", sections[1])
+
+
+def test_one_length_of_lines() -> None:
+    """Three files say how long a line may be; they agree."""
+    ruff = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["ruff"]["line-length"]
+    sqlfluff = re.findall(r"^max_line_length = (\d+)$", (ROOT / ".sqlfluff").read_text(encoding="utf-8"), re.MULTILINE)
+    editor = re.findall(r"^max_line_length = (\d+)$", (ROOT / ".editorconfig").read_text(encoding="utf-8"), re.MULTILINE)
+    assert sqlfluff == editor == [str(ruff)]
