@@ -9,8 +9,8 @@ alter table staging.courses add column digest uuid;
 alter table staging.sections add column digest uuid;
 alter table staging.users add column digest uuid;
 
--- A district whose last applied sync held nothing and used no approval. As long as both fingerprints are the same, nothing has changed since
--- that sync: where it had nothing to write either, its answer is repeated.
+-- A district whose last applied sync held nothing and used no approval. As long as both fingerprints are the same, nothing has changed
+-- since that sync: where it had nothing to write either, its answer is repeated.
 create table ops.settled (
     district_id bigint primary key references app.districts (district_id),
     sync_id bigint not null references ops.syncs (sync_id) on delete cascade, -- whose counts and quarantine still hold
