@@ -1,4 +1,4 @@
--- The roles that Clever lists for people, at schools that exist for us, within the agreement.
+-- The roles that Clever lists for people, at schools that are rostered or quarantined, within the agreement.
 -- grain: one row per person, role and school (none for a district admin)
 -- rules: R5.8, R6.3, R6.4
 -- is_frozen: the school is quarantined, so that the role can be kept but neither gained nor lost (R4.6)
@@ -9,23 +9,19 @@ with people as (
         users.staff_schools,
         users.is_district_admin,
         case
-            when users.student_schools is null then null
+            when users.student_schools is null or outside.clever_id is not null then null
             -- One school, or every shared one: the profile decides (R6.3).
             when :student_multi_school then users.student_schools
-            -- The primary school of somebody who teaches as well can be one of that role.
+            -- Of somebody who teaches too, the primary school can be one where they only teach.
             when users.school = any(users.student_schools) then array[users.school]
-        end as student_schools,
-        -- Without a known grade a student is inside (R6.4).
-        coalesce(cardinality(districts.agreed_grades), 0) = 0
-        or users.grade is null
-        or users.grade = any(districts.agreed_grades) as is_grade_agreed
+        end as student_schools
     from staging.users as users
-    inner join app.districts as districts on users.district_id = districts.district_id
+    left join reconcile.students_outside_grades as outside on users.clever_id = outside.clever_id
     where users.district_id = :district_id
 ),
 
 listed as (
-    select clever_id, 'student' as role, unnest(student_schools) as school from people where is_grade_agreed
+    select clever_id, 'student' as role, unnest(student_schools) as school from people
     union
     select clever_id, 'teacher' as role, unnest(teacher_schools) as school from people
     union

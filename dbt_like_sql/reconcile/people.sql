@@ -2,7 +2,7 @@
 -- grain: one row per person of the snapshot, quarantined ones included
 -- rules: R4.6, R5.5, R5.8, R6.4
 -- standing: rosterable | no_role | outside_school | outside_grade | quarantined | username_taken (quarantined by R5.5)
--- Whose every school is quarantined counts as quarantined too: the school is present, so the person is neither gone nor placed (R4.6).
+-- A person whose schools are all quarantined counts as quarantined too: the schools are still there, but nobody can be rostered at them (R4.6).
 with recursive roles as (
     select
         clever_id,
@@ -12,7 +12,7 @@ with recursive roles as (
     group by clever_id
 ),
 
--- A role at a quarantined school stays as it is, so that whoever holds one still has a role (R4.6).
+-- A role at a quarantined school is left unchanged, so that people who have one still have a role (R4.6).
 kept_roles as (
     select distinct users.clever_id
     from app.users as users
@@ -29,33 +29,31 @@ snapshot as (
     select
         users.*,
         coalesce(roles.is_staff, users.student_schools is null) as is_staff,
-        -- Admins always sign in by their Clever id, and so does who has no username (SPEC 1).
+        -- Admins always sign in by their Clever id, and so do people without a username (SPEC 1).
         case
             when users.is_district_admin or users.staff_schools is not null then users.clever_id
             else coalesce(users.username, users.clever_id)
         end as wanted_username,
-        -- The same, as long as the role of a district admin is held (R7.4).
+        -- The same while a brake holds the role of a district admin (R7.4).
         case when users.staff_schools is not null then users.clever_id else coalesce(users.username, users.clever_id) end as plain_username,
         coalesce(roles.has_role, false) or kept_roles.clever_id is not null as has_role,
         not roles.has_role and kept_roles.clever_id is null as is_school_quarantined,
         app.normalize_username(users.clever_id) as own_key,
-        coalesce(cardinality(districts.agreed_grades), 0) = 0
-        or users.grade is null
-        or users.grade = any(districts.agreed_grades) as is_grade_agreed,
+        outside_grades.clever_id is not null as is_outside_grade,
         users.school = any(outside.schools)
         or users.student_schools && outside.schools
         or users.teacher_schools && outside.schools
         or users.staff_schools && outside.schools as has_outside_school
     from staging.users as users
-    inner join app.districts as districts on users.district_id = districts.district_id
     cross join (select array_agg(clever_id) as schools from reconcile.schools where standing = 'outside') as outside
+    left join reconcile.students_outside_grades as outside_grades on users.clever_id = outside_grades.clever_id
     left join roles on users.clever_id = roles.clever_id
     left join kept_roles on users.clever_id = kept_roles.clever_id
     where users.district_id = :district_id
 ),
 
--- Names that stay with their active users: those of protected users, of who is quarantined, and in turn of who is quarantined because such a
--- name is their Clever id (R5.5). One part for each reason: of an `or` PostgreSQL expects half of all people, and makes room for them.
+-- Names that stay with their active users: of protected users, of quarantined people, and in turn of people who are quarantined because such a
+-- name is their Clever id (R5.5). Each reason is a part of the union: for an `or` PostgreSQL would expect half of all people.
 kept_names as (
     select users.clever_id, users.username_key
     from app.users as users
@@ -90,12 +88,12 @@ select
         when kept_names.username_key is not null then 'username_taken'
         when snapshot.has_role then 'rosterable'
         when snapshot.is_school_quarantined then 'quarantined'
-        when snapshot.student_schools is not null and not snapshot.is_grade_agreed then 'outside_grade'
+        when snapshot.is_outside_grade then 'outside_grade'
         when snapshot.has_outside_school then 'outside_school'
         else 'no_role'
     end as standing
 from snapshot
--- No two active users have one name.
+-- Two active users never have the same name.
 left join kept_names
     on snapshot.own_key = kept_names.username_key and kept_names.clever_id is distinct from snapshot.clever_id
 union all

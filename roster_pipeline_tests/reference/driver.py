@@ -35,6 +35,7 @@ from roster_pipeline.sync.plan import Plan
 from roster_pipeline.sync.run import SyncReport, SyncRequest, run_sync
 from roster_pipeline.sync.session import PlanningContext
 from roster_pipeline.sync.sources import OpenSource
+from roster_pipeline_tests.reference.reasons import Reason
 from roster_pipeline_tests.reference.rows import Agreed, Classroom, Enrollment, Hold, Id, Record, Role, Rules, School, Snapshot, State, User
 
 ENTITY_ID = {
@@ -209,6 +210,16 @@ class LiveDistrict:
         with self.database.engine.connect() as connection:
             return [tuple(row) for row in connection.execute(query, {"sync": sync_id})]
 
+    def reasons(self) -> dict[str, Reason]:
+        """What the last plan decided about each person of the snapshot, by Clever id (`reconcile.user_matches`)."""
+        query = "select clever_id, decision, rule, username_rule from reconcile.user_matches where district_id = :district"
+        return {row["clever_id"]: Reason(row["decision"], row["rule"], row["username_rule"]) for row in self.execute(query)}
+
+    def removed(self) -> dict[tuple[str, Id], str]:
+        """Why the last plan removes each row, or would if no brake held it, by (table, row's id) (`reconcile.soft_deletes`)."""
+        query = "select entity, entity_id, reason from reconcile.soft_deletes where district_id = :district"
+        return {(row["entity"], row["entity_id"]): row["reason"] for row in self.execute(query)}
+
     def rules(self) -> Rules:
         """The agreement as the model takes it."""
         with self.database.engine.connect() as connection:
@@ -296,7 +307,7 @@ def _kept(connection: Connection, table: str, name: str, district_id: int | None
 
 
 def state_of(rows: Rows, before: Rows | None = None) -> State:
-    """Rows as the model knows them. A row that was not there `before` goes by its Clever id instead of its number, as in the"""
+    """Rows as the model knows them. A row that was not there `before` goes by its Clever id instead of its number, as in the model."""
     new: dict[Any, Id] = {}
 
     def identity(table: str, row: Row) -> tuple[Any, ...]:

@@ -12,7 +12,7 @@ from typing import Any
 
 from roster_pipeline.sync.run import SyncReport
 from roster_pipeline_tests.reference.driver import ENTITY_ID, LiveDistrict, Row, Rows, differences, state_of
-from roster_pipeline_tests.reference.model import Outcome
+from roster_pipeline_tests.reference.outcome import Outcome
 from roster_pipeline_tests.reference.records import key
 from roster_pipeline_tests.reference.rows import Hold, Id, Rules, State
 
@@ -49,6 +49,7 @@ def check(step: Step) -> None:
     """Everything below."""
     rows_agree_with_the_model(step)
     actions_agree_with_the_model(step)
+    reasons_agree_with_the_model(step)
     holds_agree_with_the_model(step)
     changes_lead_from_before_to_after(step)
     nothing_is_physically_deleted(step)
@@ -70,6 +71,16 @@ def actions_agree_with_the_model(step: Step) -> None:
     told = {(each["entity"], each["entity_id"]): each["action"] for each in step.changes}
     expected = _numbered(step.outcome.actions, step.before, step.after)
     assert told == expected, _unequal(expected, told)
+
+
+def reasons_agree_with_the_model(step: Step) -> None:
+    """R5, R6.4: what `roster explain` and the counts say about each person, and about each row that is removed or held back."""
+    reasons = step.district.reasons()
+    assert reasons == step.outcome.reasons, _unequal(step.outcome.reasons, reasons)
+    removed = step.district.removed()
+    assert removed == step.outcome.removed, _unequal(step.outcome.removed, removed)
+    nameless = {row[1] for row in step.district.quarantine(step.report.sync_id) if row[2] == "clever_id_taken_as_username"}
+    assert nameless == step.outcome.nameless
 
 
 def holds_agree_with_the_model(step: Step) -> None:

@@ -6,6 +6,7 @@ Does not belong here: who is to be rostered, and what a brake holds (`model.py`)
 from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from roster_pipeline_tests.reference.records import Person, key
 from roster_pipeline_tests.reference.rows import Id, State, User
@@ -21,6 +22,13 @@ class Matches:
 
     def user_of(self, clever_id: str) -> Id | None:
         return self.linked.get(clever_id) or self.adopted.get(clever_id) or self.relinked.get(clever_id)
+
+
+class Named(NamedTuple):
+    """The username that a person gets, and why: the words of `username_rule` in `reconcile.user_matches`."""
+
+    username: str
+    rule: str
 
 
 def family_of(state: State, user_id: Id) -> str | None:
@@ -82,7 +90,7 @@ def agree(user: User, person: Person) -> bool:
     return same_sis_id or theirs == ours
 
 
-def give_usernames(state: State, people: Mapping[str, Person], matches: Matches, kept: set[Id]) -> dict[str, str]:
+def give_usernames(state: State, people: Mapping[str, Person], matches: Matches, kept: set[Id]) -> dict[str, Named]:
     """R5.5: the username of each person who is to be written.
 
     Args:
@@ -90,7 +98,7 @@ def give_usernames(state: State, people: Mapping[str, Person], matches: Matches,
         kept: users that stay exactly as they are, with their names.
     """
     taken = {key(user.username) for user_id, user in state.users.items() if user_id in kept and user.deleted_at is None}
-    owners = {key(clever_id): clever_id for clever_id in people}
+    owners = {key(clever_id) for clever_id in people}
     claimants: dict[str | None, list[str]] = defaultdict(list)
     for person in people.values():
         claimants[key(person.username)].append(person.clever_id)
@@ -99,8 +107,15 @@ def give_usernames(state: State, people: Mapping[str, Person], matches: Matches,
     for person in people.values():
         name = key(person.username)
         incumbents = [each for each in claimants[name] if _has(state, matches.user_of(each), name)]
-        wins = name not in taken and name not in owners and (incumbents or claimants[name]) == [person.clever_id]
-        given[person.clever_id] = person.username if wins else person.clever_id
+        if name == key(person.clever_id):
+            rule = "own_id"
+        elif name in taken or name in owners or (incumbents and incumbents != [person.clever_id]):
+            rule = "taken"
+        elif incumbents:
+            rule = "kept"
+        else:
+            rule = "given" if len(claimants[name]) == 1 else "contested"
+        given[person.clever_id] = Named(person.username if rule in ("kept", "given") else person.clever_id, rule)
     return given
 
 

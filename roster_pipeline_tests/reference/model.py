@@ -1,17 +1,19 @@
 """What one sync has to do to one district, written down a second time: plain Python, person by person, slow and obvious.
 
 Belongs here: SPEC 3-9 as a function from the rows of `app` and a snapshot to the rows of `app` and `ops.holds`. It shares no code with the
-pipeline, so that a mistake has to be made twice to go unseen; its parts are `records.py`, `matching.py`, `brakes.py` and `seats.py`. Does
-not belong here: the database, Hypothesis, and how records travel (`driver.py`).
+pipeline, so that a mistake has to be made twice to go unseen; its parts are `records.py`, `matching.py`, `brakes.py`, `seats.py`,
+`reasons.py`, `written.py` and `outcome.py`. Does not belong here: the database, Hypothesis, and how records travel (`driver.py`).
 """
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
 from roster_pipeline_tests.reference.brakes import LICENSES, NOTHING, Held, active_roles, decide, held_by, leavers, tripped
 from roster_pipeline_tests.reference.matching import Matches, add_those_without_a_name, give_usernames, match
+from roster_pipeline_tests.reference.outcome import Outcome
+from roster_pipeline_tests.reference.reasons import reasons, removed
 from roster_pipeline_tests.reference.records import Person, key, newest, read_people, split_named
 from roster_pipeline_tests.reference.rows import (
     Agreed,
@@ -19,7 +21,6 @@ from roster_pipeline_tests.reference.rows import (
     Enrollment,
     Hold,
     Id,
-    Identity,
     Record,
     Role,
     Rules,
@@ -29,31 +30,9 @@ from roster_pipeline_tests.reference.rows import (
     User,
 )
 from roster_pipeline_tests.reference.seats import Student, hand_out, has_seat
+from roster_pipeline_tests.reference.written import actions
 
 __all__ = ["Hold", "Outcome", "Record", "Rules", "Snapshot", "State", "sync"]
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What a sync leaves.
-
-    Attributes:
-        actions: of every written row by (entity, entity id), as in `ops.changes`.
-        holds: those that were there by their number, new ones by their identity.
-        holding: the brakes that hold something.
-        held: what they hold.
-    """
-
-    after: State
-    actions: Mapping[tuple[str, str], str]
-    holds: Mapping[Any, Hold]
-    holding: frozenset[Identity] = frozenset()
-    held: Held = NOTHING
-
-    @property
-    def status(self) -> str:
-        """As in `ops.syncs`."""
-        return "held" if self.holding else "successful"
 
 
 def sync(
@@ -65,16 +44,21 @@ def sync(
         holds: every hold that there is, by its number.
         is_first: no sync of the district has been applied yet (R7.6).
     """
-    free = _Sync(state, snapshot, rules, now, NOTHING)
+    free = Pass(state, snapshot, rules, now, NOTHING)
     free.run()
     holds = dict(holds or {})
     found = tripped(state, free.after, free.matches.relinked, free.new_admins, snapshot, rules, is_first=is_first)
     holding, _ = decide(found, holds, now, about_licenses=False)
     if any(kind == "initial" for kind, *_ in holding):
-        return Outcome(state, {}, holds, frozenset(holding), Held(users=frozenset(leavers(state, free.after))))
+        # The plan is recorded all the same: what approval would let through, but for students beyond the licenses.
+        waits = replace(NOTHING, beyond=frozenset(free.beyond)) if rules.over_license_policy == "hold" else NOTHING
+        waiting = Pass(state, snapshot, rules, now, waits)
+        waiting.run()
+        held = Held(users=frozenset(leavers(state, free.after)))
+        return Outcome(state, {}, holds, reasons(waiting), removed(free), free.nameless, frozenset(holding), held)
     held = held_by(state, free.after, holding)
 
-    end = _Sync(state, snapshot, rules, now, held)
+    end = Pass(state, snapshot, rules, now, held)
     end.run()
     if rules.over_license_policy == "hold":
         beyond = frozenset(end.beyond)
@@ -82,14 +66,15 @@ def sync(
         licenses, _ = decide(too_many, holds, now, about_licenses=True)
         holding |= licenses
         held = replace(held, beyond=beyond) if licenses else replace(held, let_in=beyond)
-        end = _Sync(state, snapshot, rules, now, held)
+        end = Pass(state, snapshot, rules, now, held)
         end.run()
     else:
         decide({}, holds, now, about_licenses=True)
-    return Outcome(end.after, actions(state, end.after, end.taken_over), holds, frozenset(holding), held)
+    written = actions(state, end.after, end.taken_over)
+    return Outcome(end.after, written, holds, reasons(end), removed(free), free.nameless, frozenset(holding), held)
 
 
-class _Sync:
+class Pass:
     """One pass: everything that a sync does, but for what is held."""
 
     def __init__(self, state: State, snapshot: Snapshot, rules: Rules, now: datetime, held: Held) -> None:
@@ -150,12 +135,15 @@ class _Sync:
         ids = {row.clever_id: user_id for user_id, row in users.items() if row.clever_id is not None}
         present = set(self.people) | self.quarantined_people
         # Whose only school is quarantined is neither gone nor placed (R4.6).
-        waiting = {each for each, person in self.people.items() if self._is_waiting(person)}
+        self.waiting = waiting = {each for each, person in self.people.items() if self._is_waiting(person)}
         self.protected = {user_id for user_id, row in users.items() if row.protected}
         self.kept = self.protected | {ids[each] for each in (self.quarantined_people | waiting) if each in ids}
         nameless = add_those_without_a_name(self.before, {each: ids.get(each) for each in self.people}, self.kept)
+        self.nameless = frozenset(nameless)
 
-        known = {each: person for each, person in self.people.items() if each not in waiting | nameless and self._roles_of(person)}
+        self.known = known = {
+            each: person for each, person in self.people.items() if each not in waiting | nameless and self._roles_of(person)
+        }
         self.matches = match(self.before, known, {each: self._family_of(person) for each, person in known.items()}, present)
         self.barred = {each for each in known if (user_id := self.matches.user_of(each)) is not None and users[user_id].barred}
         self.candidates = {
@@ -175,9 +163,12 @@ class _Sync:
 
     def _listed(self, person: Person) -> set[tuple[str, str | None]]:
         """What Clever lists, without the student in a grade outside the agreement (R6.4)."""
+        return {(role, school) for role, school in person.listed if role != "student" or self.is_grade_agreed(person)}
+
+    def is_grade_agreed(self, person: Person) -> bool:
+        """R6.4; only students have a grade."""
         grade = person.values["grade"]
-        is_agreed = not self.rules.agreed_grades or grade is None or grade in self.rules.agreed_grades
-        return {(role, school) for role, school in person.listed if role != "student" or is_agreed}
+        return not self.rules.agreed_grades or grade is None or grade in self.rules.agreed_grades
 
     def _family_of(self, person: Person) -> str:
         """By the roles at schools that there are; who has both is staff, as among users."""
@@ -227,6 +218,7 @@ class _Sync:
                 self.granted[clever_id] = roles
             elif user_id is not None and self._is_active(user_id):
                 self.stuck.add(user_id)
+        self.with_role = set(self.granted)
         named = {each: self.matches.user_of(each) for each in self.granted}
         staying = self.kept | self.stuck
         nameless = add_those_without_a_name(self.before, named, staying)
@@ -247,7 +239,7 @@ class _Sync:
     def roster_people(self) -> None:
         """R5.4, R5.5, R9. Afterwards `beyond` are the students who arrive without a seat."""
         users = self.before.users
-        names = give_usernames(self.before, self.rostered, self.matches, self.kept)
+        self.names = give_usernames(self.before, self.rostered, self.matches, self.kept)
         self.user_ids: dict[str, Id] = {each: self.matches.user_of(each) or f"new:{each}" for each in self.rostered}
         self.members |= {each: (self.user_ids[each], self.granted[each]) for each in self.rostered}
         relinked = {each: user_id for each, user_id in self.matches.relinked.items() if user_id not in self.stuck}
@@ -259,7 +251,7 @@ class _Sync:
             if user_id not in self.kept:
                 self.after.users[user_id] = replace(row, deleted_at=row.deleted_at or self.now)
         seated = self._seated()
-        for clever_id, username in names.items():
+        for clever_id, (username, _) in self.names.items():
             user_id = self.user_ids[clever_id]
             row = self._user_row(self.rostered[clever_id], username, users.get(user_id))
             status = ("licensed" if user_id in seated else "waiting") if self._is_student(clever_id) else None
@@ -392,36 +384,3 @@ class _Sync:
                 user_id, roles = self.members.get(member, (0, set()))
                 if any(role == "teacher" for role, _ in roles):
                     self.after.enrollments[classroom_id, user_id, "teacher"] = Enrollment(member == teachers[0], "clever", None)
-
-
-# What was written ---------------------------------------------------------------------------------------------------------------
-
-
-def actions(before: State, after: State, matches: Matches) -> dict[tuple[str, str], str]:
-    """One action per row that differs, by (entity, entity id) as in `ops.changes` (SPEC 2)."""
-    found: dict[tuple[str, str], str] = {}
-    for entity in ("schools", "classrooms", "users"):
-        old, new = getattr(before, entity), getattr(after, entity)
-        found |= {(entity, str(each)): _act(old.get(each), row) for each, row in new.items() if row != old.get(each)}
-    for action, matched in (("adopt", matches.adopted), ("relink", matches.relinked)):
-        found |= {("users", str(user_id)): action for user_id in matched.values()}
-    for keys, role in after.roles.items():
-        if role != before.roles.get(keys):
-            act = _act(before.roles.get(keys), role)
-            found["user_roles", _joined(keys)] = {"create": "role_gain", "restore": "role_gain", "soft_delete": "role_loss"}.get(act, act)
-    for member, enrollment in after.enrollments.items():
-        if enrollment != before.enrollments.get(member):
-            found["enrollments", _joined(member)] = _act(before.enrollments.get(member), enrollment)
-    return found
-
-
-def _joined(keys: Iterable[Id | None]) -> str:
-    return ":".join("" if each is None else str(each) for each in keys)
-
-
-def _act(old: Any, new: Any) -> str:
-    if old is None:
-        return "create"
-    if (old.deleted_at is None) == (new.deleted_at is None):
-        return "update"
-    return "soft_delete" if old.deleted_at is None else "restore"

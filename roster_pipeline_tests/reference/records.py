@@ -22,6 +22,7 @@ class Person:
 
     Attributes:
         listed: the roles Clever gives, by the school's Clever id; None is the district.
+        schools: every school that Clever names for the person, also one where the person gets no role.
         username: what the person is to get.
         plain_username: the same as long as the role of a district admin is held (R7.4).
     """
@@ -29,6 +30,7 @@ class Person:
     clever_id: str
     values: dict[str, str | None]
     listed: set[tuple[str, str | None]]
+    schools: set[str]
     primary: str | None
     username: str
     plain_username: str
@@ -109,6 +111,7 @@ def read_person(record: Record, rules: Rules) -> Person:
             "grade": grade if grade in GRADES else None,
         },
         listed=listed,
+        schools={school for role in (student, teacher, staff) for school in (*role.get("schools", ()), role.get("school")) if school},
         primary=student.get("school") or teacher.get("school"),
         username=sent if sent and "staff" not in roles and "district_admin" not in roles else record["id"],
         plain_username=sent if sent and "staff" not in roles else record["id"],

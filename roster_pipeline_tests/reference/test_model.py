@@ -18,6 +18,7 @@ from roster_pipeline_tests.reference.invariants import Step, a_repeat_writes_not
 from roster_pipeline_tests.reference.model import sync
 from roster_pipeline_tests.reference.rows import Snapshot
 from roster_pipeline_tests.reference.world import CleverSide, arrivals
+from roster_pipeline_tests.sync.clever import clever, district_admin, school, student, teacher
 
 LONG = os.environ.get("ROSTER_TEST_EXAMPLES")
 profile = settings(
@@ -46,6 +47,34 @@ def test_so_does_the_plan_of_what_is_touched(database: Database, data: st.DataOb
         patch.setattr(incremental, "FROM_PEOPLE", 0)
         patch.setattr(incremental, "UP_TO_SHARE", 100)
         live(database, data.draw, one_in=4)
+
+
+def test_reasons_are_compared_too(database: Database) -> None:
+    """R5.8, R6.4: who is left out is rostered nowhere, whatever the reason; each reason is a different sentence to support."""
+    district = LiveDistrict.sign_up(database)
+    district.agree(grades=["3"], schools=[("S1", None)])
+    snapshot = clever(
+        school("s2"),
+        student("in", "ann"),
+        student("unknown", "bea", grade=None),
+        student("grade", "cy", grade="4"),
+        student("both", "dot", grade="4", at="s2"),
+        student("away", "eve", at="s2"),
+        student("nowhere", "fay", at="elsewhere"),
+        teacher("broken", name=" "),
+        district_admin("admin"),
+    )
+    reasons = sync_and_check(district, snapshot, snapshot).district.reasons()
+    assert reasons == {
+        "in": ("create", "new", "given"),
+        "unknown": ("create", "new", "given"),
+        "grade": ("none", "outside_grade", None),
+        "both": ("none", "outside_grade", None),
+        "away": ("none", "outside_school", None),
+        "nowhere": ("none", "no_role", None),
+        "broken": ("none", "quarantined", None),
+        "admin": ("create", "new", "own_id"),
+    }
 
 
 def live(database: Database, draw: Any, *, one_in: int) -> None:

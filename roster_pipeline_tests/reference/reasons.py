@@ -1,0 +1,122 @@
+"""Why: what the plan records about each person of the snapshot, and about each row that is removed, in the words of `reconcile`.
+
+Belongs here: `decision`, `rule` and `username_rule` of `reconcile.user_matches`, and `reason` of `reconcile.soft_deletes`. Support reads
+them (`roster explain`), so a right roster with a wrong reason is a mistake. Does not belong here: what is written (`model.py`).
+"""
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from roster_pipeline_tests.reference.brakes import leavers
+from roster_pipeline_tests.reference.matching import add_those_without_a_name
+from roster_pipeline_tests.reference.records import split_named
+from roster_pipeline_tests.reference.rows import Id
+
+if TYPE_CHECKING:  # `model.py` imports this module.
+    from roster_pipeline_tests.reference.model import Pass
+
+
+class Reason(NamedTuple):
+    """One row of `reconcile.user_matches`. There is a `username_rule` for people who are written."""
+
+    decision: str
+    rule: str
+    username_rule: str | None = None
+
+
+def reasons(done: "Pass") -> dict[str, Reason]:
+    """What is decided about each person of the snapshot, by Clever id.
+
+    Args:
+        done: a pass that has run, with what the brakes hold.
+    """
+    found = {each: Reason("frozen" if _is_linked(done, each) else "none", "quarantined") for each in done.quarantined_people}
+    unnamed = _without_a_name(done)
+    for clever_id in done.people:
+        reason = _when_recognised(done, clever_id)
+        if done.held.relinks and reason.decision in ("relink", "relink_deactivated"):
+            reason = Reason("held", "relinks")
+        elif clever_id in done.candidates and clever_id in unnamed:
+            reason = Reason(_held_or_none(done, clever_id), "username_taken")
+        elif clever_id in done.candidates and clever_id not in done.with_role:
+            reason = Reason(_held_or_none(done, clever_id), "held_role")
+        elif clever_id in done.held.beyond:
+            reason = Reason("none", "licenses")
+        elif clever_id in done.names:
+            reason = reason._replace(username_rule=done.names[clever_id].rule)
+        found[clever_id] = reason
+    return found
+
+
+def removed(free: "Pass") -> dict[tuple[str, Id], str]:
+    """Why each active row is not there any more, by (table, row's id).
+
+    Args:
+        free: a pass that has run, without any brake: a brake holds the removal back, and the reason stays.
+    """
+    why = reasons(free)
+    found: dict[tuple[str, Id], str] = {}
+    for user_id in leavers(free.before, free.after):
+        clever_id = free.before.users[user_id].clever_id
+        found["users", user_id] = why[clever_id].rule if clever_id in why else "absent"
+    for school_id, school in free.before.schools.items():
+        if school.deleted_at is None and free.after.schools[school_id].deleted_at is not None:
+            found["schools", school_id] = "outside" if school.clever_id in free.outside_schools else "absent"
+    sections, _ = split_named(free.section_records)
+    for classroom_id, classroom in free.before.classrooms.items():
+        if classroom.deleted_at is None and free.after.classrooms[classroom_id].deleted_at is not None:
+            if classroom.clever_id not in sections:
+                found["classrooms", classroom_id] = "absent"
+            else:
+                at = free.section_records[classroom.clever_id].get("school")
+                found["classrooms", classroom_id] = "outside" if at in free.outside_schools else "unknown_school"
+    return found
+
+
+def _when_recognised(done: "Pass", clever_id: str) -> Reason:
+    """Before any brake: why somebody is not to be rostered, or which user the person is (R5.1-R5.4)."""
+    why_not = _why_not(done, clever_id)
+    is_linked = _is_linked(done, clever_id)
+    if why_not in ("quarantined", "username_taken"):
+        return Reason("frozen" if is_linked else "none", why_not)
+    user_id = next((each for each, user in done.before.users.items() if user.clever_id == clever_id), None)
+    if user_id in done.protected:
+        return Reason("protected", why_not or "clever_id")
+    if user_id is not None and done.before.users[user_id].barred:
+        return Reason("deactivated", why_not or "clever_id")
+    if why_not:
+        return Reason("none", why_not)
+    if is_linked:
+        return Reason("link", "clever_id")
+    if clever_id in done.matches.adopted:
+        return Reason("adopt", "username")
+    if clever_id in done.matches.relinked:
+        return Reason("relink_deactivated" if clever_id in done.barred else "relink", "username_and_identity")
+    return Reason("create", "new")
+
+
+def _why_not(done: "Pass", clever_id: str) -> str | None:
+    """Why somebody is not to be rostered; None: the person is. Of several reasons the first one."""
+    person = done.people[clever_id]
+    if clever_id in done.nameless:
+        return "username_taken"
+    if clever_id in done.waiting:
+        return "quarantined"
+    if clever_id in done.known:
+        return None
+    if not done.is_grade_agreed(person):
+        return "outside_grade"
+    return "outside_school" if person.schools & done.outside_schools else "no_role"
+
+
+def _without_a_name(done: "Pass") -> set[str]:
+    """People to be rostered whose own Clever id is the username of somebody who stays as is (R5.5)."""
+    return add_those_without_a_name(done.before, {each: done.matches.user_of(each) for each in done.candidates}, set(done.kept))
+
+
+def _is_linked(done: "Pass", clever_id: str) -> bool:
+    return any(user.clever_id == clever_id for user in done.before.users.values())
+
+
+def _held_or_none(done: "Pass", clever_id: str) -> str:
+    user_id = done.matches.user_of(clever_id)
+    return "held" if user_id is not None and done.before.users[user_id].deleted_at is None else "none"
