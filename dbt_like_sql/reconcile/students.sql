@@ -1,7 +1,7 @@
 -- Everybody who is, or would be, an active student after this sync, in the order in which seats are given out.
 -- grain: one row per student
 -- rules: R9.1, R9.2
--- has_seat: keeps the seat held now; is_arriving: would be created or restored
+-- has_seat: has a seat now and keeps it; is_arriving: would be created or restored
 with rostered as (
     select
         judged.clever_id,
@@ -20,8 +20,8 @@ with rostered as (
         and judged.is_student
 ),
 
--- Active students whom this sync leaves as they are: held, quarantined and protected ones. In scope unless their schools are outside.
-untouched as (
+-- Active students that this sync leaves unchanged: held, quarantined and protected ones. They are in scope unless their schools are outside.
+unchanged as (
     select
         users.clever_id,
         users.user_id,
@@ -30,11 +30,11 @@ untouched as (
         users.school_id
     from app.users as users
     left join reconcile.judged_identities as judged on users.user_id = judged.user_id and judged.decision <> 'none'
-    left join reconcile.soft_deletes as gone on gone.entity = 'users' and users.user_id = gone.entity_id
+    left join reconcile.soft_deletes as removals on removals.entity = 'users' and users.user_id = removals.entity_id
     where
         users.district_id = :district_id
         and users.deleted_at is null
-        and (users.protected or judged.decision in ('frozen', 'held') or gone.held_by is not null)
+        and (users.protected or judged.decision in ('frozen', 'held') or removals.held_by is not null)
         and exists (
             select 1
             from app.user_roles as held
@@ -52,7 +52,7 @@ select
     user_id,
     school_id,
     created_at,
-    -- An account of the time before Clever, or of a teacher who becomes a student, has none to keep.
+    -- An account from before Clever, or of a teacher who becomes a student, has no seat to keep.
     is_active and coalesce(license_status, 'waiting') = 'licensed' as has_seat,
     not is_active as is_arriving,
     false as is_untouched
@@ -63,8 +63,8 @@ select
     user_id,
     school_id,
     created_at,
-    -- Who was imported has a seat unless told to wait.
+    -- An imported student has a seat unless the account says `waiting`.
     coalesce(license_status, 'licensed') = 'licensed' as has_seat,
     false as is_arriving,
     true as is_untouched
-from untouched
+from unchanged

@@ -1,7 +1,7 @@
 """The readiness report: the numbers of `reconcile.readiness` as answers to the questions of SPEC 10, each with a verdict.
 
 Belongs here: the order of the questions, what each number means, and what makes a person look or stop. Does not belong here: counting
-(`dbt_like_sql/reconcile/readiness.sql`) and printing (`commands/readiness.py`).
+(`dbt_like_sql/reconcile/readiness.sql` and the models it reads) and printing (`commands/readiness.py`).
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence

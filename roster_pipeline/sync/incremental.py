@@ -55,7 +55,7 @@ _PART = Part(
     kept={"staging.users": "touched.people", "staging.sections": "touched.sections", "reconcile.user_matches": "touched.people"},
 )
 # The report on the whole district stays as the last whole plan made it; `roster readiness` makes a new one.
-_NOT_OF_A_PART = frozenset({"reconcile.readiness"})
+_NOT_OF_A_PART = frozenset(f"reconcile.readiness{each}" for each in ("", "_places", "_people", "_existing", "_licenses"))
 _LICENSES = "reconcile.license_reconciliation"
 _SEATS = ("used", "without_seat", "held")
 

@@ -1,0 +1,127 @@
+-- The part of reconcile.readiness about schools and classrooms.
+-- grain: one row per topic and item, also at zero
+-- rules: R6.1, R6.4
+-- decides by: district
+with agreed as (
+    select agreed_school_id, name, clever_id, app.normalize_username(name) as name_key
+    from app.agreed_schools
+    where district_id = :district_id
+),
+
+shared as (
+    select clever_id, name, app.normalize_username(name) as name_key
+    from staging.schools
+    where district_id = :district_id
+),
+
+-- The shared schools that an agreed one stands for, as in reconcile.schools: those of its Clever id, else those of its name.
+agreed_by_id as (
+    select agreed.agreed_school_id
+    from agreed
+    where
+        exists (select 1 from shared where shared.clever_id = agreed.clever_id)
+        or exists (
+            select 1 from staging.quarantined
+            where quarantined.district_id = :district_id and quarantined.resource = 'schools' and quarantined.clever_id = agreed.clever_id
+        )
+),
+
+agreed_schools as (
+    select
+        agreed.name,
+        case when min(by_id.agreed_school_id) is null then count(shared.clever_id) else 1 end as meanings
+    from agreed
+    left join agreed_by_id as by_id on agreed.agreed_school_id = by_id.agreed_school_id
+    left join shared on agreed.name_key = shared.name_key
+    group by agreed.agreed_school_id, agreed.name
+),
+
+schools as (
+    select
+        count(*) as agreed,
+        count(*) filter (where meanings > 0) as agreed_and_shared,
+        count(*) filter (where meanings = 0) as agreed_not_shared,
+        string_agg(name, ', ' order by name collate "C") filter (where meanings = 0) as agreed_not_shared_names,
+        count(*) filter (where meanings > 1) as same_name,
+        string_agg(name || ' (' || meanings || ')', ', ' order by name collate "C") filter (where meanings > 1) as same_name_names
+    from agreed_schools
+),
+
+standings as (
+    select
+        count(*) filter (where standing = 'outside') as outside,
+        string_agg(name, ', ' order by name collate "C", clever_id collate "C") filter (where standing = 'outside') as outside_names,
+        count(*) filter (where standing = 'protected') as protected,
+        string_agg(name, ', ' order by name collate "C", clever_id collate "C") filter (where standing = 'protected') as protected_names
+    from reconcile.schools
+),
+
+quarantined as (
+    select
+        count(*) filter (where resource = 'schools') as schools,
+        count(*) filter (where resource = 'sections') as sections
+    from staging.quarantined
+    where district_id = :district_id
+),
+
+sections as (
+    select classrooms.standing, sections.school
+    from staging.sections as sections
+    left join reconcile.classrooms as classrooms on sections.clever_id = classrooms.clever_id
+    where sections.district_id = :district_id
+),
+
+classrooms as (
+    select
+        count(*) as shared,
+        count(*) filter (where standing = 'rostered') as rostered,
+        count(*) filter (where standing = 'unknown_school') as unknown_school,
+        count(*) filter (where standing = 'outside') as outside,
+        -- A quarantined section without a classroom has no standing: it is not created.
+        count(*) filter (where coalesce(standing, 'frozen') in ('frozen', 'protected')) as untouched
+    from sections
+),
+
+empty_schools as (
+    select count(*) as schools, string_agg(name, ', ' order by name collate "C", clever_id collate "C") as names
+    from reconcile.schools
+    where standing = 'rostered' and not exists (select 1 from sections where sections.school = schools.clever_id)
+)
+select
+    'schools' as topic,
+    item.name as item,
+    item.count,
+    item.detail
+from schools
+cross join standings
+cross join quarantined
+cross join lateral (
+    values
+    ('agreed', schools.agreed, null),
+    ('shared', (select count(*) from shared), null),
+    ('agreed_and_shared', schools.agreed_and_shared, null),
+    ('agreed_not_shared', schools.agreed_not_shared, schools.agreed_not_shared_names),
+    ('outside', standings.outside, standings.outside_names),
+    ('same_name', schools.same_name, schools.same_name_names),
+    ('protected', standings.protected, standings.protected_names),
+    ('quarantined', quarantined.schools, null)
+) as item (name, count, detail)
+union all
+select
+    'classrooms' as topic,
+    item.name as item,
+    item.count,
+    item.detail
+from classrooms
+cross join empty_schools
+cross join quarantined
+cross join lateral (
+    values
+    ('shared', classrooms.shared, null),
+    ('rostered', classrooms.rostered, null),
+    ('unknown_school', classrooms.unknown_school, null),
+    ('outside', classrooms.outside, null),
+    ('untouched', classrooms.untouched, null),
+    ('quarantined', quarantined.sections, null),
+    ('schools_without', empty_schools.schools, empty_schools.names)
+) as item (name, count, detail)
