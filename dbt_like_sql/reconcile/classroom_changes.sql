@@ -1,32 +1,32 @@
--- The difference between the classrooms we have and the classrooms we want. Only columns that differ stand in before and after.
+-- The difference between the present classrooms and the desired ones. `before` and `after` have only the columns that differ.
 -- grain: one row per row of app.classrooms to write
 -- rules: R6.1, R7.1, R7.2, R8.1
-with wanted as (
+with desired as (
     select
-        wanted.classroom_id,
-        wanted.clever_id,
-        wanted.school_id,
-        wanted.name,
+        desired.classroom_id,
+        desired.clever_id,
+        desired.school_id,
+        desired.name,
         'clever' as source,
         cast(null as timestamptz) as deleted_at
-    from reconcile.classroom_standings as wanted
-    where wanted.standing = 'rostered'
+    from reconcile.classroom_standings as desired
+    where desired.standing = 'rostered'
     union all
     select
-        gone.classroom_id,
-        gone.clever_id,
-        gone.school_id,
-        gone.name,
-        gone.source,
+        removed.classroom_id,
+        removed.clever_id,
+        removed.school_id,
+        removed.name,
+        removed.source,
         cast(:synced_at as timestamptz) as deleted_at
     from reconcile.soft_deletes as soft_deletes
-    inner join app.classrooms as gone on gone.district_id = :district_id and soft_deletes.entity_id = gone.classroom_id
+    inner join app.classrooms as removed on removed.district_id = :district_id and soft_deletes.entity_id = removed.classroom_id
     where soft_deletes.entity = 'classrooms' and soft_deletes.held_by is null
 ),
 
 differing as (
     select
-        wanted.*,
+        desired.*,
         existing.classroom_id is null as is_new,
         existing.deleted_at as old_deleted_at,
         jsonb_build_object(
@@ -37,19 +37,19 @@ differing as (
             'deleted_at', existing.deleted_at
         ) as old_values,
         jsonb_build_object(
-            'clever_id', wanted.clever_id,
-            'school_id', wanted.school_id,
-            'name', wanted.name,
-            'source', wanted.source,
-            'deleted_at', wanted.deleted_at
+            'clever_id', desired.clever_id,
+            'school_id', desired.school_id,
+            'name', desired.name,
+            'source', desired.source,
+            'deleted_at', desired.deleted_at
         ) as new_values
-    from wanted
-    left join app.classrooms as existing on existing.district_id = :district_id and wanted.classroom_id = existing.classroom_id
+    from desired
+    left join app.classrooms as existing on existing.district_id = :district_id and desired.classroom_id = existing.classroom_id
     where
         existing.classroom_id is null
         or (
             not existing.protected
-            and (wanted.clever_id, wanted.school_id, wanted.name, wanted.source, wanted.deleted_at)
+            and (desired.clever_id, desired.school_id, desired.name, desired.source, desired.deleted_at)
             is distinct from (existing.clever_id, existing.school_id, existing.name, existing.source, existing.deleted_at)
         )
 )

@@ -1,20 +1,20 @@
--- The difference between the enrollments we have and the enrollments we want.
+-- The difference between the present enrollments and the desired ones.
 -- grain: one row per row of app.enrollments to write
 -- rules: R4.6, R6.2, R6.3, R7.1, R7.2, R7.4, R8.1
-with wanted as (
+with desired as (
     select classroom_id, user_id, role, is_primary
     from reconcile.memberships
     where standing = 'enrolled'
 ),
 
--- People who stay exactly as they are: one set, so that the many rows beside it are asked once.
-untouched as (
+-- Users that this sync leaves unchanged, as one set: enrollments are many, and are compared with it once.
+unchanged as (
     select user_id from reconcile.decisions where decision in ('frozen', 'held')
     union all
     select user_id from reconcile.held_users
 ),
 
--- A protected classroom keeps its own enrollments (R8.1); so does one, or a person, that this sync leaves exactly as it is.
+-- A protected classroom keeps its own enrollments (R8.1). So do classrooms and people that this sync leaves unchanged.
 existing as (
     select
         enrollments.classroom_id,
@@ -29,13 +29,13 @@ existing as (
     where
         classrooms.district_id = :district_id
         and not classrooms.protected
-        -- Each of these is a small set, so that the many rows beside it are joined with little.
+        -- Both sets are small, so that the many enrollments are joined with little.
         and not exists (
             select 1
             from reconcile.classroom_standings as judged
             where judged.standing = 'frozen' and judged.classroom_id = classrooms.classroom_id
         )
-        and not exists (select 1 from untouched where untouched.user_id = enrollments.user_id)
+        and not exists (select 1 from unchanged where unchanged.user_id = enrollments.user_id)
 ),
 
 compared as (
@@ -43,21 +43,21 @@ compared as (
         classroom_id,
         user_id,
         role,
-        wanted.is_primary,
+        desired.is_primary,
         existing.is_primary as old_is_primary,
         existing.source as old_source,
         existing.deleted_at as old_deleted_at,
         case
-            when wanted.is_primary is null then 'soft_delete'
+            when desired.is_primary is null then 'soft_delete'
             when existing.is_primary is null then 'create'
             when existing.deleted_at is not null then 'restore'
             else 'update'
         end as action
-    from wanted
+    from desired
     full join existing using (classroom_id, user_id, role)
     where
         case
-            when wanted.is_primary is null
+            when desired.is_primary is null
                 then
                     existing.deleted_at is null
                     -- An empty collection holds every soft delete in the district (R7.4).
@@ -65,7 +65,7 @@ compared as (
             else
                 existing.is_primary is null
                 or existing.deleted_at is not null
-                or wanted.is_primary <> existing.is_primary
+                or desired.is_primary <> existing.is_primary
                 or existing.source <> 'clever'
         end
 )

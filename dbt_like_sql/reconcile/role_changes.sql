@@ -1,11 +1,11 @@
--- The difference between the roles people have and the roles they are to have.
+-- The difference between the present roles and the desired ones.
 -- grain: one row per row of app.user_roles to write
 -- rules: R4.6, R5.8, R7.2, R7.4, R8.1
 with listed as (
     select user_id, role, school_id from reconcile.roles where is_listed
 ),
 
--- Roles this sync may end: rostered ones, of users it may change, at schools it may change. Role rows of another source never end here.
+-- Roles that this sync may end: rostered ones, of users and at schools that it may change. A role of another source never ends here (R5.8).
 endable as (
     select held.user_id, held.role, held.school_id
     from app.user_roles as held

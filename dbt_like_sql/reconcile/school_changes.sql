@@ -1,30 +1,30 @@
--- The difference between the schools we have and the schools we want. Only columns that differ stand in before and after.
+-- The difference between the present schools and the desired ones. `before` and `after` have only the columns that differ.
 -- grain: one row per row of app.schools to write
 -- rules: R6.1, R7.1, R7.2, R8.1
-with wanted as (
+with desired as (
     select
-        wanted.school_id,
-        wanted.clever_id,
-        wanted.name,
+        desired.school_id,
+        desired.clever_id,
+        desired.name,
         'clever' as source,
         cast(null as timestamptz) as deleted_at
-    from reconcile.school_standings as wanted
-    where wanted.standing = 'rostered'
+    from reconcile.school_standings as desired
+    where desired.standing = 'rostered'
     union all
     select
-        gone.school_id,
-        gone.clever_id,
-        gone.name,
-        gone.source,
+        removed.school_id,
+        removed.clever_id,
+        removed.name,
+        removed.source,
         cast(:synced_at as timestamptz) as deleted_at
     from reconcile.soft_deletes as soft_deletes
-    inner join app.schools as gone on gone.district_id = :district_id and soft_deletes.entity_id = gone.school_id
+    inner join app.schools as removed on removed.district_id = :district_id and soft_deletes.entity_id = removed.school_id
     where soft_deletes.entity = 'schools' and soft_deletes.held_by is null
 ),
 
 differing as (
     select
-        wanted.*,
+        desired.*,
         existing.school_id is null as is_new,
         existing.deleted_at as old_deleted_at,
         jsonb_build_object(
@@ -34,18 +34,18 @@ differing as (
             'deleted_at', existing.deleted_at
         ) as old_values,
         jsonb_build_object(
-            'clever_id', wanted.clever_id,
-            'name', wanted.name,
-            'source', wanted.source,
-            'deleted_at', wanted.deleted_at
+            'clever_id', desired.clever_id,
+            'name', desired.name,
+            'source', desired.source,
+            'deleted_at', desired.deleted_at
         ) as new_values
-    from wanted
-    left join app.schools as existing on existing.district_id = :district_id and wanted.school_id = existing.school_id
+    from desired
+    left join app.schools as existing on existing.district_id = :district_id and desired.school_id = existing.school_id
     where
         existing.school_id is null
         or (
             not existing.protected
-            and (wanted.clever_id, wanted.name, wanted.source, wanted.deleted_at)
+            and (desired.clever_id, desired.name, desired.source, desired.deleted_at)
             is distinct from (existing.clever_id, existing.name, existing.source, existing.deleted_at)
         )
 )

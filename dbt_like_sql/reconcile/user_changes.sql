@@ -1,7 +1,7 @@
--- The difference between the users we have and the users we want. Only columns that differ stand in before and after.
+-- The difference between the present users and the desired ones. `before` and `after` have only the columns that differ.
 -- grain: one row per row of app.users to write
 -- rules: R5.2, R5.3, R5.4, R7.1, R7.2, R8.1, R8.3
-with wanted as (
+with desired as (
     select
         users.decision,
         users.user_id,
@@ -22,7 +22,7 @@ with wanted as (
         cast(null as timestamptz) as deleted_at
     from reconcile.users as users
     union all
-    -- Deactivated by support on purpose, under a new Clever id: takes the id and nothing else (R8.3).
+    -- A user that support deactivated on purpose is back under a new Clever id: only the id changes (R8.3).
     select
         decisions.decision,
         users.user_id,
@@ -70,7 +70,7 @@ with wanted as (
 
 differing as (
     select
-        wanted.*,
+        desired.*,
         existing.user_id is null as is_new,
         existing.deleted_at as old_deleted_at,
         case when existing.user_id is not null then
@@ -93,30 +93,30 @@ differing as (
             )
         end as old_values,
         jsonb_build_object(
-            'clever_id', wanted.clever_id,
-            'username', wanted.username,
-            'first_name', wanted.first_name,
-            'middle_name', wanted.middle_name,
-            'last_name', wanted.last_name,
-            'email', wanted.email,
-            'sis_id', wanted.sis_id,
-            'state_id', wanted.state_id,
-            'student_number', wanted.student_number,
-            'grade', wanted.grade,
-            'school_id', wanted.school_id,
-            'source', wanted.source,
-            'license_status', wanted.license_status,
-            'login_methods', wanted.login_methods,
-            'deleted_at', wanted.deleted_at
+            'clever_id', desired.clever_id,
+            'username', desired.username,
+            'first_name', desired.first_name,
+            'middle_name', desired.middle_name,
+            'last_name', desired.last_name,
+            'email', desired.email,
+            'sis_id', desired.sis_id,
+            'state_id', desired.state_id,
+            'student_number', desired.student_number,
+            'grade', desired.grade,
+            'school_id', desired.school_id,
+            'source', desired.source,
+            'license_status', desired.license_status,
+            'login_methods', desired.login_methods,
+            'deleted_at', desired.deleted_at
         ) as new_values
-    from wanted
-    left join app.users as existing on existing.district_id = :district_id and wanted.user_id = existing.user_id
+    from desired
+    left join app.users as existing on existing.district_id = :district_id and desired.user_id = existing.user_id
     where
         existing.user_id is null
         or (
-            wanted.clever_id, wanted.username, wanted.first_name, wanted.middle_name, wanted.last_name, wanted.email, wanted.sis_id,
-            wanted.state_id, wanted.student_number, wanted.grade, wanted.school_id, wanted.source, wanted.license_status,
-            wanted.login_methods, wanted.deleted_at
+            desired.clever_id, desired.username, desired.first_name, desired.middle_name, desired.last_name, desired.email, desired.sis_id,
+            desired.state_id, desired.student_number, desired.grade, desired.school_id, desired.source, desired.license_status,
+            desired.login_methods, desired.deleted_at
         ) is distinct from (
             existing.clever_id, existing.username, existing.first_name, existing.middle_name, existing.last_name, existing.email,
             existing.sis_id, existing.state_id, existing.student_number, existing.grade, existing.school_id, existing.source,

@@ -37,7 +37,20 @@ described as (
         on users.school = schools.clever_id and schools.standing in ('rostered', 'frozen')
 )
 select
-    described.*,
+    clever_id,
+    user_id,
+    decision,
+    username,
+    first_name,
+    middle_name,
+    last_name,
+    email,
+    sis_id,
+    state_id,
+    student_number,
+    grade,
+    school_id,
+    license_status,
     case when username = clever_id then array['clever']
         else array['clever'] || array(
             select methods.method
