@@ -1,9 +1,10 @@
 """What each vendor profile means, as data (SPEC 1). No other module asks which profile a district has; it asks for the field.
 
 Belongs here: the fields a district can differ in, their defaults per profile, and the merge of a district's own settings over them.
-Does not belong here: reading or writing `app.districts`.
+Does not belong here: reading or writing `app.districts`. A new profile is one more object in `PROFILES`; everything else follows from it.
 """
 
+from collections.abc import Iterable
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -34,7 +35,11 @@ class Profile(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    nightly_at: Literal["21:00", "00:00"] = Field(description="Nightly sync, America/Los_Angeles.")
+    nightly_at: str = Field(
+        # A night ends at 06:00. On the two days on which the clock is changed, a time from 01:00 to 02:59 is skipped or comes twice.
+        pattern=r"^(1[2-9]|2[0-3]|00|0[3-5]):[0-5][0-9]$",
+        description="Nightly sync, America/Los_Angeles: from 12:00 to 05:59, but not from 01:00 to 02:59.",
+    )
     student_email: bool = Field(description="Store a student's e-mail when Clever shares it.")
     student_multi_school: bool = Field(description="Roster a student at every shared school instead of the primary one only (R6.3).")
     login_methods: tuple[LoginMethod, ...] = Field(
@@ -68,22 +73,44 @@ PROFILES: dict[str, Profile] = {
 }
 
 
+def nightly_times() -> tuple[str, ...]:
+    """Every time at which the districts of some profile sync, without repetition, in the order of the profiles."""
+    return tuple(dict.fromkeys(profile.nightly_at for profile in PROFILES.values()))
+
+
+def require_profile(name: str) -> Profile:
+    """The profile of this name, with its defaults.
+
+    Raises:
+        UsageError: there is none.
+    """
+    if name not in PROFILES:
+        raise UsageError(f"There is no profile {name!r}.", hint=f"Use one of: {', '.join(PROFILES)}.")
+    return PROFILES[name]
+
+
 def effective_profile(name: str, settings: dict[str, object]) -> Profile:
     """The profile `name` with a district's `settings` (jsonb of app.districts, public names of SPEC 2) over it.
 
     Raises:
         UsageError: no such profile, an unknown key, or a value outside its range; the message names the key, never the value.
     """
-    if name not in PROFILES:
-        raise UsageError(f"There is no profile {name!r}.", hint=f"Use one of: {', '.join(PROFILES)}.")
-    merged = PROFILES[name].model_dump()
+    merged = require_profile(name).model_dump()
     brakes = settings.get("brakes", {})
     merged |= {key: value for key, value in settings.items() if key != "brakes"}
     try:
         merged["brakes"] = {**merged["brakes"], **(brakes if isinstance(brakes, dict) else {"": brakes})}
-        return Profile.model_validate(merged)
+        profile = Profile.model_validate(merged)
     except ValidationError as error:
-        keys = ", ".join(".".join(str(part) for part in item["loc"]) + f" ({item['msg']})" for item in error.errors(include_input=False))
-        raise UsageError(
-            f"The district's settings are not valid: {keys}.", hint="`roster district show` lists every setting and its default."
+        raise _not_valid(
+            ".".join(str(part) for part in item["loc"]) + f" ({item['msg']})" for item in error.errors(include_input=False)
         ) from None
+    if profile.nightly_at not in nightly_times():
+        raise _not_valid([f"nightly_at (Input should be a time of a profile: {', '.join(nightly_times())})"])
+    return profile
+
+
+def _not_valid(keys: Iterable[str]) -> UsageError:
+    return UsageError(
+        f"The district's settings are not valid: {', '.join(keys)}.", hint="`roster district show` lists every setting and its default."
+    )

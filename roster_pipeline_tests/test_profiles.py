@@ -1,11 +1,25 @@
-"""Profiles are data, every field of them overridable (SPEC 1, 2)."""
+"""Profiles are data, every field of them overridable (SPEC 1, 2), and a third one needs its object and nothing else."""
+
+import json
+import os
+import subprocess
+import sys
+from datetime import date
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
+from roster_pipeline.database.engine import Database
+from roster_pipeline.districts.agreement import all_districts
+from roster_pipeline.districts.nights import PACIFIC, due_districts, night_ends_at, scheduled_at
 from roster_pipeline.errors import UsageError
-from roster_pipeline.profiles import PROFILES, effective_profile
+from roster_pipeline.profiles import PROFILES, Profile, effective_profile, nightly_times
+from roster_pipeline.sandbox import Sandbox, SandboxServer, generate_district
+from roster_pipeline_tests.reference.driver import LiveDistrict
+from roster_pipeline_tests.sync.clever import clever, student
 
 
 def test_what_the_two_profiles_differ_in() -> None:
@@ -49,13 +63,15 @@ def test_an_override_changes_its_field_and_nothing_else(name: str, floor: int, f
         {"brakes": 3},
         {"approval_hours": 0},
         {"login_methods": ["fax"]},
+        {"nightly_at": "9 pm"},
+        {"nightly_at": "22:30"},  # No profile has it, so that no schedule would start these syncs.
     ],
 )
 def test_settings_that_are_not_valid_are_refused_without_their_values(settings: dict[str, object]) -> None:
     """SPEC 2: settings are validated on entry; a value could be anything, so it is not repeated."""
     with pytest.raises(UsageError) as refusal:
         effective_profile("typing_agent", settings)
-    assert "fax" not in str(refusal.value)
+    assert not any(value in str(refusal.value) for value in ("fax", "9 pm", "22:30"))
     assert "roster district show" in refusal.value.hint
 
 
@@ -63,3 +79,77 @@ def test_an_unknown_profile_is_refused_with_the_known_ones() -> None:
     """SPEC 1."""
     with pytest.raises(UsageError, match="twig_science"):
         effective_profile("other", {})
+
+
+@pytest.mark.parametrize("nightly_at", ["", "9pm", "21", "24:00", "21:60", "06:00", "11:59", "01:00", "02:59"])
+def test_a_nightly_time_that_is_not_at_night_or_that_a_clock_change_skips_is_refused(nightly_at: str) -> None:
+    """R11.1: once a local day, also on the two days on which the clock is changed."""
+    with pytest.raises(ValidationError, match="nightly_at"):
+        Profile.model_validate({**PROFILES["typing_agent"].model_dump(), "nightly_at": nightly_at})
+
+
+@pytest.mark.parametrize("nightly_at", ["12:00", "22:30", "00:59", "03:00", "05:59"])
+@pytest.mark.parametrize("day", [date(2026, 11, 1), date(2027, 3, 14), date(2027, 1, 1)])
+def test_a_nightly_time_is_within_its_night(nightly_at: str, day: date) -> None:
+    """R3.7: there is a night left after it, in which newer data is fetched."""
+    profile = Profile.model_validate({**PROFILES["typing_agent"].model_dump(), "nightly_at": nightly_at})
+    moment = scheduled_at(profile.nightly_at, day)
+    assert f"{moment.astimezone(PACIFIC):%H:%M}" == nightly_at
+    assert moment < night_ends_at(moment)
+
+
+def test_a_third_profile_is_one_object(database: Database, tmp_path: Path) -> None:
+    """SPEC 1: no migration and no second list. `third_profile.py` adds a profile with a nightly time of its own to `PROFILES`; the district
+    is recorded under it, is due at that time and no other, has two schedules, one of which starts its run, and syncs.
+    """
+    district = generate_district(7, 20)
+    sandbox = Sandbox(district)
+    with SandboxServer(sandbox) as server:
+        environment = {
+            "PATH": os.environ["PATH"],
+            "PYTHONPATH": str(Path(__file__).parents[1]),
+            "ROSTER_HOME": str(tmp_path),
+            "ROSTER_DATABASE_URL": database.url.render_as_string(hide_password=False),
+            "CLEVER_API_URL": server.url,
+            "CLEVER_AUTH_URL": server.url,
+            "CLEVER_CLIENT_ID": sandbox.client_id,
+            "CLEVER_CLIENT_SECRET": sandbox.client_secret,
+        }
+        command = [sys.executable, "-P", "-m", "roster_pipeline_tests.third_profile", district.id]
+        ended = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+    assert json.loads(ended.stdout.splitlines()[-1]) == {
+        "added": 0,
+        "due": {"21:00": [], "22:30": [district.id], "00:00": []},
+        "schedules": {
+            "nightly_9pm_pt": "0 21 * * *",
+            "nightly_9pm_pt_shards": "0 21 * * *",
+            "nightly_midnight_pt": "0 0 * * *",
+            "nightly_midnight_pt_shards": "0 0 * * *",
+            "nightly_10_30pm_pt": "30 22 * * *",
+            "nightly_10_30pm_pt_shards": "30 22 * * *",
+        },
+        "tick": [district.id],
+        "synced": 0,
+    }
+    with database.engine.connect() as connection:
+        query = "select profile, (select count(*) > 20 from app.users where clever_id is not null) from app.districts"
+        assert connection.exec_driver_sql(query).all() == [("third_vendor", True)]
+
+
+def test_a_profile_that_there_is_not_concerns_its_district_alone(database: Database) -> None:
+    """SPEC 1, R11.2: a name written by hand, or of a profile that was removed. Its sync fails and says so; the others are due as ever."""
+    lost, other = LiveDistrict.sign_up(database), LiveDistrict.sign_up(database)
+    lost.execute("update app.districts set profile = 'no_such' where district_id = :district")
+    with database.engine.connect() as connection:
+        due = [each.clever_id for each in due_districts(connection, scheduled_at(nightly_times()[0], date(2026, 11, 1)))]
+        assert [each.rules is None for each in all_districts(connection)] == [True, False]
+    assert due == [lost.clever_id, other.clever_id]
+    with pytest.raises(UsageError, match="There is no profile 'no_such'") as refusal:
+        lost.sync(clever(student("p1", "ann")))
+    assert "typing_agent" in refusal.value.hint
+    with database.engine.connect() as connection:
+        (row,) = connection.exec_driver_sql("select status, message from ops.syncs").all()
+    assert row.status == "failed"
+    assert "There is no profile 'no_such'" in row.message
+    assert other.sync(clever(student("p1", "ann"))).status == "successful"

@@ -20,7 +20,7 @@ from roster_pipeline.database.engine import Database, open_database
 from roster_pipeline.definitions import defs
 from roster_pipeline.defs import freshness, requests
 from roster_pipeline.defs import sync as sync_module
-from roster_pipeline.defs.nightly import NAMES, nightly_schedules
+from roster_pipeline.defs.nightly import nightly_schedules
 from roster_pipeline.defs.resources import RosterDatabase
 from roster_pipeline.districts.nights import NIGHTLY_TIMES, PACIFIC
 from roster_pipeline.sandbox import Sandbox
@@ -162,7 +162,7 @@ def sync_night(instance: dg.DagsterInstance, clock: Clock, evening: date) -> Non
     for nightly_at in NIGHTLY_TIMES:
         moment = fleet.moment_of(nightly_at, evening)
         clock.until(max(moment, clock.now))
-        schedule, shards = nightly_schedules(NAMES[nightly_at], nightly_at, clock=clock)
+        schedule, shards = nightly_schedules(nightly_at, clock=clock)
         assert evaluate(shards, moment) == []
         start(instance, evaluate(schedule, moment))
 

@@ -1,14 +1,14 @@
-"""The nights: two moments, 21:00 and 00:00 in Los Angeles, at which districts sync by themselves (R11.1).
+"""The nights: the times in Los Angeles at which districts sync by themselves (R11.1). They are those of the profiles (`profiles.py`).
 
 Belongs here: the schedules, and how the districts of a night are divided among runs. Does not belong here: which districts are due
 (`districts/nights.py`), and what a run does (`sync.py`, `shards.py`).
 
-Few districts have a run each, many share a few runs. A schedule of Dagster's starts runs of one job, so each moment has two schedules, and
+Few districts have a run each, many share a few runs. A schedule of Dagster's starts runs of one job, so each time has two schedules, and
 the number of districts decides which of them has something to do.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, time, timedelta
 from math import ceil
 
 import dagster as dg
@@ -22,21 +22,28 @@ from roster_pipeline.districts.agreement import District
 from roster_pipeline.districts.nights import NIGHTLY_TIMES, PACIFIC, due_districts, is_late, night_of
 from roster_pipeline.settings import Settings
 
-# By the time on the wall clock in Los Angeles; daylight-saving time is the schedule's business.
-NAMES = dict(zip(NIGHTLY_TIMES, ("nightly_9pm_pt", "nightly_midnight_pt"), strict=True))
 SHARDS = "_shards"
 
 Tick = Iterator[dg.RunRequest] | dg.SkipReason
 
 
+def schedule_name(nightly_at: str) -> str:
+    """`21:00` -> `nightly_9pm_pt`. Dagster keeps under this name whether the schedule is on."""
+    at = time.fromisoformat(nightly_at)
+    minutes = f"_{at:%M}" if at.minute else ""
+    return "nightly_midnight_pt" if at == time(0) else f"nightly_{at.hour % 12 or 12}{minutes}{'am' if at.hour < 12 else 'pm'}_pt"
+
+
 def nightly_schedules(
-    name: str, nightly_at: str, *, clock: Callable[[], datetime] = lambda: datetime.now(UTC)
+    nightly_at: str, *, clock: Callable[[], datetime] = lambda: datetime.now(UTC)
 ) -> tuple[dg.ScheduleDefinition, dg.ScheduleDefinition]:
-    """The two schedules of one nightly moment: a run per district, and shards.
+    """The two schedules of one nightly time: a run per district, and shards.
 
     Args:
+        nightly_at: on the wall clock in Los Angeles; Dagster minds daylight-saving time.
         clock: the time, aware UTC.
     """
+    name = schedule_name(nightly_at)
     hour, minute = nightly_at.split(":")
 
     def schedule(own_name: str, description: str, *, is_shared: bool) -> dg.ScheduleDefinition:
@@ -73,7 +80,7 @@ def nightly_schedules(
     )
 
 
-SCHEDULES = tuple(schedule for nightly_at, name in NAMES.items() for schedule in nightly_schedules(name, nightly_at))
+SCHEDULES = tuple(schedule for nightly_at in NIGHTLY_TIMES for schedule in nightly_schedules(nightly_at))
 
 
 def _due(context: dg.ScheduleEvaluationContext, roster_database: RosterDatabase, now: datetime) -> list[District] | dg.SkipReason:

@@ -15,7 +15,7 @@ from sqlalchemy.dialects import postgresql as pg
 
 from roster_pipeline.database.tables import agreed_schools, districts
 from roster_pipeline.errors import PermanentError, UsageError
-from roster_pipeline.profiles import PROFILES, Profile, effective_profile
+from roster_pipeline.profiles import PROFILES, Profile, effective_profile, require_profile
 
 _CLEVER_ID = re.compile(r"^[0-9A-Za-z_-]{1,64}$")
 
@@ -194,8 +194,7 @@ def _check(agreement: Agreement) -> None:
 
     if not _CLEVER_ID.match(agreement.clever_id):
         raise UsageError("A district's Clever id is text of letters and digits, 24 of them at Clever.")
-    if agreement.profile not in PROFILES:
-        raise UsageError(f"There is no profile {agreement.profile!r}.", hint=f"Use one of: {', '.join(PROFILES)}.")
+    require_profile(agreement.profile)
     for name, value in (("--name", agreement.name), ("--domain", agreement.domain)):
         if not value.strip():
             raise UsageError(f"{name} must not be blank.")

@@ -10,16 +10,16 @@ from zoneinfo import ZoneInfo
 from sqlalchemy import Connection
 
 from roster_pipeline.districts.agreement import District, all_districts
-from roster_pipeline.profiles import PROFILES
+from roster_pipeline.profiles import PROFILES, nightly_times
 
 PACIFIC = ZoneInfo("America/Los_Angeles")
-NIGHTLY_TIMES = ("21:00", "00:00")
+NIGHTLY_TIMES = nightly_times()
 # From Clever's first load of the evening to the last one, with time to spare (R3.7): until then, newer data is fetched the same night.
 NIGHT_ENDS = time(6, 0)
 
 
 def scheduled_at(nightly_at: str, day: date) -> datetime:
-    """The moment (UTC) at which the clock in Los Angeles shows `nightly_at` on that day; neither time is ever skipped or repeated."""
+    """The moment (UTC) at which the clock in Los Angeles shows `nightly_at` on that day; no nightly time is ever skipped or repeated."""
     return datetime.combine(day, time.fromisoformat(nightly_at), PACIFIC).astimezone(UTC)
 
 
@@ -46,12 +46,17 @@ def is_late(moment: datetime, now: datetime, limit: timedelta) -> bool:
 
 
 def nightly_at(district: District) -> str | None:
-    """The district's nightly time; None as long as it is not active. Read from its row: a setting that is not valid is its sync's business,
-    and must not keep the others from theirs (R11.2)."""
+    """The district's nightly time; None as long as it is not active.
+
+    It is read from the district's row: settings that are not valid, or a profile that there is not, make the district's own sync fail and
+    say so, and must not keep the other districts from theirs (R11.2).
+    """
     if district.status != "active" or district.profile is None:
         return None
     chosen = district.row["settings"].get("nightly_at")
-    return chosen if chosen in NIGHTLY_TIMES else PROFILES[district.profile].nightly_at
+    if chosen in NIGHTLY_TIMES:
+        return str(chosen)
+    return PROFILES[district.profile].nightly_at if district.profile in PROFILES else NIGHTLY_TIMES[0]
 
 
 def is_due(district: District, moment: datetime) -> bool:

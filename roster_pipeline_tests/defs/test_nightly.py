@@ -14,7 +14,7 @@ from dagster._utils.schedules import schedule_execution_time_iterator
 from roster_pipeline.database.engine import Database
 from roster_pipeline.definitions import defs
 from roster_pipeline.defs import shards
-from roster_pipeline.defs.nightly import NAMES, nightly_schedules
+from roster_pipeline.defs.nightly import SCHEDULES, nightly_schedules, schedule_name
 from roster_pipeline.defs.resources import RosterDatabase
 from roster_pipeline.defs.sync import CHECKS, LAST_TOLD_AT, SYNCED, SYNCED_AT, second_attempt, sync_assets
 from roster_pipeline.districts.agreement import Agreement, record_agreement
@@ -38,7 +38,7 @@ def tick(
     instance: dg.DagsterInstance, moment: datetime, *, late: timedelta = timedelta(), shared: bool = False
 ) -> tuple[Sequence[dg.RunRequest], str | None]:
     """What a schedule of the evening starts when Dagster evaluates it, or why nothing."""
-    schedule = nightly_schedules("nightly_9pm_pt", "21:00", clock=lambda: moment + late)[shared]
+    schedule = nightly_schedules("21:00", clock=lambda: moment + late)[shared]
     with dg.build_schedule_context(
         instance=instance,
         scheduled_execution_time=moment,
@@ -69,6 +69,15 @@ def test_one_tick_a_local_day(name: str, suffix: str, first: date, expected: lis
     found = [next(ticks).astimezone(UTC) for _ in expected]
     assert [f"{moment:%Y-%m-%dT%H}" for moment in found] == expected
     assert [moment.astimezone(PACIFIC).date() for moment in found] == [first + timedelta(days=day) for day in range(len(expected))]
+
+
+def test_the_schedules_are_those_of_the_profiles_times() -> None:
+    """Dagster keeps under the name whether a schedule is on, so that the name of a time never changes."""
+    assert {each.name for each in SCHEDULES} == {
+        name + suffix for name in ("nightly_9pm_pt", "nightly_midnight_pt") for suffix in ("", "_shards")
+    }
+    names = {"12:00": "nightly_12pm_pt", "22:30": "nightly_10_30pm_pt", "00:05": "nightly_12_05am_pt", "03:00": "nightly_3am_pt"}
+    assert {at: schedule_name(at) for at in names} == names
 
 
 def test_few_districts_have_a_run_each(environment: None, database: Database) -> None:
@@ -147,7 +156,6 @@ def test_one_slot_is_never_the_nights(instance: dg.DagsterInstance) -> None:
     assert limits["roster/lane"] < queue.max_concurrent_runs
     assert limits["dagster/partition"] == 1
     assert defs.resolve_job_def("sync_shard").run_tags["dagster/max_runtime"] == str(shards.MAX_RUNTIME_SECONDS)
-    assert set(NAMES.values()) == {"nightly_9pm_pt", "nightly_midnight_pt"}
 
 
 def run_shard(instance: dg.DagsterInstance, *districts: str) -> dg.ExecuteInProcessResult:

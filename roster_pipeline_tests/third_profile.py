@@ -1,0 +1,81 @@
+"""A vendor that the project does not know yet: a program that adds one profile, and then does with it what people and Dagster do.
+
+Belongs here: the whole way from the profile's object to a synced district. It is a process of its own, because modules read the profiles
+while they are imported. Does not belong here: expectations (`test_profiles.py`).
+
+Arguments: the district's Clever id. The last line that it prints is a JSON document.
+"""
+
+import json
+import sys
+from contextlib import redirect_stdout
+from datetime import date
+from io import StringIO
+from typing import Any
+
+from roster_pipeline.profiles import PROFILES, Profile
+
+# What a person who adds a profile writes, and all of it.
+PROFILES["third_vendor"] = Profile(
+    nightly_at="22:30",
+    student_email=True,
+    student_multi_school=False,
+    login_methods=("clever", "classlink"),
+    users_csv=False,
+    request_roles=("support",),
+)
+
+DAY = date(2026, 11, 1)
+
+
+def main(clever_id: str) -> dict[str, Any]:
+    """What became of each step."""
+    # From here on every module sees three profiles.
+    import dagster as dg
+
+    from roster_pipeline.database.engine import open_database
+    from roster_pipeline.definitions import defs
+    from roster_pipeline.defs.nightly import nightly_schedules
+    from roster_pipeline.defs.resources import RosterDatabase
+    from roster_pipeline.districts.nights import due_districts, scheduled_at
+    from roster_pipeline.settings import settings
+
+    moment = scheduled_at("22:30", DAY)
+    added = roster("district", "add", clever_id, "--name", "Third", "--profile", "third_vendor", "--domain", "third.example")
+    with open_database(settings()) as database, database.engine.connect() as connection:
+        due = {at: [each.clever_id for each in due_districts(connection, scheduled_at(at, DAY))] for at in ("21:00", "22:30", "00:00")}
+    repository = defs.get_repository_def()
+    on_time, _ = nightly_schedules("22:30", clock=lambda: moment)
+    with (
+        dg.instance_for_test() as instance,
+        dg.build_schedule_context(
+            instance=instance,
+            scheduled_execution_time=moment,
+            resources={"roster_database": RosterDatabase()},
+            repository_def=repository,
+        ) as context,
+    ):
+        tick = on_time.evaluate_tick(context)
+    return {
+        "added": added,
+        "due": due,
+        "schedules": {each.name: each.cron_schedule for each in repository.schedule_defs if each.name.startswith("nightly_")},
+        "tick": [each.partition_key for each in tick.run_requests or []] or tick.skip_message,
+        "synced": roster("sync", clever_id, "--json"),
+    }
+
+
+def roster(*arguments: str) -> int:
+    """The exit status of a command."""
+    from roster_pipeline import cli
+
+    with redirect_stdout(StringIO()):
+        try:
+            cli.main(arguments)
+        except SystemExit as ended:
+            return int(ended.code or 0)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.stdout.write(json.dumps(main(sys.argv[1])) + "\n")
