@@ -62,7 +62,7 @@ def run_dev(settings: Settings, *, port: int, say: Callable[[str], None]) -> int
             try:
                 _watch(child, stop, port, say)
             finally:
-                _see_out(child)
+                _end_group(child)
     if not stop.is_set():
         raise PermanentError(
             "Dagster ended by itself: its web server or its daemon died, or it could not start.",
@@ -161,7 +161,7 @@ def _answers(port: int) -> bool:
         connection.close()
 
 
-def _see_out(child: "subprocess.Popen[bytes]") -> None:
+def _end_group(child: "subprocess.Popen[bytes]") -> None:
     """Returns when no process of the child's group is left: its code server would outlive it for some time, and needs the database."""
     child.send_signal(signal.SIGINT)
     with suppress(subprocess.TimeoutExpired):

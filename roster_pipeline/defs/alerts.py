@@ -9,11 +9,13 @@ import dagster as dg
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
+from roster_pipeline.alerts.delivery import deliver
 from roster_pipeline.alerts.outbox import record_alert
 from roster_pipeline.database.tables import districts, syncs
 from roster_pipeline.defs.resources import RosterDatabase
 from roster_pipeline.defs.tags import TRIGGER
 from roster_pipeline.errors import RosterError
+from roster_pipeline.fleet.recovery import mark_crashed_syncs
 
 _PARTITION = "dagster/partition"
 _WILL_RETRY = "dagster/will_retry"
@@ -27,8 +29,6 @@ _WILL_RETRY = "dagster/will_retry"
 )
 def alerts(context: dg.SensorEvaluationContext, roster_database: RosterDatabase) -> dg.SkipReason:
     """Never starts a run: a tick that says what was sent is a skipped one to Dagster."""
-    from roster_pipeline.alerts.delivery import deliver
-
     with roster_database.open() as database:
         report = deliver(database, roster_database.settings, now=datetime.now(UTC))
     return dg.SkipReason(
@@ -55,8 +55,6 @@ def failed_runs(context: dg.RunFailureSensorContext, roster_database: RosterData
 
 
 def _note(run: dg.DagsterRun, roster_database: RosterDatabase) -> None:
-    from roster_pipeline.fleet.recovery import mark_crashed_syncs
-
     now = datetime.now(UTC)
     with roster_database.session() as connection:
         mark_crashed_syncs(connection, now=now)

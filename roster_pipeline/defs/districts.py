@@ -7,6 +7,7 @@ import dagster as dg
 
 from roster_pipeline.database.engine import Database, translate_database_errors
 from roster_pipeline.defs.resources import RosterDatabase
+from roster_pipeline.districts.agreement import all_districts
 
 districts = dg.DynamicPartitionsDefinition(name="districts")
 
@@ -16,8 +17,6 @@ _ANY_ASSET = dg.AssetKey(["clever", "districts"])
 
 def missing_and_unknown(instance: dg.DagsterInstance, database: Database) -> tuple[list[str], list[str]]:
     """Clever ids of districts that have no partition yet, and partitions of no district that never had a sync (somebody's typing error)."""
-    from roster_pipeline.districts.agreement import all_districts
-
     with translate_database_errors(), database.engine.connect() as connection:
         recorded = {district.clever_id for district in all_districts(connection)}
     present = set(instance.get_dynamic_partitions("districts"))

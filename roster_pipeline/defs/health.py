@@ -15,6 +15,8 @@ from tempfile import TemporaryDirectory
 import dagster as dg
 import sqlalchemy as sa
 from dagster import DagsterRunStatus, RunsFilter
+
+# Dagster exports no public names for the state of a schedule or sensor and its ticks, though `DagsterInstance` returns them.
 from dagster._core.scheduler.instigation import InstigatorState, InstigatorStatus, SensorInstigatorData, TickStatus
 from sqlalchemy import URL
 

@@ -16,6 +16,7 @@ import dagster as dg
 from roster_pipeline.defs.failures import as_dagster_failures
 from roster_pipeline.defs.resources import RosterDatabase
 from roster_pipeline.defs.tags import LANE
+from roster_pipeline.fleet.retention import prune_history
 
 # A run takes some 50 ms. What is more than this goes the days after.
 RUNS_A_DAY = 2_000
@@ -27,8 +28,6 @@ _STATE = {dg.DagsterEventType.ASSET_MATERIALIZATION, dg.DagsterEventType.ASSET_M
 @dg.op(name="prune", out=dg.Out(dg.Nothing), description="Removes what is older than it may be, in small transactions.")
 def prune(context: dg.OpExecutionContext, roster_database: RosterDatabase) -> None:
     """One day's clean-up. Cut short, it goes on the next day."""
-    from roster_pipeline.fleet.retention import prune_history
-
     settings, now = roster_database.settings, datetime.now(UTC)
     with as_dagster_failures(), roster_database.open() as database:
         removed = prune_history(

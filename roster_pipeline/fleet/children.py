@@ -94,7 +94,7 @@ def sync_in_child(
 
     Args:
         database: this process's; the child opens its own on the same server.
-        work: what the child runs; a function that can be imported by its name.
+        work: what the child runs; a function that can be imported by its name. Tests pass one that dies or needs too much memory.
         clock: the time, aware UTC.
 
     Returns:
@@ -114,7 +114,7 @@ def sync_in_child(
         child.terminate()  # We are interrupted ourselves: it rolls back and says so in ops.syncs.
         raise
     finally:
-        _see_out(child)
+        _wait_for_exit(child)
         receiver.close()
     if isinstance(outcome, SyncReport | Failure):
         return outcome
@@ -143,8 +143,8 @@ def _await(child: BaseProcess, receiver: Pipe, settings: Settings) -> Outcome | 
     return outcome
 
 
-def _see_out(child: BaseProcess) -> None:
-    """Returns when the child is gone."""
+def _wait_for_exit(child: BaseProcess) -> None:
+    """Returns when the child has ended; it is killed if it takes too long."""
     child.join(STOP_SECONDS)
     if child.is_alive():
         child.kill()
