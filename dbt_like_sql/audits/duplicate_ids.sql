@@ -1,6 +1,7 @@
 -- One Clever id twice in one collection: the newest record was taken.
 -- grain: one row per offending record
 -- rules: R3.8
+-- decides by: itself
 -- severity: warn
 select 'schools' as resource, clever_id from clever.schools group by clever_id having count(*) > 1
 union all

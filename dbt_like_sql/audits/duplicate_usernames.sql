@@ -1,6 +1,7 @@
 -- People whose username another person of the district has too.
 -- grain: one row per offending record
 -- rules: R4.3, R5.5
+-- decides by: name
 -- severity: warn
 with named as (
     select

@@ -1,6 +1,7 @@
 -- Students listed in a section of a school they are not rostered at. Left out.
 -- grain: one row per offending record
 -- rules: R6.3
+-- decides by: itself
 -- severity: warn
 select 'enrollments' as resource, person as clever_id
 from reconcile.memberships

@@ -1,6 +1,7 @@
 -- Members of rostered sections whom Clever does not share. Dropped.
 -- grain: one row per offending record
 -- rules: R4.3, R6.2
+-- decides by: itself
 -- severity: warn
 select 'enrollments' as resource, person as clever_id
 from reconcile.memberships

@@ -1,6 +1,7 @@
 -- Members of rostered sections who do not have the role they are listed under. Dropped.
 -- grain: one row per offending record
 -- rules: R6.2
+-- decides by: itself
 -- severity: warn
 select 'enrollments' as resource, person as clever_id
 from reconcile.memberships

@@ -1,6 +1,7 @@
 -- Students without a known grade, where the agreement names grades: they are inside.
 -- grain: one row per offending record
 -- rules: R6.4
+-- decides by: itself
 -- severity: warn
 select 'users' as resource, users.clever_id
 from staging.users as users

@@ -1,6 +1,7 @@
 -- People outside the agreed schools or grades. Not rostered.
 -- grain: one row per offending record
 -- rules: R6.4
+-- decides by: itself
 -- severity: warn
 select 'users' as resource, clever_id
 from reconcile.people

@@ -1,6 +1,7 @@
 -- People who list a school that is not shared.
 -- grain: one row per offending record
 -- rules: R4.3
+-- decides by: itself
 -- severity: warn
 select distinct 'users' as resource, users.clever_id
 from staging.users as users

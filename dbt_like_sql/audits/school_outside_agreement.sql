@@ -1,6 +1,7 @@
 -- Schools outside the agreement. Not rostered.
 -- grain: one row per offending record
 -- rules: R6.4
+-- decides by: itself
 -- severity: warn
 select 'schools' as resource, clever_id
 from reconcile.schools

@@ -1,6 +1,7 @@
 -- Sections whose school is not shared, or that name none. Not rostered.
 -- grain: one row per offending record
 -- rules: R4.3, R6.1
+-- decides by: itself
 -- severity: warn
 select 'sections' as resource, clever_id
 from reconcile.classrooms

@@ -1,6 +1,7 @@
 -- Sections that list no student.
 -- grain: one row per offending record
 -- rules: R4.3
+-- decides by: itself
 -- severity: warn
 select 'sections' as resource, clever_id
 from staging.sections

@@ -1,6 +1,7 @@
 -- Students rostered in more than one classroom: their reports repeat.
 -- grain: one row per offending record
 -- rules: R6.3
+-- decides by: section
 -- severity: warn
 select 'users' as resource, person as clever_id
 from reconcile.memberships

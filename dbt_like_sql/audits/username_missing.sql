@@ -1,6 +1,7 @@
 -- People without a district username, who can only sign in through Clever. Admins are not counted: they always do.
 -- grain: one row per offending record
 -- rules: R5.9
+-- decides by: itself
 -- severity: warn
 select 'users' as resource, clever_id
 from staging.users

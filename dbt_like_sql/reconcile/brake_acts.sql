@@ -1,6 +1,7 @@
 -- Every act that a brake could hold.
 -- grain: one row per brake it falls under and act
 -- rules: R7.3, R7.4, R7.5, R7.6
+-- decides by: district
 -- An act is named by its kind and the Clever id it concerns, because the hash over the acts is what an approval releases (R7.5).
 with gone as (
     select

@@ -1,6 +1,7 @@
 -- How much each brake would have to let through, and out of how much.
 -- grain: one row per brake that any act falls under
 -- rules: R7.3, R7.5
+-- decides by: district
 -- acts: how many; active: n of R7.3, people of that role (or linked people) active before this sync
 with active as (
     select users.user_id, held.role, held.school_id

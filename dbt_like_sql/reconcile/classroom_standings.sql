@@ -1,6 +1,7 @@
 -- Which classrooms this sync may change, now that the brakes have spoken.
 -- grain: one row per section of the snapshot, and per classroom that is kept or frozen
 -- rules: R4.6, R6.1, R7.4
+-- decides by: itself
 -- standing: as in reconcile.classrooms; frozen also under a held school; kept (rostered, and somebody in it is held: the classroom stays
 --           as it is, its other members do not)
 select

@@ -1,6 +1,7 @@
 -- Which classrooms this sync rosters.
 -- grain: one row per section of the snapshot, per quarantined section and per classroom of a quarantined school that exists
 -- rules: R4.6, R6.1, R8.1
+-- decides by: itself
 -- standing: rostered | outside (its school is outside the agreement) | unknown_school (its school is not shared)
 --           | frozen (it, or its school, is quarantined: stays as it is) | protected (keeps its own enrollments, nothing changes)
 with existing as (

@@ -1,6 +1,7 @@
 -- What is done about each person, brakes and licenses considered. Everything written follows from this.
 -- grain: one row per person of the snapshot
 -- rules: R5.4, R7.4, R9.2
+-- decides by: itself
 -- is_waiting: a student without a seat
 select
     judged.clever_id,

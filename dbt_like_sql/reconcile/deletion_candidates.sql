@@ -1,6 +1,7 @@
 -- What is gone: active rows that Clever no longer shares, or shares outside the agreement. Before any brake.
 -- grain: one row per school, classroom or user
 -- rules: R4.6, R5.8, R6.1, R7.1, R7.2, R8.1
+-- decides by: itself
 select
     'users' as entity,
     users.user_id as entity_id,

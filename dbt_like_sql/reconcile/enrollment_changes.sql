@@ -1,6 +1,7 @@
 -- The difference between the present enrollments and the desired ones.
 -- grain: one row per row of app.enrollments to write
 -- rules: R4.6, R6.2, R6.3, R7.1, R7.2, R7.4, R8.1
+-- decides by: itself
 with desired as (
     select classroom_id, user_id, role, is_primary
     from reconcile.memberships

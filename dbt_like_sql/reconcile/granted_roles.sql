@@ -1,6 +1,7 @@
 -- The listed roles that this sync may give.
 -- grain: one row per person, role and school (none for a district admin)
 -- rules: R5.8, R7.4
+-- decides by: itself
 select
     listed.clever_id,
     listed.role,

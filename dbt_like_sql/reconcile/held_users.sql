@@ -1,6 +1,7 @@
 -- Users who would be soft-deleted and are held by a brake.
 -- grain: one row per user
 -- rules: R7.4, R7.6
+-- decides by: itself
 with held as (
     -- An empty collection holds every soft delete in the district.
     select candidates.entity_id as user_id, holds.kind

@@ -1,6 +1,7 @@
 -- Which existing user each person of the snapshot is, or that a new one is made.
 -- grain: one row per person of the snapshot
 -- rules: R4.6, R5.1, R5.2, R5.3, R5.4, R8.1, R8.3
+-- decides by: name
 -- decision: link | adopt | relink | create | protected (linked, nothing changes) | deactivated (R8.3: stays so)
 --           | relink_deactivated (takes the new Clever id, stays so) | frozen (quarantined: the existing user stays as is)
 --           | none (not rostered; rule says why)

@@ -1,6 +1,7 @@
 -- What is done about each person, now that the brakes have spoken. Licenses come after.
 -- grain: one row per person of the snapshot
 -- rules: R5.5, R7.4
+-- decides by: name
 -- decision: as in reconcile.identities, and held (the existing user stays exactly as is, and the person is not created)
 -- is_student: has the role of a student after this sync
 with recursive granted as (

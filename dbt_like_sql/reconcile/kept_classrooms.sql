@@ -1,6 +1,7 @@
 -- Classrooms that stay as they are because somebody in them is held. Who is not held may still come and go.
 -- grain: one row per classroom
 -- rules: R7.4
+-- decides by: school
 with held as (
     select user_id, held_by from reconcile.held_users
     union all

@@ -2,6 +2,7 @@
 -- while that is held.
 -- grain: one row per person, role and school (none for a district admin)
 -- rules: R4.6, R7.4
+-- decides by: itself
 select
     identities.clever_id,
     held.role,

@@ -1,6 +1,7 @@
 -- Students beyond the licenses whom the policy `hold` neither creates nor restores.
 -- grain: one row per student
 -- rules: R9.2
+-- decides by: itself
 select seats.clever_id, 'seat users ' || seats.clever_id as act
 from reconcile.seats as seats
 inner join app.districts as districts on districts.district_id = :district_id

@@ -2,6 +2,7 @@
 -- grain: one row per district, and per school with licenses
 -- key: district_id, scope
 -- rules: R9.1, R9.2, R9.3
+-- decides by: district
 -- scope: district, or the school's Clever id; used: active students in scope after this sync
 with students as (
     select

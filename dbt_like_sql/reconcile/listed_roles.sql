@@ -1,6 +1,7 @@
 -- The roles that Clever lists for people, at schools that are rostered or quarantined, within the agreement.
 -- grain: one row per person, role and school (none for a district admin)
 -- rules: R5.8, R6.3, R6.4
+-- decides by: itself
 -- is_frozen: the school is quarantined, so that the role can be kept but neither gained nor lost (R4.6)
 with people as (
     select

@@ -1,6 +1,7 @@
 -- Every member that a rostered section lists, and what becomes of it.
 -- grain: one row per section, listed person and role
 -- rules: R4.6, R6.2, R6.3, R7.4
+-- decides by: section
 -- standing: enrolled | unknown_person | not_rostered | without_role | other_school | frozen (the person is quarantined or held)
 with listed as (
     select

@@ -1,6 +1,7 @@
 -- People who would become district admins.
 -- grain: one row per person
 -- rules: R7.3, R7.4
+-- decides by: itself
 -- is_active: an active user already
 select
     identities.clever_id,

@@ -1,6 +1,7 @@
 -- Who Clever shares, and whether each person is to be rostered.
 -- grain: one row per person of the snapshot, quarantined ones included
 -- rules: R4.6, R5.5, R5.8, R6.4
+-- decides by: name
 -- standing: rosterable | no_role | outside_school | outside_grade | quarantined | username_taken (quarantined by R5.5)
 -- A person whose schools are all quarantined counts as quarantined too: the schools are still there, but nobody can be rostered at them (R4.6).
 with recursive roles as (

@@ -1,6 +1,7 @@
 -- The difference between the present roles and the desired ones.
 -- grain: one row per row of app.user_roles to write
 -- rules: R4.6, R5.8, R7.2, R7.4, R8.1
+-- decides by: itself
 with listed as (
     select user_id, role, school_id from reconcile.roles where is_listed
 ),

@@ -1,6 +1,7 @@
 -- The roles every person may act and enroll in after this sync.
 -- grain: one row per user, role and school (none for a district admin)
 -- rules: R4.6, R5.8, R7.4, R8.1
+-- decides by: itself
 -- is_listed: rostered from Clever; otherwise held already, by somebody or at a school that this sync leaves as it is
 select
     decisions.clever_id,

@@ -1,6 +1,7 @@
 -- The difference between the present schools and the desired ones. `before` and `after` have only the columns that differ.
 -- grain: one row per row of app.schools to write
 -- rules: R6.1, R7.1, R7.2, R8.1
+-- decides by: itself
 with desired as (
     select
         desired.school_id,

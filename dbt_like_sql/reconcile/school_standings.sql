@@ -1,6 +1,7 @@
 -- Which schools this sync may change, now that the brakes have spoken.
 -- grain: one row per school of the snapshot, per quarantined school that exists and per school with a held brake
 -- rules: R4.6, R7.4
+-- decides by: itself
 -- standing: as in reconcile.schools; frozen also where a brake holds the school
 with held as (
     -- Once, however many roles are held there.

@@ -1,6 +1,7 @@
 -- Which schools this sync rosters.
 -- grain: one row per school of the snapshot, and per quarantined school that exists
 -- rules: R4.6, R6.1, R6.4, R8.1, R9.1
+-- decides by: district
 -- standing: rostered | outside (the agreement) | frozen (quarantined: the existing school and what is in it stay as they are)
 --           | protected (a deleted protected row: nothing of it changes, so nothing can be rostered there)
 with agreed as (

@@ -1,6 +1,7 @@
 -- Who gets a seat.
 -- grain: one row per student of reconcile.students
 -- rules: R9.1, R9.2
+-- decides by: district
 -- A student needs a seat in the district and one in the primary school. Seats go in order of created_at, then Clever id, then user_id,
 -- which is a total order.
 with caps as (

@@ -2,6 +2,7 @@
 -- grain: one row per school, classroom or user that is gone; held_by is null where it is soft-deleted now
 -- key: district_id, entity, entity_id
 -- rules: R7.1, R7.2, R7.4, R7.6
+-- decides by: itself
 with holds_of_everything as (
     select min(kind) as held_by from reconcile.holds where kind = 'empty_collection'
 ),

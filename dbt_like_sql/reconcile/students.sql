@@ -1,6 +1,7 @@
 -- Everybody who is, or would be, an active student after this sync, in the order in which seats are given out.
 -- grain: one row per student
 -- rules: R9.1, R9.2
+-- decides by: itself
 -- has_seat: has a seat now and keeps it; is_arriving: would be created or restored
 with rostered as (
     select

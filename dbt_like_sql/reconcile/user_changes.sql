@@ -1,6 +1,7 @@
 -- The difference between the present users and the desired ones. `before` and `after` have only the columns that differ.
 -- grain: one row per row of app.users to write
 -- rules: R5.2, R5.3, R5.4, R7.1, R7.2, R8.1, R8.3
+-- decides by: itself
 with desired as (
     select
         users.decision,

@@ -2,6 +2,7 @@
 -- grain: one row per person of the snapshot
 -- key: district_id, clever_id
 -- rules: R5.1, R5.2, R5.3, R5.4, R5.5, R7.4, R9.2
+-- decides by: itself
 select
     cast(:district_id as bigint) as district_id,
     decisions.clever_id,

@@ -1,6 +1,7 @@
 -- The username each rostered person gets.
 -- grain: one row per person to be rostered
 -- rules: R5.5, R5.6, R5.9, R7.4
+-- decides by: name
 -- rule: own_id (admin, or none given) | kept (already has it) | given (the only claimant) | taken (belongs to somebody who stays)
 --       | contested (several claimants, nobody has it). Whoever does not get the name gets the Clever id.
 with rostered as (

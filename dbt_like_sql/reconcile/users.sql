@@ -1,6 +1,7 @@
 -- What each rostered user is to look like.
 -- grain: one row per person to be rostered
 -- rules: R3.4, R5.8, R5.9, R6.3, R9.2
+-- decides by: itself
 with people as (
     select
         decisions.clever_id,

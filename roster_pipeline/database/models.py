@@ -19,6 +19,7 @@ import sqlglot
 from sqlglot import exp
 from sqlglot.errors import SqlglotError
 
+from roster_pipeline.database.reach import REACHES, DecidesBy, required_reach
 from roster_pipeline.errors import PermanentError
 
 Layer = Literal["clever", "staging", "reconcile", "app", "ops", "audits"]
@@ -27,7 +28,9 @@ LAYERS: tuple[Layer, ...] = ("clever", "staging", "reconcile", "app", "ops", "au
 # The project runs from its checkout: the folder stands beside the package.
 SQL = Path(__file__).resolve().parents[2] / "dbt_like_sql"
 
-_FIELD = re.compile(r"^-- (grain|key|rules|severity): (.+)$", re.MULTILINE)
+_FIELD = re.compile(r"^-- (grain|key|rules|decides by|severity): (.+)$", re.MULTILINE)
+# The layers that decide something, and so have to say how far they look.
+_DECIDING: frozenset[Layer] = frozenset({"reconcile", "audits"})
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,7 @@ class Model:
         rules: the SPEC rules it carries.
         key: the columns that identify a row, where the table outlives the sync.
         severity: of an audit.
+        decides_by: how far a model of `reconcile/` or `audits/` looks (`reach.py` has the values); None in other layers.
         reads: `schema.table` names it selects from.
         writes: `schema.table` names it inserts into or updates.
     """
@@ -55,6 +59,7 @@ class Model:
     rules: tuple[str, ...]
     key: tuple[str, ...]
     severity: Literal["warn", "error"]
+    decides_by: DecidesBy | None
     reads: frozenset[str]
     writes: frozenset[str]
 
@@ -115,7 +120,8 @@ def load_models(
         root: the folder, by default the project's own.
 
     Raises:
-        PermanentError: a file that is no single statement or has no header, a table that no model or migration makes, or a circle.
+        PermanentError: a file that is no single statement or has no header, one that looks further than its header says, a table that no
+            model or migration makes, or a circle.
     """
     models = [
         _parse(layer, path.name.removesuffix(".sql"), path.read_text(encoding="utf-8"))
@@ -172,9 +178,30 @@ def _parse(layer: Layer, table: str, sql: str) -> Model:
         rules=tuple(fields["rules"].split(", ")),
         key=tuple(fields["key"].split(", ")) if "key" in fields else (),
         severity="error" if severity == "error" else "warn",
+        decides_by=_decides_by(where, tree, fields) if layer in _DECIDING else None,
         reads=named - writes,
         writes=writes,
     )
+
+
+def _decides_by(where: str, tree: exp.Expr, fields: Mapping[str, str]) -> DecidesBy:
+    """How far a model says that it looks, which may be no less than its SQL does."""
+    values = " | ".join(REACHES)
+    said = fields.get("decides by")
+    if said is None:
+        raise PermanentError(f"{where} does not say what it decides by.", hint=f"Add the header line `-- decides by: {values}`.")
+    decides_by = next((each for each in REACHES if each == said), None)
+    if decides_by is None:
+        raise PermanentError(f"{where} decides by {said!r}, which is not one of {values}.")
+    if decides_by in ("school", "district"):
+        return decides_by
+    needed, place = required_reach(tree)
+    if REACHES.index(needed) > REACHES.index(decides_by):
+        raise PermanentError(
+            f"{where} says that it decides by {decides_by}, but it {place}: it decides by {needed}.",
+            hint=f"Write `-- decides by: {needed}`, or let it look at fewer records; roster_pipeline/database/reach.py has the values.",
+        )
+    return decides_by
 
 
 def _table_name(table: exp.Table | None) -> str:

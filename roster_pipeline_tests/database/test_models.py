@@ -5,12 +5,12 @@ from pathlib import Path
 import pytest
 
 from roster_pipeline.database.migrate import foreign_keys, known_tables
-from roster_pipeline.database.models import LAYERS, Models, load_models
-from roster_pipeline.database.runner import localize
+from roster_pipeline.database.models import LAYERS, SQL, Models, load_models
 from roster_pipeline.errors import PermanentError
 from roster_pipeline.sync.run import project_models
 
-HEADER = "-- What it is.\n-- grain: one row\n-- rules: R1.1\n"
+OPENING = "-- What it is.\n-- grain: one row\n-- rules: R1.1\n"
+HEADER = OPENING + "-- decides by: itself\n"
 
 
 def _load(root: Path, files: dict[str, str]) -> Models:
@@ -91,7 +91,7 @@ def test_reading_a_later_layer_means_its_state_before_the_sync(tmp_path: Path) -
     """Decisions read `app` as it was; the data of a decision does not flow from what is written by it."""
     files = {
         "staging/users": HEADER + "select user_id from clever.users",
-        "reconcile/gone": HEADER + "select app.users.user_id from app.users left join staging.users as s on true",
+        "reconcile/gone": HEADER + "select users.user_id from app.users as users left join staging.users as s using (user_id)",
         "app/users": HEADER + "insert into app.users select user_id from reconcile.gone",
     }
     models = _load(tmp_path, files)
@@ -99,9 +99,45 @@ def test_reading_a_later_layer_means_its_state_before_the_sync(tmp_path: Path) -
     assert models.upstream(models.by_name["reconcile.gone"]) == {"staging.users"}
 
 
-def test_run_local_names_keep_their_alias_and_lose_their_comments() -> None:
-    """A colon in a comment is no parameter, and `from staging.users` is still called users."""
-    sql = "-- one: two\nselect users.id, s.x from staging.users inner join reconcile.schools as s on app.f(:district_id)\n"
-    assert localize(sql) == (
-        'select users.id, s.x from pg_temp."staging.users" as users inner join pg_temp."reconcile.schools" as s on app.f(:district_id)\n'
-    )
+@pytest.mark.parametrize("layer", ["reconcile", "audits"])
+def test_a_model_that_decides_says_how_far_it_looks(tmp_path: Path, layer: str) -> None:
+    """The incremental plan relies on it."""
+    with pytest.raises(PermanentError, match="does not say what it decides by") as refusal:
+        _load(tmp_path, {f"{layer}/new": OPENING + "select user_id from app.users"})
+    assert f"dbt_like_sql/{layer}/new.sql" in str(refusal.value)
+    assert "-- decides by: itself | name | section | school | district" in refusal.value.hint
+
+
+def test_a_value_that_does_not_exist_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(PermanentError, match="decides by 'sis_id', which is not one of itself"):
+        _load(tmp_path, {"audits/new": OPENING + "-- decides by: sis_id\nselect user_id from app.users"})
+
+
+def test_the_snapshot_and_the_writing_decide_nothing(tmp_path: Path) -> None:
+    files = {
+        "staging/users": OPENING + "select user_id from clever.users",
+        "app/users": OPENING + "insert into app.users select user_id from staging.users",
+    }
+    assert [model.decides_by for model in _load(tmp_path, files)] == [None, None]
+
+
+def copied_audit(decides_by: str) -> str:
+    """A new audit on equal sis_ids, made as docs/architecture.md ("Add a rule") says: from the audit on equal usernames."""
+    audit = (SQL / "audits" / "duplicate_usernames.sql").read_text(encoding="utf-8")
+    copied = audit.replace("app.normalize_username(username)", "sis_id").replace("username is not null", "sis_id is not null")
+    assert copied.count("sis_id") == 2
+    return copied.replace("decides by: name", f"decides by: {decides_by}")
+
+
+@pytest.mark.parametrize("decides_by", ["itself", "name", "section"])
+def test_a_model_that_looks_further_than_it_says_is_an_error(tmp_path: Path, decides_by: str) -> None:
+    """Its number would be wrong in an incremental plan."""
+    files = {"staging/users": OPENING + "select clever_id, sis_id from clever.users", "audits/duplicate_sis_ids": copied_audit(decides_by)}
+    with pytest.raises(PermanentError, match=f"decides by {decides_by}, but it has a window over rows by sis_id: it decides by district"):
+        _load(tmp_path, files)
+
+
+@pytest.mark.parametrize("decides_by", ["school", "district"])
+def test_a_model_may_look_further(tmp_path: Path, decides_by: str) -> None:
+    files = {"staging/users": OPENING + "select clever_id, sis_id from clever.users", "audits/duplicate_sis_ids": copied_audit(decides_by)}
+    assert _load(tmp_path, files).by_name["audits.duplicate_sis_ids"].decides_by == decides_by
