@@ -25,6 +25,11 @@ T = TypeVar("T")
 # Tables that every sync has of its own.
 _RUN_LOCAL = r"(?:clever|staging|reconcile)\.\w+"
 
+# A string or a quoted name, which may hold two hyphens; or a comment, with its line where nothing else is on it.
+_TEXT_OR_COMMENT = re.compile(
+    r"""(?P<text>'(?:[^']|'')*'|"[^"]*") | ^[ \t]*--[^\n]*\n | [ \t]*--[^\n]* | /\*.*?\*/""", re.MULTILINE | re.DOTALL | re.VERBOSE
+)
+
 
 @dataclass(frozen=True)
 class Step:
@@ -67,12 +72,12 @@ def local_name(name: str) -> str:
 def localize(sql: str, more: Iterable[str] = ()) -> str:
     """The statement with every run-local table under its temporary name, but still called by its own.
 
-    Comments go: a colon in prose is no parameter.
+    Comments are removed: a colon in a comment is not a parameter.
 
     Args:
         more: lasting tables that this run has a temporary table of as well.
     """
-    code = re.sub(r"^\s*--.*\n", "", sql, flags=re.MULTILINE)
+    code = _TEXT_OR_COMMENT.sub(lambda match: match["text"] or "", sql)
     names = "|".join([_RUN_LOCAL, *map(re.escape, more)])
     return re.sub(
         rf"(?<![\w.\"])({names})\b(\s+as\b)?",
@@ -82,17 +87,17 @@ def localize(sql: str, more: Iterable[str] = ()) -> str:
 
 
 @dataclass(frozen=True)
-class Part:
-    """A part of a district that is planned as if it were all there is.
+class Subset:
+    """The affected subset of a district, which is planned as if it were the whole district. By default there is none: nothing is left out.
 
     Attributes:
-        tables: tables of `app` of which the part's rows stand in temporary tables of the same names.
-        all_read_by: models that read these tables as they are all the same.
-        kept: lasting tables of which only some rows are brought in line -> the temporary table with the Clever ids of those.
+        tables: tables of `app` whose rows of the subset are in temporary tables of the same names.
+        read_in_full: models that read all rows of these tables.
+        kept: lasting tables of which only some rows are brought in line -> the temporary table with the Clever ids of those rows.
     """
 
     tables: tuple[str, ...] = ()
-    all_read_by: frozenset[str] = frozenset()
+    read_in_full: frozenset[str] = frozenset()
     kept: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -104,13 +109,13 @@ class ModelRunner:
         connection: the sync's session.
         parameters: what the models may name as `:parameter`.
         tables: tables that outlive the sync, `schema.table` -> columns.
-        part: what is planned; by default all of the district.
+        subset: what is planned; by default the whole district.
     """
 
     connection: Connection
     parameters: Mapping[str, Any]
     tables: Mapping[str, tuple[str, ...]]
-    part: Part = Part()
+    subset: Subset = Subset()
 
     def build(self, model: Model) -> Step:
         """Make this sync's table of a staging or reconcile model."""
@@ -130,7 +135,7 @@ class ModelRunner:
         return [_measured(f"keep {model.name}", lambda: self._mirror(model))[1]] if model.name in self.tables else []
 
     def _reading(self, model: Model) -> str:
-        return localize(model.sql, () if model.name in self.part.all_read_by else self.part.tables)
+        return localize(model.sql, () if model.name in self.subset.read_in_full else self.subset.tables)
 
     def _execute(self, sql: str) -> int:
         return self.connection.execute(sa.text(sql), self.parameters).rowcount
@@ -161,7 +166,7 @@ class ModelRunner:
         return written + self.connection.execute(adding).rowcount
 
     def _is_kept(self, model: Model, table: sa.TableClause) -> sa.ColumnElement[bool]:
-        if model.name not in self.part.kept:
+        if model.name not in self.subset.kept:
             return sa.true()
-        ids = sa.table(self.part.kept[model.name], sa.column("clever_id"), schema="pg_temp")
+        ids = sa.table(self.subset.kept[model.name], sa.column("clever_id"), schema="pg_temp")
         return table.c.clever_id.in_(sa.select(ids.c.clever_id))

@@ -1,11 +1,17 @@
-"""The plan of what has been touched: of a large district in which little has changed, the part that can come out differently.
+"""The incremental plan: in a large district in which little has changed, only the affected subset is planned, not the full district.
 
-Belongs here: when such a plan may replace a full plan, which part it is of (`incremental.sql`), and the counts of the whole district.
-Does not belong here: any rule. The models of `dbt_like_sql/` plan the part as if it were all there is, once as it was and once as it is.
+Belongs here: when an incremental plan may stand for the full plan, the affected subset (`incremental.sql`), and the counts of the district.
+Does not belong here: any rule. The models of `dbt_like_sql/` plan the subset as if it were the whole district. They do it twice: on the
+last snapshot (the baseline plan) and on the new one (the new plan).
 
-Two things make it right. The part is closed: whoever shares a name with somebody in it is in it too, and so is whoever comes to a section
-or leaves it. And it is checked: what the last sync left behind must plan to nothing, or the part is not what it is taken for. Where
-anything speaks against it, all of the district is planned. Where Clever has sent the same again, that check is all there is to plan.
+Three things make the result right:
+
+- The subset is closed. It has all people who share a name with somebody in it, and all people who joined or left a section.
+- Every model says in its header how far it looks (`decides by`). One that looks further than the subset makes this module refuse.
+- It is checked every time. After the last sync nothing was left to do, so the baseline plan must be empty.
+
+Where any of this is in doubt, the caller makes a full plan. If Clever has sent the same snapshot again, both plans are the same, and one is
+made.
 """
 
 from collections.abc import Callable, Mapping
@@ -22,8 +28,8 @@ from psycopg import sql
 from sqlalchemy import Connection
 
 from roster_pipeline.database.engine import psycopg_connection
-from roster_pipeline.database.models import Models
-from roster_pipeline.database.runner import ModelRunner, Part, Step, local_name, localize, timed
+from roster_pipeline.database.models import Model, Models
+from roster_pipeline.database.runner import ModelRunner, Step, Subset, local_name, localize, timed
 from roster_pipeline.database.tables import syncs
 from roster_pipeline.districts.agreement import District
 from roster_pipeline.profiles import Profile
@@ -34,41 +40,56 @@ from roster_pipeline.sync.plan import Plan, make_plan, take_in
 from roster_pipeline.sync.recall import recall
 from roster_pipeline.sync.unchanged import Settled
 
-# With fewer people than this the whole plan takes about as long.
+# In a district with fewer people a full plan takes about as long.
 FROM_PEOPLE = 5_000
-# Where more than this share of the people is touched, the whole plan is no slower.
+# If a larger share of the people is affected, a full plan is not slower.
 UP_TO_SHARE = 0.1
-# So often all of a large district is compared, whatever happens.
-WHOLE_EVERY = timedelta(days=7)
+# A full plan is made this often, whatever happens.
+FULL_PLAN_EVERY = timedelta(days=7)
 
-# A quarantined one has no name.
+_READINESS = tuple(f"reconcile.readiness{each}" for each in ("", "_existing", "_licenses", "_people", "_places"))
+_LICENSES = "reconcile.license_reconciliation"
+_SEATS = ("used", "without_seat", "held")
+
+# The subset answers a model that decides by one of these: it has all people of one name, and all sections that list its people.
+FOLLOWED = frozenset({"itself", "name", "section"})
+# Models that look further, and why an incremental plan is right nevertheless. Any other such model makes every plan a full plan.
+LOOK_FURTHER: Mapping[str, str] = {
+    "reconcile.schools": "Compares schools with each other. All schools are in every plan; a school that has changed means a full plan.",
+    "reconcile.brake_acts": "Only people in the subset can be deleted, relinked or admitted, and one person of each collection is in it.",
+    "reconcile.brakes": "A brake is a share of all active people (R7.3): reads the full tables. A tripped brake means a full plan.",
+    "reconcile.kept_classrooms": "Only a brake keeps a classroom, and a tripped brake means a full plan.",
+    "reconcile.seats": "Who gets a seat is decided over the district only where seats run short (R9.2), and that means a full plan.",
+    _LICENSES: "Its numbers are sums. They are added up here (`_count_seats`).",
+    **dict.fromkeys(_READINESS, "Is not run. The report stays as the last full plan made it; `roster readiness` makes a new one."),
+}
+# Audits that read the pages of the pull. In an incremental plan the pages hold what has arrived and the subset. So such an audit is right
+# only if every record that it reports arrives each time. Two records of one Clever id do: they have no digest.
+OF_ARRIVALS = frozenset({"audits.duplicate_ids"})
+
+# A quarantined school has no name.
 _SCHOOLS = """
     select clever_id, name from staging.schools where district_id = :district_id
     union all
     select clever_id, null as name from staging.quarantined where district_id = :district_id and resource = 'schools'
 """
 _SCRIPT = Path(__file__).with_suffix(".sql").read_text(encoding="utf-8")
-_PART = Part(
+_SUBSET = Subset(
     tables=("app.users", "app.user_roles", "app.classrooms", "app.enrollments"),
-    # A brake is a share of everybody who is active (R7.3).
-    all_read_by=frozenset({"reconcile.brakes"}),
-    kept={"staging.users": "touched.people", "staging.sections": "touched.sections", "reconcile.user_matches": "touched.people"},
+    read_in_full=frozenset({"reconcile.brakes"}),
+    kept={"staging.users": "subset.people", "staging.sections": "subset.sections", "reconcile.user_matches": "subset.people"},
 )
-# The report on the whole district stays as the last whole plan made it; `roster readiness` makes a new one.
-_NOT_OF_A_PART = frozenset(f"reconcile.readiness{each}" for each in ("", "_places", "_people", "_existing", "_licenses"))
-_LICENSES = "reconcile.license_reconciliation"
-_SEATS = ("used", "without_seat", "held")
 
 
 @dataclass(frozen=True)
-class Touched:
-    """A plan of a part that stands for one of the whole district.
+class IncrementalPlan:
+    """A plan of the affected subset that stands for a full plan.
 
     Attributes:
         plan: what to write, and the counts of the whole district.
-        runner: holds the part, for carrying the plan out.
-        models: those that were run.
-        counts: how large the part is, for `ops.syncs.counts`.
+        runner: holds the subset, for carrying the plan out.
+        models: the models that were run.
+        counts: how large the subset is, for `ops.syncs.counts`.
     """
 
     plan: Plan
@@ -77,23 +98,23 @@ class Touched:
     counts: dict[str, int]
 
 
-class _WholeError(Exception):
-    """The whole district has to be planned."""
+class _FullPlanError(Exception):
+    """A full plan is needed."""
 
 
 @dataclass(frozen=True)
-class _World:
-    """What a plan of the part says.
+class _PartialPlan:
+    """The baseline plan or the new plan, of the subset alone.
 
     Attributes:
-        seats: the part's rows of the license reconciliation, by scope.
+        seats: the subset's rows of the license reconciliation, by scope.
     """
 
     plan: Plan
     seats: Mapping[str, Mapping[str, int]]
 
 
-def plan_touched(
+def plan_incremental(
     runner: ModelRunner,
     models: Models,
     rules: Profile,
@@ -102,66 +123,80 @@ def plan_touched(
     memory: Memory,
     last: Settled,
     on_step: Callable[[Step], None],
-) -> Touched | None:
-    """Plan what has been touched since the last sync, in the caller's transaction; None where the whole district has to be planned.
+) -> IncrementalPlan | None:
+    """Plan what has changed since the last sync, in the caller's transaction; None where a full plan is needed.
 
     Args:
         runner: of the whole district.
-        last: what the last sync has left. Nobody has written anything since.
+        last: what the last sync left. Nobody has written anything since.
     """
     connection, ours = runner.connection, {"district_id": runner.parameters["district_id"], "last_sync_id": last.sync_id}
     driver = psycopg_connection(connection)
-    with suppress(_WholeError), driver.transaction():
+    with suppress(_FullPlanError), driver.transaction():
+        _require(not looking_too_far(models))
         _check_change(connection, ours["district_id"], landing, memory, last, runner.parameters["synced_at"])
-        runner = replace(runner, part=_PART)
-        models = replace(models, ordered=tuple(each for each in models if each.name not in _NOT_OF_A_PART))
-        counts = timed("touched", on_step, lambda: _find_part(driver, models, memory, ours))
-        _unless(counts["people"] <= UP_TO_SHARE * _people_known(memory))
-        among = {each: sql.Identifier("pg_temp", f"touched.staging.{each}") for each in ("sections", "users")}
+        runner = replace(runner, subset=_SUBSET)
+        models = replace(models, ordered=tuple(each for each in models if each.name not in _READINESS))
+        counts = timed("affected subset", on_step, lambda: _find_subset(driver, runner, models, memory, ours))
+        _require(counts["people"] <= UP_TO_SHARE * _people_known(memory))
+        among = {each: sql.Identifier("pg_temp", f"subset.staging.{each}") for each in ("sections", "users")}
         timed("recall", on_step, lambda: recall(connection, landing, memory, district, among))
         is_same = memory.fingerprint == last.snapshot
-        before = None if is_same else timed("touched as it was", on_step, lambda: _plan_last(runner, models, rules, ours))
+        baseline = None if is_same else timed("baseline plan", on_step, lambda: _plan_baseline(runner, models, rules, ours))
         take_in(runner, models, on_step)
-        _unless(_are_schools_the_same(connection, ours))
-        after = _plan(runner, models, rules, on_step)
-        if before is None:
-            # Clever has sent once more what is there: as it is, it was.
-            _unless(not after.plan.rows)
-            before = after
-        # What a brake or an approval has to do with, is decided over everybody.
-        _unless(not after.plan.decisions)
-        _count_seats(connection, before.seats, after.seats, ours, may_exceed=district.row["over_license_policy"] == "warn")
+        _require(_are_schools_the_same(connection, ours))
+        new = _plan(runner, models, rules, on_step)
+        if baseline is None:
+            # The snapshot is unchanged, so the baseline plan and the new plan are the same.
+            _require(not new.plan.rows)
+            baseline = new
+        # Brakes and approvals are decided over the whole district.
+        _require(not new.plan.decisions)
+        _count_seats(connection, baseline.seats, new.seats, ours, may_exceed=district.row["over_license_policy"] == "warn")
         plan = replace(
-            after.plan,
-            people=_people(connection, after.plan.people, ours),
-            audits=_audits(models, last.counts["audits"], before.plan.audits, after.plan.audits),
-            members_missing=last.counts["members_missing"] + after.plan.members_missing - before.plan.members_missing,
+            new.plan,
+            people=_people(connection, new.plan.people, ours),
+            audits=_audits(models, last.counts["audits"], baseline.plan.audits, new.plan.audits),
+            members_missing=last.counts["members_missing"] + new.plan.members_missing - baseline.plan.members_missing,
         )
-        return Touched(plan, runner, models, {**counts, "since": last.since_sync_id})
+        return IncrementalPlan(plan, runner, models, {**counts, "since": last.since_sync_id})
     return None
 
 
-def _unless(is_fine: bool) -> None:
+def looking_too_far(models: Models) -> list[Model]:
+    """The models that an incremental plan cannot answer, so that every plan has to be a full one."""
+    return [
+        each
+        for each in models.of("reconcile", "audits")
+        if each.name not in LOOK_FURTHER and (each.decides_by not in FOLLOWED or (_reads_pages(each) and each.name not in OF_ARRIVALS))
+    ]
+
+
+def _reads_pages(model: Model) -> bool:
+    return any(read.startswith("clever.") for read in model.reads)
+
+
+def _require(is_fine: bool) -> None:
     if not is_fine:
-        raise _WholeError
+        raise _FullPlanError
 
 
-def _plan(runner: ModelRunner, models: Models, rules: Profile, on_step: Callable[[Step], None]) -> _World:
+def _plan(runner: ModelRunner, models: Models, rules: Profile, on_step: Callable[[Step], None]) -> _PartialPlan:
     plan = make_plan(runner, models, rules, on_step)
     rows = runner.connection.exec_driver_sql(f"select scope, used, without_seat, held from {local_name(_LICENSES)}").mappings()  # noqa: S608
-    return _World(plan, {row["scope"]: {each: row[each] for each in _SEATS} for row in rows})
+    return _PartialPlan(plan, {row["scope"]: {each: row[each] for each in _SEATS} for row in rows})
 
 
-def _plan_last(runner: ModelRunner, models: Models, rules: Profile, ours: Mapping[str, int]) -> _World:
-    """The plan of the part of the last snapshot: that there is nothing to do. It is thrown away, with its temporary tables."""
+def _plan_baseline(runner: ModelRunner, models: Models, rules: Profile, ours: Mapping[str, int]) -> _PartialPlan:
+    """The plan of the subset of the last snapshot, which must be empty. It is rolled back, with its temporary tables."""
     with psycopg_connection(runner.connection).transaction(force_rollback=True):
         for model in models.of("staging"):
-            _stage_last(runner.connection, model.name, ours)
-        # Nothing may fall under a brake as it was, whatever the share.
-        runner = replace(runner, part=replace(_PART, all_read_by=frozenset()), parameters={**runner.parameters, "sync_id": None})
-        last = _plan(runner, models, rules, lambda _step: None)
-    _unless(not last.plan.rows and not last.plan.brakes)
-    return last
+            _stage_baseline(runner.connection, model.name, ours)
+        # The baseline must contain no act that a brake counts, so nobody asks what share it would be.
+        runner = replace(runner, subset=replace(_SUBSET, read_in_full=frozenset()), parameters={**runner.parameters, "sync_id": None})
+        baseline = _plan(runner, models, rules, lambda _step: None)
+    _require(not baseline.plan.rows and not baseline.plan.brakes)
+    return baseline
 
 
 def _people_known(memory: Memory) -> int:
@@ -169,43 +204,49 @@ def _people_known(memory: Memory) -> int:
 
 
 def _check_change(connection: Connection, district_id: int, landing: Landing, memory: Memory, last: Settled, now: datetime) -> None:
-    """What can be told before anything is looked for."""
+    """Whatever can rule out an incremental plan before the subset is known."""
     known = _people_known(memory)
     arrived = sum(landing.rows[each] - memory.known(each) for each in Collection if each.role)
-    _unless(known >= FROM_PEOPLE and arrived <= UP_TO_SHARE * known)
-    # What the last sync wrote is looked at again, so that all of its history has to be there still.
+    _require(known >= FROM_PEOPLE and arrived <= UP_TO_SHARE * known)
+    # The baseline plan covers what the last sync wrote, so all of its history must still be there.
     written = sum(sum(actions.values()) for actions in last.counts["changes"].values())
     query = sa.text(
         "select count(*) as rows, count(*) filter (where entity = 'schools') as schools from ops.changes where sync_id = :sync_id"
     )
     history = connection.execute(query, {"sync_id": last.sync_id}).one()
-    _unless(history.rows == written and not history.schools)
-    # Whatever it was, the next attempt leaves nothing to chance.
+    _require(history.rows == written and not history.schools)
+    # After a failed sync, always make a full plan.
     failed = sa.exists().where(syncs.c.district_id == district_id, syncs.c.sync_id > last.sync_id, syncs.c.status == "failed")
-    _unless(not connection.execute(sa.select(failed)).scalar_one())
-    compared_at = connection.execute(sa.select(syncs.c.finished_at).where(syncs.c.sync_id == last.since_sync_id)).scalar_one_or_none()
-    _unless(compared_at is not None and now - compared_at < WHOLE_EVERY)
+    _require(not connection.execute(sa.select(failed)).scalar_one())
+    planned_at = connection.execute(sa.select(syncs.c.finished_at).where(syncs.c.sync_id == last.since_sync_id)).scalar_one_or_none()
+    _require(planned_at is not None and now - planned_at < FULL_PLAN_EVERY)
 
 
-def _find_part(driver: "psycopg.Connection[Any]", models: Models, memory: Memory, ours: Mapping[str, int]) -> dict[str, int]:
-    looked_for = [(resource, digest.hex()) for resource in ("sections", "users") for digest in memory.unmet(resource)]
-    # One of each collection of people, which shows that it has not come back empty (R7.4).
-    looked_for += [("users", digest.hex()) for collection in Collection if collection.role for digest in memory.first_seen(collection)]
-    driver.execute('create temporary table "touched.digests" (resource text, digest uuid) on commit drop')
+def _find_subset(
+    driver: "psycopg.Connection[Any]", runner: ModelRunner, models: Models, memory: Memory, ours: Mapping[str, int]
+) -> dict[str, int]:
+    digests = [(resource, digest.hex()) for resource in ("sections", "users") for digest in memory.unmet(resource)]
+    # One person of each collection, so that no collection looks empty in the subset (R7.4).
+    digests += [("users", digest.hex()) for collection in Collection if collection.role for digest in memory.first_seen(collection)]
+    driver.execute('create temporary table "subset.digests" (resource text, digest uuid) on commit drop')
     columns = {
-        "resource": pyarrow.array([resource for resource, _ in looked_for], pyarrow.string()),
-        "digest": pyarrow.array([digest for _, digest in looked_for], pyarrow.string()),
+        "resource": pyarrow.array([resource for resource, _ in digests], pyarrow.string()),
+        "digest": pyarrow.array([digest for _, digest in digests], pyarrow.string()),
     }
-    copy_rows(driver, sql.Identifier("pg_temp", "touched.digests"), pyarrow.table(columns))
-    # The newest of those that have arrived (R3.8).
+    copy_rows(driver, sql.Identifier("pg_temp", "subset.digests"), pyarrow.table(columns))
+    # The newest version of each new section (R3.8).
     newest = localize(models.by_name["staging.sections"].sql).replace(":district_id", "%(district_id)s")
-    for statement in (f'create temporary table "touched.new_sections" on commit drop as {newest}', *_SCRIPT.split(";\n")):
+    new_sections = f'create temporary table "subset.new_sections" on commit drop as {newest}'
+    for statement in (new_sections, *_script(runner.tables["staging.sections"]).split(";\n")):
         if statement.strip():
             driver.execute(statement.encode(), ours)
-    return {
-        "people": _rows(driver, "touched.people"),
-        "sections": _rows(driver, "touched.sections"),
-    }
+    return {"people": _rows(driver, "subset.people"), "sections": _rows(driver, "subset.sections")}
+
+
+def _script(columns: tuple[str, ...]) -> str:
+    """`incremental.sql`, with the columns of `staging.sections`. In the subset a section lists only those students who are in it."""
+    values = ["coalesce(listings.students, '{}')" if each == "students" else f"sections.{each}" for each in columns]
+    return _SCRIPT.replace("columns_of_sections", ", ".join(columns)).replace("values_of_sections", ", ".join(values))
 
 
 def _rows(driver: "psycopg.Connection[Any]", table: str) -> int:
@@ -213,61 +254,59 @@ def _rows(driver: "psycopg.Connection[Any]", table: str) -> int:
     return int(row[0]) if row else 0
 
 
-def _stage_last(connection: Connection, name: str, ours: Mapping[str, int]) -> None:
-    """The part of the last snapshot, as if it had just been taken in."""
+def _stage_baseline(connection: Connection, name: str, ours: Mapping[str, int]) -> None:
+    """The subset of the last snapshot, as if it had just been ingested."""
     _, table = name.split(".")
-    part = local_name(f"touched.{name}") if table in ("sections", "users") else name
-    statement = f'create temporary table "{name}" on commit drop as select * from {part} where district_id = :district_id'  # noqa: S608
+    source = local_name(f"subset.{name}") if table in ("sections", "users") else name
+    statement = f'create temporary table "{name}" on commit drop as select * from {source} where district_id = :district_id'  # noqa: S608
     connection.execute(sa.text(statement), ours)
-    # Statistics of arrays take long, and nobody asks for them.
+    # Statistics of the arrays take long, and no query uses them.
     connection.exec_driver_sql(f"analyze {local_name(name)} (clever_id)")
 
 
 def _are_schools_the_same(connection: Connection, ours: Mapping[str, int]) -> bool:
-    """Everything hangs on a school."""
-    wanted, last = localize(_SCHOOLS), _SCHOOLS
-    query = sa.text(f"select not exists (({wanted}) except all ({last})) and not exists (({last}) except all ({wanted}))")
+    """Whether the new snapshot has the schools of the last one: everything else depends on them."""
+    new, last = localize(_SCHOOLS), _SCHOOLS
+    query = sa.text(f"select not exists (({new}) except all ({last})) and not exists (({last}) except all ({new}))")
     return bool(connection.execute(query, ours).scalar_one())
 
 
-def _audits(models: Models, last: Mapping[str, int], before: Mapping[str, int], after: Mapping[str, int]) -> dict[str, int]:
-    """Offending records of the whole district, by audit."""
+def _audits(models: Models, last: Mapping[str, int], baseline: Mapping[str, int], new: Mapping[str, int]) -> dict[str, int]:
+    """Records of the whole district that violate a rule, by audit: those of the last plan, less the baseline, plus the new ones."""
     found = {}
     for audit in models.of("audits"):
-        # Two records of one Clever id always arrive, so that all of those are in the part.
-        is_of_arrivals = any(read.startswith("clever.") for read in audit.reads)
-        outside = 0 if is_of_arrivals else last[audit.table] - before[audit.table]
-        found[audit.table] = outside + after[audit.table]
+        outside = 0 if audit.name in OF_ARRIVALS else last[audit.table] - baseline[audit.table]
+        found[audit.table] = outside + new[audit.table]
     return found
 
 
-def _people(connection: Connection, part: Mapping[str, int], ours: Mapping[str, int]) -> dict[str, int]:
-    """Those of the part, and those of the last plan who are not in it."""
+def _people(connection: Connection, subset: Mapping[str, int], ours: Mapping[str, int]) -> dict[str, int]:
+    """People of the whole district by decision: those of the subset, and those of the last plan who are not in it."""
     query = sa.text("""
         select decision || ': ' || rule as what, count(*) as people
         from reconcile.user_matches
-        where district_id = :district_id and clever_id not in (select clever_id from pg_temp."touched.people")
+        where district_id = :district_id and clever_id not in (select clever_id from pg_temp."subset.people")
         group by 1
     """)
     people = {row.what: row.people for row in connection.execute(query, ours)}
-    return {each: people.get(each, 0) + part.get(each, 0) for each in sorted({*people, *part})}
+    return {each: people.get(each, 0) + subset.get(each, 0) for each in sorted({*people, *subset})}
 
 
 def _count_seats(
     connection: Connection,
-    before: Mapping[str, Mapping[str, int]],
-    after: Mapping[str, Mapping[str, int]],
+    baseline: Mapping[str, Mapping[str, int]],
+    new: Mapping[str, Mapping[str, int]],
     ours: Mapping[str, int],
     *,
     may_exceed: bool,
 ) -> None:
-    """Make the license reconciliation that of the whole district. Where seats run short, who gets one is decided over everybody (R9.2)."""
+    """Make the license reconciliation that of the whole district. Where seats run short, a full plan decides who gets one (R9.2)."""
     query = sa.text(f"select scope, licenses, used, without_seat, held from {_LICENSES} where district_id = :district_id")  # noqa: S608
     last = {row["scope"]: row for row in connection.execute(query, ours).mappings()}
-    _unless(last.keys() == before.keys() == after.keys())
+    _require(last.keys() == baseline.keys() == new.keys())
     for scope, row in last.items():
-        seats = {each: row[each] + after[scope][each] - before[scope][each] for each in _SEATS}
+        seats = {each: row[each] + new[scope][each] - baseline[scope][each] for each in _SEATS}
         is_over = row["licenses"] is not None and seats["used"] > row["licenses"]
-        _unless(not (row["without_seat"] or row["held"] or seats["without_seat"] or seats["held"] or (is_over and not may_exceed)))
+        _require(not (row["without_seat"] or row["held"] or seats["without_seat"] or seats["held"] or (is_over and not may_exceed)))
         statement = f"update {local_name(_LICENSES)} set used = :used, is_over = :is_over where scope = :scope"  # noqa: S608
         connection.execute(sa.text(statement), {"used": seats["used"], "is_over": is_over, "scope": scope})

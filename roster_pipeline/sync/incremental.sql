@@ -1,9 +1,10 @@
--- What has been touched since the last sync, and the part of the district that is planned on account of it: temporary tables, made in this order.
--- A part is closed: nobody in it shares a name with anybody outside, so that what is decided inside and outside does not depend on each other.
--- "touched.digests" (resource, digest) is there already: records of the last snapshot that are not there any more, and a few others.
+-- The affected subset of a district: everybody whose plan can differ from the last one. These statements make it as temporary tables, in order.
+-- The subset is closed under names: nobody in it has a name that somebody outside has, or had. So neither group decides about the other.
+-- It holds all sections that list its people. It does not hold all people of those sections.
+-- "subset.digests" (resource, digest) exists already: records of the last snapshot that Clever no longer sends, and a few others.
 
--- Sections that have arrived or are gone, and those whose classroom the last sync wrote. What has no digest arrives every time.
-create temporary table "touched.sections" on commit drop as
+-- Sections that are new, changed or removed, and those whose classroom the last sync wrote. A section without a digest always counts as new.
+create temporary table "subset.sections" on commit drop as
 select clever_id, bool_or(is_new) as is_new
 from (
     select clever_id, true as is_new from pg_temp."clever.sections"
@@ -12,7 +13,7 @@ from (
     from staging.sections
     where
         district_id = %(district_id)s
-        and (digest is null or digest in (select digest from pg_temp."touched.digests" where resource = 'sections'))
+        and (digest is null or digest in (select digest from pg_temp."subset.digests" where resource = 'sections'))
     union all
     select clever_id, true as is_new from staging.quarantined where district_id = %(district_id)s and resource = 'sections'
     union all
@@ -26,22 +27,22 @@ from (
         and classrooms.clever_id is not null
 ) as each
 group by clever_id;
-analyze pg_temp."touched.sections";
+analyze pg_temp."subset.sections";
 
--- Users that the last sync wrote, or of whom it wrote a role or an enrollment: that it left nothing to do is looked at again.
-create temporary table "touched.written" on commit drop as
+-- Users that the last sync wrote, or whose role or enrollment it wrote. The baseline plan checks that nothing is left to do for them.
+create temporary table "subset.written" on commit drop as
 select distinct user_id from ops.changes where sync_id = %(last_sync_id)s and user_id is not null;
-analyze pg_temp."touched.written";
+analyze pg_temp."subset.written";
 
--- Who has come to one of the new sections, has left it, or is there in another place.
-create temporary table "touched.members" on commit drop as
+-- People who joined or left one of the new sections, or whose place in its list of teachers has changed.
+create temporary table "subset.members" on commit drop as
 with versions as (
     select sections.clever_id, sections.school, sections.students, sections.teachers, true as is_old
     from staging.sections as sections
-    inner join pg_temp."touched.sections" as touched on sections.clever_id = touched.clever_id
-    where sections.district_id = %(district_id)s and touched.is_new
+    inner join pg_temp."subset.sections" as subset on sections.clever_id = subset.clever_id
+    where sections.district_id = %(district_id)s and subset.is_new
     union all
-    select clever_id, school, students, teachers, false as is_old from pg_temp."touched.new_sections"
+    select clever_id, school, students, teachers, false as is_old from pg_temp."subset.new_sections"
 ),
 
 members as (
@@ -58,13 +59,13 @@ select distinct person
 from (
     select person from members group by clever_id, school, person, role, position having bool_and(is_old) or not bool_or(is_old)
 ) as differing;
-analyze pg_temp."touched.members";
+analyze pg_temp."subset.members";
 
--- What is below looks for a few of the many that have arrived.
+-- The next statement looks up a few of the many new records.
 create index on pg_temp."clever.users" (clever_id);
 
--- Everybody concerned, by Clever id; or by user_id where a user has none.
-create temporary table "touched.nodes" on commit drop as
+-- All people of the subset, by Clever id; users without a Clever id by user_id.
+create temporary table "subset.nodes" on commit drop as
 with recursive seeds as (
     select clever_id, cast(null as bigint) as user_id from pg_temp."clever.users"
     union
@@ -72,17 +73,17 @@ with recursive seeds as (
     from staging.users
     where
         district_id = %(district_id)s
-        and (digest is null or digest in (select digest from pg_temp."touched.digests" where resource = 'users'))
+        and (digest is null or digest in (select digest from pg_temp."subset.digests" where resource = 'users'))
     union
     select users.clever_id, case when users.clever_id is null then users.user_id end as user_id
     from app.users as users
-    inner join pg_temp."touched.written" as written on users.user_id = written.user_id
+    inner join pg_temp."subset.written" as written on users.user_id = written.user_id
     where users.district_id = %(district_id)s
     union
-    -- Who has been quarantined has no digest either.
+    -- A quarantined user has no digest.
     select clever_id, null as user_id from staging.quarantined where district_id = %(district_id)s and resource = 'users'
     union
-    -- Who is in a classroom that stayed as it was, because its section was quarantined, whoever that lists now (R4.6).
+    -- Members of a classroom that the last sync left unchanged because its section is quarantined, whatever the section lists now (R4.6).
     select users.clever_id, case when users.clever_id is null then users.user_id end as user_id
     from staging.quarantined as quarantined
     inner join app.classrooms as classrooms
@@ -91,16 +92,16 @@ with recursive seeds as (
     inner join app.users as users on enrollments.user_id = users.user_id
     where quarantined.district_id = %(district_id)s and quarantined.resource = 'sections' and enrollments.deleted_at is null
     union
-    -- Found about them whether or not anything of them changes (ops.quarantine).
+    -- Each sync reports them in ops.quarantine, also if nothing about them changes.
     select clever_id, null as user_id from reconcile.user_matches where district_id = %(district_id)s and rule = 'username_taken'
     union
-    select person as clever_id, null as user_id from pg_temp."touched.members"
+    select person as clever_id, null as user_id from pg_temp."subset.members"
 ),
 
 reached as (
     select clever_id, user_id from seeds
     union
-    -- Whoever has a name, or the Clever id, that somebody reached has or had. Those who have arrived are seeds already.
+    -- People whose name or Clever id is a name that somebody in the subset has or had. New records are in the subset already.
     select others.clever_id, others.user_id
     from reached
     cross join lateral (
@@ -129,7 +130,7 @@ reached as (
         from staging.users as users
         where users.district_id = %(district_id)s and app.normalize_username(users.clever_id) = names.key
         union all
-        -- Each has an index of its own.
+        -- Active and deleted users have an index each, so there are two queries.
         select users.clever_id, case when users.clever_id is null then users.user_id end as user_id
         from app.users as users
         where users.district_id = %(district_id)s and users.username_key = names.key and users.deleted_at is null
@@ -140,11 +141,11 @@ reached as (
     ) as others
 )
 select clever_id, user_id from reached;
-analyze pg_temp."touched.nodes";
+analyze pg_temp."subset.nodes";
 
-create temporary table "touched.people" on commit drop as
-select clever_id from pg_temp."touched.nodes" where clever_id is not null;
-analyze pg_temp."touched.people";
+create temporary table "subset.people" on commit drop as
+select clever_id from pg_temp."subset.nodes" where clever_id is not null;
+analyze pg_temp."subset.people";
 
 create temporary table "app.users" on commit drop as
 select users.*
@@ -152,10 +153,10 @@ from app.users as users
 where
     users.district_id = %(district_id)s
     and (
-        users.clever_id in (select clever_id from pg_temp."touched.people")
-        or users.user_id in (select user_id from pg_temp."touched.nodes")
+        users.clever_id in (select clever_id from pg_temp."subset.people")
+        or users.user_id in (select user_id from pg_temp."subset.nodes")
     );
--- Models group by the key alone.
+-- Models group by user_id alone, which PostgreSQL allows for a primary key.
 alter table pg_temp."app.users" add primary key (user_id);
 analyze pg_temp."app.users";
 
@@ -173,9 +174,9 @@ inner join pg_temp."app.users" as users on enrollments.user_id = users.user_id
 where enrollments.district_id = %(district_id)s;
 analyze pg_temp."app.enrollments";
 
--- Of the other sections in which they are, the members among them; teachers all, because their order counts. Who of those is not in the part
--- is nobody there, before as after.
-create temporary table "touched.listings" on commit drop as
+-- Other sections that list people of the subset: only those people, but all teachers, because the first one is primary. A teacher outside the
+-- subset counts as unknown, in the baseline plan and in the new plan.
+create temporary table "subset.listings" on commit drop as
 select sections.clever_id, array_agg(listed.person order by listed.position) filter (where listed.is_student) as students
 from staging.sections as sections
 cross join lateral (
@@ -183,7 +184,7 @@ cross join lateral (
     union all
     select person, position, false as is_student from unnest(sections.teachers) with ordinality as teachers (person, position)
 ) as listed
-inner join pg_temp."touched.people" as people on listed.person = people.clever_id
+inner join pg_temp."subset.people" as people on listed.person = people.clever_id
 where sections.district_id = %(district_id)s
 group by sections.clever_id
 union all
@@ -191,41 +192,32 @@ select distinct classrooms.clever_id, cast(null as text[]) as students
 from pg_temp."app.enrollments" as enrollments
 inner join app.classrooms as classrooms on enrollments.classroom_id = classrooms.classroom_id
 where enrollments.deleted_at is null and classrooms.clever_id is not null;
-analyze pg_temp."touched.listings";
+analyze pg_temp."subset.listings";
 
-create temporary table "touched.staging.sections" on commit drop as
+create temporary table "subset.staging.sections" on commit drop as
 select sections.*
 from staging.sections as sections
-inner join pg_temp."touched.sections" as touched on sections.clever_id = touched.clever_id
+inner join pg_temp."subset.sections" as subset on sections.clever_id = subset.clever_id
 where sections.district_id = %(district_id)s;
 
-insert into pg_temp."touched.staging.sections" (district_id, clever_id, name, school, course, term, students, teachers, last_modified, digest)
-select
-    sections.district_id,
-    sections.clever_id,
-    sections.name,
-    sections.school,
-    sections.course,
-    sections.term,
-    coalesce(listings.students, '{}'),
-    sections.teachers,
-    sections.last_modified,
-    sections.digest
+-- The two column lists are filled in by incremental.py.
+insert into pg_temp."subset.staging.sections" (columns_of_sections)
+select values_of_sections
 from staging.sections as sections
-inner join (select clever_id, max(students) as students from pg_temp."touched.listings" group by clever_id) as listings
+inner join (select clever_id, max(students) as students from pg_temp."subset.listings" group by clever_id) as listings
     on sections.clever_id = listings.clever_id
 where
     sections.district_id = %(district_id)s
-    and not exists (select 1 from pg_temp."touched.sections" as touched where touched.clever_id = sections.clever_id);
--- Statistics of the arrays take long, and nobody asks for them.
-analyze pg_temp."touched.staging.sections" (clever_id, school);
+    and not exists (select 1 from pg_temp."subset.sections" as subset where subset.clever_id = sections.clever_id);
+-- Statistics of the arrays take long, and no query uses them.
+analyze pg_temp."subset.staging.sections" (clever_id, school);
 
-create temporary table "touched.staging.users" on commit drop as
+create temporary table "subset.staging.users" on commit drop as
 select users.*
 from staging.users as users
-inner join pg_temp."touched.people" as people on users.clever_id = people.clever_id
+inner join pg_temp."subset.people" as people on users.clever_id = people.clever_id
 where users.district_id = %(district_id)s;
-analyze pg_temp."touched.staging.users";
+analyze pg_temp."subset.staging.users";
 
 create temporary table "app.classrooms" on commit drop as
 select classrooms.*
@@ -233,8 +225,8 @@ from app.classrooms as classrooms
 where
     classrooms.district_id = %(district_id)s
     and (
-        classrooms.clever_id in (select clever_id from pg_temp."touched.sections")
-        or classrooms.clever_id in (select clever_id from pg_temp."touched.staging.sections")
+        classrooms.clever_id in (select clever_id from pg_temp."subset.sections")
+        or classrooms.clever_id in (select clever_id from pg_temp."subset.staging.sections")
         or classrooms.classroom_id in (select classroom_id from pg_temp."app.enrollments" where deleted_at is null)
     );
 analyze pg_temp."app.classrooms";

@@ -34,7 +34,7 @@ from roster_pipeline.source.protocol import Listing
 from roster_pipeline.sync import ledger
 from roster_pipeline.sync.apply import accept_district, apply_plan, record_plan
 from roster_pipeline.sync.connections import reconcile_connections
-from roster_pipeline.sync.incremental import plan_touched
+from roster_pipeline.sync.incremental import plan_incremental
 from roster_pipeline.sync.ledger import Origin
 from roster_pipeline.sync.plan import DECIDED, Plan, make_plan, take_in
 from roster_pipeline.sync.preview import PlanReport, describe_plan
@@ -251,7 +251,7 @@ def _plan_and_write(context: PlanningContext, pulled: PullResult, sync_id: int) 
         return _repeat_last(context, last, sync_id)
     if last is not None:
         runner, models, rules = context.runner, context.models, context.rules
-        touched = plan_touched(runner, models, rules, context.district, pulled.landing, pulled.memory, last, context.on_step)
+        touched = plan_incremental(runner, models, rules, context.district, pulled.landing, pulled.memory, last, context.on_step)
         if touched is not None:
             narrowed = replace(context, runner=touched.runner, models=touched.models)
             return _write(narrowed, pulled, touched.plan, sync_id, last, touched.counts)

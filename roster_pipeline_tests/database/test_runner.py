@@ -1,10 +1,12 @@
-"""What is measured of a step."""
+"""What is measured of a step, and what a statement becomes before it is run."""
 
 import pickle
 import subprocess
 import sys
 
-from roster_pipeline.database.runner import Step, slowest
+import sqlalchemy as sa
+
+from roster_pipeline.database.runner import Step, localize, slowest
 from roster_pipeline.process_memory import peak_mb
 
 # A megabyte of text is a megabyte resident, and 64 of them are given back at once.
@@ -37,3 +39,27 @@ def test_a_step_keeps_what_was_noted() -> None:
 def test_the_slowest_steps_come_first() -> None:
     steps = [Step("a", 0, 0.1), Step("b", 0, 3.0), Step("c", 0, 0.2), Step("d", 0, 1.26)]
     assert slowest(steps) == "b 3.0 s, d 1.3 s, c 0.2 s"
+
+
+def test_run_local_names_keep_their_alias_and_lose_their_comments() -> None:
+    """A colon in a comment is no parameter, and `from staging.users` is still called users."""
+    sql = "-- one: two\nselect users.id, s.x from staging.users inner join reconcile.schools as s on app.f(:district_id)\n"
+    assert localize(sql) == (
+        'select users.id, s.x from pg_temp."staging.users" as users inner join pg_temp."reconcile.schools" as s on app.f(:district_id)\n'
+    )
+
+
+def test_a_comment_behind_code_is_no_parameter() -> None:
+    """Two hyphens in a string or in a quoted name are no comment, and an apostrophe in a comment opens no string."""
+    sql = """
+        select -- the person's :own
+            cast(:one as text)::text as a, -- :two
+            'x -- y' as b, 'it''s -- so' as c, "d -- e", -- don't :three
+            /* :four
+               -- :five */ f
+        -- :six
+        from t
+    """
+    code = localize(sql)
+    assert set(sa.text(code).compile().params) == {"one"}
+    assert " ".join(code.split()) == ("""select cast(:one as text)::text as a, 'x -- y' as b, 'it''s -- so' as c, "d -- e", f from t""")

@@ -1,20 +1,25 @@
-"""The plan of what has been touched: that it is made, and says and leaves what a plan of the whole district would; and when it is not made.
+"""The incremental plan: that it is made, that it reports and leaves what a full plan would, and when a full plan is made instead.
 
 Does not belong here: random histories (`reference/test_model.py`), and syncs that make no plan at all (`test_unchanged.py`).
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 import psycopg
 import pytest
 
+from roster_pipeline.database import models as database_models
+from roster_pipeline.database.migrate import known_tables
+from roster_pipeline.database.models import SQL, Models
 from roster_pipeline.errors import PermanentError
 from roster_pipeline.fleet.retention import prune_history
 from roster_pipeline.sync import incremental, run
 from roster_pipeline.sync.apply import apply_plan
-from roster_pipeline.sync.run import SyncReport
+from roster_pipeline.sync.incremental import FOLLOWED, LOOK_FURTHER, OF_ARRIVALS, looking_too_far
+from roster_pipeline.sync.run import SyncReport, project_models
 from roster_pipeline_tests.reference.driver import LiveDistrict, untouched
 from roster_pipeline_tests.reference.rows import Record
 from roster_pipeline_tests.sync.clever import clever, district_admin, school, section, staff, student, teacher
@@ -67,17 +72,17 @@ def changed(*records: Record, without: Sequence[str] = ()) -> Any:
     return clever(*({key: each for key, each in RECORDS.items() if key not in without} | {each["id"]: each for each in records}).values())
 
 
-def is_touched(report: SyncReport) -> bool:
+def is_incremental(report: SyncReport) -> bool:
     return "touched" in report.counts
 
 
 def sync_both(district: LiveDistrict, snapshot: Any) -> SyncReport:
-    """Sync, and compare with what a whole plan would have said and left."""
-    whole = district.plan(snapshot)
+    """Sync, and compare with what a full plan would have reported and left."""
+    full = district.plan(snapshot)
     report = district.sync(snapshot)
     numbered: dict[str, Any] = {"held": None, "passed": None} if report.status == "held" else {}
-    assert {each: report.counts[each] for each in whole.counts} | numbered == {**whole.counts, **numbered}
-    assert district.kept(whole.kept) == whole.kept
+    assert {each: report.counts[each] for each in full.counts} | numbered == {**full.counts, **numbered}
+    assert district.kept(full.kept) == full.kept
     return report
 
 
@@ -125,18 +130,18 @@ NIGHTS_OF_LOSS = {
 
 @pytest.mark.parametrize("nights", [NIGHTS, NIGHTS_OF_LOSS])
 def test_nights(quiet: LiveDistrict, nights: dict[str, Any]) -> None:
-    """R7.2: the same counts, decisions and snapshot as of a whole plan; and each time the next sync has nothing to do."""
+    """R7.2: the same counts, decisions and snapshot as of a full plan; and each time the next sync has nothing to do."""
     for night, snapshot in nights.items():
         report = sync_both(quiet, snapshot)
-        assert is_touched(report), night
+        assert is_incremental(report), night
         again = sync_both(quiet, snapshot)
-        assert (again.counts["changes"], is_touched(again)) == ({}, bool(report.counts["changes"])), night
-        # What Clever has sent once more is planned once.
-        assert "touched as it was" not in {step.name for step in again.steps}, night
+        assert (again.counts["changes"], is_incremental(again)) == ({}, bool(report.counts["changes"])), night
+        # If the snapshot is unchanged, one plan is enough.
+        assert "baseline plan" not in {step.name for step in again.steps}, night
 
 
 def test_little_is_planned(quiet: LiveDistrict) -> None:
-    """One person changes: of the others only those without a digest, one of each collection, and who shares a name are looked at."""
+    """One person changes. Of the others the subset has only those without a digest, those who share a name, and one of each collection."""
     report = quiet.sync(changed(student("p3", "cy", name="Other Li")))
     assert report.counts["touched"]["people"] < len(RECORDS) / 2
     assert (
@@ -144,13 +149,13 @@ def test_little_is_planned(quiet: LiveDistrict) -> None:
         == quiet.execute("select since_sync_id from ops.settled where district_id = :district")[0]["since_sync_id"]
     )
     assert report.counts["changes"] == {"users": {"update": 1}}
-    assert any(step.name == "touched as it was" for step in report.steps)
+    assert any(step.name == "baseline plan" for step in report.steps)
     assert not any(step.name == "reconcile.readiness" for step in report.steps)
 
 
 def test_what_it_leaves_is_right(quiet: LiveDistrict) -> None:
-    """R5.6, R6.2: a name that becomes free, and a section of which only one member is looked at."""
-    assert is_touched(quiet.sync(changed(student("p5", "joe", at="s2"), section("c1", ["p1", "p2"], ["p9"]))))
+    """R5.5, R6.2: a name that becomes free, and a section of which only one member is in the subset."""
+    assert is_incremental(quiet.sync(changed(student("p5", "joe", at="s2"), section("c1", ["p1", "p2"], ["p9"]))))
     assert {key: name for key, name in usernames(quiet).items() if key in ("p5", "p6")} == {"p5": "joe", "p6": "SAME"}
     assert enrolled(quiet, "c1") == {("p1", "student", False), ("p2", "student", False), ("p9", "teacher", True)}
     assert enrolled(quiet, "c2") == {("p4", "student", False), ("p9", "teacher", True)}
@@ -162,7 +167,7 @@ def approve_nothing(district: LiveDistrict) -> None:
 
 
 def let_time_pass(district: LiveDistrict) -> None:
-    district.clock.now += incremental.WHOLE_EVERY
+    district.clock.now += incremental.FULL_PLAN_EVERY
 
 
 def write_by_hand(district: LiveDistrict) -> None:
@@ -180,57 +185,61 @@ def sell_too_few(district: LiveDistrict) -> None:
     district.sync(changed())
 
 
-WHOLE: dict[str, tuple[Callable[[LiveDistrict], object] | None, Any]] = {
+FULL: dict[str, tuple[Callable[[LiveDistrict], object] | None, Any]] = {
     "a school changes": (None, changed(school("s2", "Other"))),
     "a school goes": (None, changed(without=["s2"])),
     "a school cannot be used": (None, changed(school("s2", ""))),
     "a brake holds": (approve_nothing, changed(without=["p3"])),
     "a collection comes back empty": (None, changed(without=["p10"])),
     "somebody else has written": (write_by_hand, changed(student("p12", "new"))),
-    "the last whole plan is a week ago": (let_time_pass, changed(student("p12", "new"))),
+    "the last full plan is a week ago": (let_time_pass, changed(student("p12", "new"))),
     "the history of the last sync is gone": (lose_history, changed()),
     "seats run short": (sell_too_few, changed(student("p12", "new"))),
 }
 
 
-@pytest.mark.parametrize("case", WHOLE)
-def test_the_whole_district_is_planned(quiet: LiveDistrict, case: str) -> None:
-    """Where anything speaks against it; and nothing of the attempt stays."""
-    prepare, snapshot = WHOLE[case]
+@pytest.mark.parametrize("case", FULL)
+def test_a_full_plan_is_made(quiet: LiveDistrict, case: str) -> None:
+    """Where an incremental plan could be wrong; and nothing of the attempt stays."""
+    prepare, snapshot = FULL[case]
     if prepare:
         prepare(quiet)
-    assert not is_touched(sync_both(quiet, snapshot))
+    assert not is_incremental(sync_both(quiet, snapshot))
 
 
-def test_much_is_planned_as_a_whole(quiet: LiveDistrict, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_plan_is_made_of_much(quiet: LiveDistrict, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(incremental, "UP_TO_SHARE", 0.8)
-    assert is_touched(quiet.sync(changed(student("p12", "new"))))
-    assert not is_touched(sync_both(quiet, changed(*(student(f"p{each}", f"new {each}") for each in range(20, 30)))))
+    assert is_incremental(quiet.sync(changed(student("p12", "new"))))
+    assert not is_incremental(sync_both(quiet, changed(*(student(f"p{each}", f"new {each}") for each in range(20, 30)))))
     monkeypatch.setattr(incremental, "FROM_PEOPLE", 100)
-    assert not is_touched(sync_both(quiet, changed(student("p12", "new"))))
+    assert not is_incremental(sync_both(quiet, changed(student("p12", "new"))))
 
 
-def test_a_part_that_is_not_what_it_should_be(quiet: LiveDistrict, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the last sync left has to plan to nothing. Here the part lacks the teachers of a section, so that their order is not known."""
-    whole = incremental._SCRIPT
-    monkeypatch.setattr(incremental, "_SCRIPT", whole.replace("sections.teachers,\n", "array[sections.teachers[2]],\n"))
-    assert whole != incremental._SCRIPT
-    assert not is_touched(sync_both(quiet, changed(teacher("p9", "gus", schools=["s2"], name="Other Ng"))))
+def test_a_subset_that_is_wrong_is_noticed(quiet: LiveDistrict, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The baseline plan has to be empty. Here the subset lacks the first teacher of a section, so that the second one looks primary."""
+    script = incremental._script
+
+    def without_first_teacher(columns: tuple[str, ...]) -> str:
+        return script(columns).replace("sections.teachers, sections.last", "array[sections.teachers[2]], sections.last")
+
+    assert without_first_teacher(known_tables()["staging.sections"]) != script(known_tables()["staging.sections"])
+    monkeypatch.setattr(incremental, "_script", without_first_teacher)
+    assert not is_incremental(sync_both(quiet, changed(teacher("p9", "gus", schools=["s2"], name="Other Ng"))))
 
 
-def test_a_part_that_is_not_closed_is_refused(quiet: LiveDistrict, monkeypatch: pytest.MonkeyPatch) -> None:
-    """SPEC 5: nobody gets a name twice; here those of one name are not looked for. After a failure the whole district is planned."""
+def test_a_subset_that_is_not_closed_is_refused(quiet: LiveDistrict, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SPEC 5: nobody gets a name twice; here people of the same name are not looked for. After a failed sync a full plan is made."""
     for _ in range(2):
         quiet.sync(changed(student("p5", "joe", at="s2")))
-    whole = incremental._SCRIPT
-    monkeypatch.setattr(incremental, "_SCRIPT", whole.replace("= names.key", "= names.key || '?'"))
-    assert whole != incremental._SCRIPT
+    script = incremental._SCRIPT
+    monkeypatch.setattr(incremental, "_SCRIPT", script.replace("= names.key", "= names.key || '?'"))
+    assert script != incremental._SCRIPT
     with untouched(quiet), pytest.raises(PermanentError, match="users_one_active_username"):
         quiet.sync(changed(student("p5", "joe", at="s2"), student("p12", "Same")))
-    assert not is_touched(sync_both(quiet, changed(student("p5", "joe", at="s2"), student("p12", "Same"))))
+    assert not is_incremental(sync_both(quiet, changed(student("p5", "joe", at="s2"), student("p12", "Same"))))
 
 
-def test_a_part_is_planned_again(quiet: LiveDistrict, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_conflict_is_planned_again(quiet: LiveDistrict, monkeypatch: pytest.MonkeyPatch) -> None:
     """Somebody else changed a row in the meantime: the second attempt finds what the first one did."""
     conflicts = [psycopg.errors.SerializationFailure("the first time")]
 
@@ -240,13 +249,139 @@ def test_a_part_is_planned_again(quiet: LiveDistrict, monkeypatch: pytest.Monkey
         apply_plan(*arguments)
 
     monkeypatch.setattr(run, "apply_plan", apply)
-    assert is_touched(sync_both(quiet, changed(student("p12", "new"))))
+    assert is_incremental(sync_both(quiet, changed(student("p12", "new"))))
     assert not conflicts
 
 
-def test_a_dry_run_plans_all(quiet: LiveDistrict) -> None:
-    """Its readiness report is of the whole district."""
+def test_a_dry_run_makes_a_full_plan(quiet: LiveDistrict) -> None:
+    """The readiness report of a dry run is about the whole district."""
     plan = quiet.plan(changed(student("p12", "new")))
     assert plan.counts["changes"]["users"] == {"create": 1}
     assert "touched" not in plan.counts
     assert "p12" not in active(quiet, "users")
+
+
+# Models of the project that look further than an incremental plan can follow. Each of them makes every plan of a large district a full
+# plan, which takes more than twice as long: name one here only if its rule is worth that.
+PLANNED_IN_FULL: frozenset[str] = frozenset()
+
+
+def test_models_that_look_further_are_declared() -> None:
+    """Both ways: a new one has to be named in LOOK_FURTHER, with a reason, or above; and neither list names another model."""
+    models = project_models().of("reconcile", "audits")
+    assert {each.name for each in models if each.decides_by not in FOLLOWED} == LOOK_FURTHER.keys() | PLANNED_IN_FULL
+    assert {each.name for each in looking_too_far(project_models())} == PLANNED_IN_FULL
+    pages = {each.name for each in models if any(read.startswith("clever.") for read in each.reads)}
+    assert pages - LOOK_FURTHER.keys() == OF_ARRIVALS
+
+
+def duplicates_of(table: str, column: str) -> str:
+    """An audit on equal values, made as docs/architecture.md ("Add a rule") says: from `audits/duplicate_usernames.sql`."""
+    audit = (SQL / "audits" / "duplicate_usernames.sql").read_text(encoding="utf-8")
+    audit = audit.replace("app.normalize_username(username)", column).replace("username is not null", f"{column} is not null")
+    return audit.replace("staging.users", f"staging.{table}").replace("decides by: name", "decides by: district")
+
+
+def with_audits(monkeypatch: pytest.MonkeyPatch, audits: dict[str, str], *, is_header_right: bool) -> None:
+    """From now on syncs run these audits too. Where the header is wrong, it says `itself`, and the check that would refuse it is off."""
+    models = project_models()
+    parsed = [database_models._parse("audits", name, sql) for name, sql in audits.items()]
+    added = tuple(each if is_header_right else replace(each, decides_by="itself") for each in parsed)
+    more = Models((*models.ordered, *added), models.decided)
+    monkeypatch.setattr(run, "project_models", lambda: more)
+
+
+def quiet_with(district: LiveDistrict, *records: Record) -> None:
+    """The last sync had nothing to write, with these records beside the others."""
+    for _ in range(2):
+        district.sync(changed(*records))
+
+
+@pytest.mark.parametrize("is_header_right", [True, False])
+def test_an_audit_on_equal_sis_ids(district: LiveDistrict, monkeypatch: pytest.MonkeyPatch, *, is_header_right: bool) -> None:
+    """R4.3: somebody comes with the sis_id of somebody who has not changed. Only a full plan finds both; the header asks for it."""
+    with_audits(monkeypatch, {"duplicate_sis_ids": duplicates_of("users", "sis_id")}, is_header_right=is_header_right)
+    quiet_with(district, student("p12", "kim", sis_id="8"))
+    snapshot = changed(student("p12", "kim", sis_id="8"), student("p13", "lou", sis_id="8"))
+    assert district.plan(snapshot).counts["audits"]["duplicate_sis_ids"] == 2
+    report = district.sync(snapshot)
+    assert is_incremental(report) is not is_header_right
+    assert report.counts["audits"]["duplicate_sis_ids"] == (2 if is_header_right else 0)
+
+
+# Nobody else has any of these values.
+ALIKE: dict[str, Record] = {
+    "a student": student(
+        "p12",
+        "kim",
+        at="s3",
+        name="Kim Ro",
+        email="kim@x.example",
+        sis_id="8",
+        grade="7",
+        last_modified="2026-01-01T00:00:00Z",
+    ),
+    "a teacher": teacher("p14", "max", at="s4", name="Max Su", email="max@x.example", staff=["s4"], last_modified="2026-01-02T00:00:00Z"),
+    "a section": section("c9", name="Only here", at="s3", course="k9", term_id="t9", last_modified="2026-01-03T00:00:00Z"),
+}
+ALIKE["a student"]["roles"]["student"] |= {"state_id": "9", "student_number": "10"}  # type: ignore[index]
+ALIKE["a student"]["name"]["middle"] = "Q"  # type: ignore[index]
+# What a newcomer cannot have too: the key, the digest of bytes with another Clever id; and what the subset is closed under.
+NOT_ALIKE = {"district_id", "clever_id", "digest", "username", "students", "teachers", "is_district_admin"}
+
+
+@pytest.mark.parametrize("is_header_right", [True, False])
+def test_arrivals_collide_in_every_column(district: LiveDistrict, monkeypatch: pytest.MonkeyPatch, *, is_header_right: bool) -> None:
+    """Newcomers have every value of people and sections that have not changed. A wrong header is noticed whatever column it is about."""
+    columns = [(table, each) for table in ("users", "sections") for each in known_tables()[f"staging.{table}"] if each not in NOT_ALIKE]
+    audits = {f"duplicate_{table}_{column}": duplicates_of(table, column) for table, column in columns}
+    with_audits(monkeypatch, audits, is_header_right=is_header_right)
+    before = [school("s3"), school("s4"), *ALIKE.values()]
+    quiet_with(district, *before)
+    after = changed(*before, *(_newcomer(each, f"{each['id']}x") for each in ALIKE.values()))
+    full = district.plan(after)
+    report = district.sync(after)
+    assert is_incremental(report) is not is_header_right
+    wrong = {each for each in audits if report.counts["audits"][each] != full.counts["audits"][each]}
+    assert wrong == (set() if is_header_right else audits.keys())
+
+
+def _newcomer(like: Record, clever_id: str) -> Record:
+    """Another person or section with the same values, but for a username that nobody has."""
+    roles = {
+        name: {**role, "credentials": {"district_username": f"{clever_id} new"}} if "credentials" in role else role
+        for name, role in like.get("roles", {}).items()
+    }
+    return {**like, "id": clever_id, **({"roles": roles} if roles else {})}
+
+
+def test_arrivals_with_ids_of_other_things(quiet: LiveDistrict) -> None:
+    """A student who has the Clever id of a section or of a school, and a section that has a student's."""
+    there = changed()
+    users = [*there.users, student("c1", "kim"), student("s2", "lou")]
+    report = sync_both(quiet, replace(there, users=users, sections=[*there.sections, section("p3", ["p4"], ["p8"])]))
+    assert is_incremental(report)
+    assert report.counts["changes"]["users"] == {"create": 2}
+    assert report.counts["changes"]["classrooms"] == {"create": 1}
+
+
+class SeenError(Exception):
+    """The test has seen what it wanted to see."""
+
+
+def test_a_new_column_of_sections_is_in_the_subset(quiet: LiveDistrict, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also of a section of which only one member is in the subset."""
+    quiet.execute("alter table staging.sections add column period text")
+    quiet.execute("update staging.sections set period = 'third' where district_id = :district")
+    tables = {**known_tables(), "staging.sections": (*known_tables()["staging.sections"], "period")}
+    monkeypatch.setattr(run, "known_tables", lambda: tables)
+
+    def look(connection: Any, *_arguments: object) -> None:
+        rows = connection.exec_driver_sql('select clever_id, period from pg_temp."subset.staging.sections"').all()
+        assert len(rows) > 1
+        assert {row.period for row in rows} == {"third"}
+        raise SeenError
+
+    monkeypatch.setattr(incremental, "recall", look)
+    with pytest.raises(SeenError):
+        quiet.sync(changed(student("p1", "ann", name="Other Li", schools=["s2"])))
