@@ -23,6 +23,8 @@ LAST_NAMES = ("Li", "Ng", "Li\nNg")
 # Spellings of few names: in case, width and surrounding space; and Clever ids, one's own or another's.
 USERNAMES = ("ann", "ANN", "ben", " Ben ", "\uff42\uff45\uff4e", "cy", "CY", "dot", "p1", "P2", "p3")
 BLANKS = (None, "", " \t")
+# Clever ids of those who arrive later. Some of them are also ids of another resource.
+NEWCOMERS = {"users": ("n1", "n2", "n3", "c1", "s1"), "sections": ("n1", "p1", "c5")}
 MODIFIED = (None, "2026-01-01T00:00:00.000Z", "2026-01-02T00:00:00.000Z")
 
 _some_schools = st.lists(st.sampled_from(("s0", *SCHOOLS, "elsewhere")), max_size=3, unique=True)
@@ -132,6 +134,29 @@ class CleverSide:
                     self.slots[resource, clever_id] = [draw(make(clever_id)) for _ in range(versions)]
                 elif resource == "users" and self.slots.get((resource, clever_id)) and draw(st.integers(0, 5)) == 5:
                     self._small_change(draw, clever_id)
+
+    def welcome(self, draw: st.DrawFn) -> bool:
+        """Only one thing happens: a new person or section arrives, with every value of one that exists already, but for the Clever id. A
+        person has another username most of the time, so that only the other columns are equal. False if all newcomers are there.
+        """
+        resource = draw(st.sampled_from(("users", "users", "users", "sections")))
+        new = [each for each in NEWCOMERS[resource] if (resource, each) not in self.slots]
+        snapshot = self.snapshot()
+        there = {"users": snapshot.users, "sections": snapshot.sections}[resource]
+        if not new or not there:
+            return False
+        clever_id, like = draw(st.sampled_from(new)), draw(st.sampled_from(there))
+        if resource == "users":
+            username = draw(mostly(st.just(f"{clever_id} new"), _username, 4))
+            roles = {
+                name: {**role, "credentials": {"district_username": username}} if "credentials" in role else role
+                for name, role in like["roles"].items()
+            }
+            self.slots[resource, clever_id] = [{**like, "id": clever_id, "roles": roles}]
+        else:
+            members = {} if draw(st.booleans()) else {"students": [], "teachers": [], "teacher": None}
+            self.slots[resource, clever_id] = [{**like, "id": clever_id, **members}]
+        return True
 
     def _small_change(self, draw: st.DrawFn, clever_id: str) -> None:
         """A person changes in one way only: a new username, or a new Clever id for the same person (R5.3)."""
