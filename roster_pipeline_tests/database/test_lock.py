@@ -4,7 +4,6 @@ import os
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -15,6 +14,7 @@ from sqlalchemy import Connection, text
 from roster_pipeline.database.engine import Database, psycopg_connection
 from roster_pipeline.database.lock import MIGRATION_LOCK, district_lock, locked_districts
 from roster_pipeline.errors import SyncRunningError
+from roster_pipeline_tests.until import until
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -142,7 +142,4 @@ def test_a_killed_holder_frees_its_district_in_the_middle_of_a_statement(connect
     finally:
         holder.kill()
         holder.communicate()
-    give_up = time.monotonic() + 60
-    while locked_districts(watcher) and time.monotonic() < give_up:
-        time.sleep(0.1)
-    assert locked_districts(watcher) == set()
+    until(lambda: locked_districts(watcher) == set(), seconds=60)

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -89,6 +90,7 @@ def test_concurrent_readers_see_whole_changes() -> None:
         reader.start()
         while reader.is_alive():
             change.swap_usernames(*keys)
+            time.sleep(0.001)  # Otherwise this thread keeps the lock and the interpreter nearly to itself.
         reader.join()
         client.session.close()
     assert seen == [{"one", "two"}] * 60
