@@ -10,12 +10,17 @@ INSTALL := .venv/bin/python -m pip install --quiet --quiet --no-deps --require-h
 
 LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
 
-.PHONY: help demo dev test lint coverage hooks bench week night lock
+# Of the test run. 0 runs every test in one process: for a debugger, or to see one that hangs.
+WORKERS ?= logical
+PYTEST := $(RUN) pytest -n $(WORKERS) --dist worksteal
+
+.PHONY: help demo dev test test-fast lint coverage hooks bench week night lock
 
 help:
 	@echo "make demo    a made-up district, synced three times: see what the pipeline does"
 	@echo "make dev     the Dagster UI on http://127.0.0.1:3000"
-	@echo "make test    every test"
+	@echo "make test    every test, in as many processes as there are cores (make test WORKERS=0: in one)"
+	@echo "make test-fast   the quick ones: the loop while working"
 	@echo "make lint    ruff, sqlfluff, a scan for secrets, mypy"
 	@echo "make coverage  every test, and how much of the package they run"
 	@echo "make hooks   run the quick part of make lint before each commit"
@@ -32,7 +37,10 @@ dev: .venv/installed
 	@.venv/bin/roster dev
 
 test: .venv/installed-dev
-	$(RUN) pytest
+	$(PYTEST)
+
+test-fast: .venv/installed-dev
+	$(PYTEST) -m "not slow"
 
 # All but mypy are the hooks of .pre-commit-config.yaml too.
 lint: .venv/installed-dev

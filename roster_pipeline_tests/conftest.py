@@ -1,4 +1,6 @@
-"""Fixtures that more than one test module needs. Databases are real: one server per test run, one database per test.
+"""Fixtures that more than one test module needs. Databases are real: one server per worker of the test run, one database per test.
+
+With `pytest -n`, every worker is a process with a server of its own, so that tests share no more than they do without.
 
 Does not belong here: what one module alone needs, and data of districts.
 """
@@ -10,7 +12,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
+from types import FrameType
 
+import psutil
 import psycopg
 import pytest
 from psycopg import sql
@@ -21,12 +25,62 @@ from roster_pipeline.database.engine import Database, open_database
 from roster_pipeline.database.migrate import migrate
 from roster_pipeline.settings import Settings
 
+_HERE = Path(__file__).parent
 _numbers = count(1)
 
+# What `make test-fast` leaves out: file or folder -> why it takes long.
+SLOW = {
+    "faults": "kills processes and servers in the middle of syncs",
+    "fleet/test_children.py": "a process for every sync",
+    "commands/test_cli_status.py": "commands as processes",
+    "commands/test_cli.py": "commands as processes",
+    "database/test_embedded.py": "a PostgreSQL of its own for every test",
+    "database/test_lock.py": "waits until PostgreSQL notices a dead client",
+    "defs/test_dev.py": "starts Dagster's web server and daemon",
+    "defs/test_dev_killed.py": "starts Dagster's web server and daemon",
+    "defs/test_alerts.py": "whole runs in Dagster",
+    "defs/test_decisions.py": "whole runs in Dagster",
+    "defs/test_freshness.py": "whole runs in Dagster",
+    "defs/test_nightly.py": "whole runs in Dagster",
+    "defs/test_sync.py": "whole runs in Dagster",
+    "reference/test_model.py": "random histories of many nights",
+    "test_week.py": "several nights of three districts",
+    "test_onboarding.py": "the weeks until a district is connected",
+    "test_demo.py": "districts of a thousand people",
+    "people/test_imports.py": "a large file",
+    "alerts/test_causes.py": "several syncs a test",
+    "support/test_explain.py": "several syncs a test",
+    "support/test_readiness.py": "several syncs a test",
+    "sync/test_brakes.py": "several syncs a test",
+    "sync/test_incremental.py": "several syncs a test, each compared with a full plan",
+    "sync/test_licenses.py": "several syncs a test",
+    "sync/test_matching.py": "several syncs a test",
+    "sync/test_recall.py": "several syncs a test",
+    "sync/test_records.py": "several syncs a test",
+    "sync/test_soft_deletes.py": "several syncs a test",
+    "sync/test_unchanged.py": "several syncs a test",
+}
 
-def pytest_configure() -> None:
+
+def pytest_configure(config: pytest.Config) -> None:
     # A CI job that runs out of time is sent SIGTERM: end as at Ctrl-C, with every fixture's clean-up, so that no server is left behind.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    def end(number: int, frame: FrameType | None) -> None:
+        if config.pluginmanager.has_plugin("dsession"):
+            # The workers clean up, not this process. Ctrl-C in a terminal reaches them by itself, SIGTERM does not.
+            for worker in psutil.Process().children():
+                worker.send_signal(number)
+        signal.default_int_handler(number, frame)
+
+    signal.signal(signal.SIGTERM, end)
+    if missing := [each for each in SLOW if not (_HERE / each).exists()]:
+        raise pytest.UsageError(f"listed as slow, but not there: {', '.join(missing)}")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        path = item.path.relative_to(_HERE).as_posix()
+        if any(f"{path}/".startswith(f"{each}/") for each in SLOW):
+            item.add_marker(pytest.mark.slow)
 
 
 def _database_settings(url: URL) -> Settings:
