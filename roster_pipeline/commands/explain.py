@@ -16,7 +16,8 @@ from roster_pipeline.commands.holds import meaning
 from roster_pipeline.commands.output import json_option, print_json, print_table
 from roster_pipeline.database.engine import translate_database_errors
 from roster_pipeline.districts.agreement import find_district
-from roster_pipeline.support.explain import Ambiguous, Change, Decision, Explanation, Hold, ListedRole, School, User, explain_person
+from roster_pipeline.support.explain import explain_person
+from roster_pipeline.support.explanation import Ambiguous, Change, Decision, Explanation, Hold, ListedRole, School, User
 
 
 class Meaning(NamedTuple):

@@ -11,6 +11,7 @@ from itertools import pairwise, takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import sqlalchemy as sa
 import sqlglot
 from sqlalchemy import Connection, text
 from sqlglot import TokenType, exp
@@ -74,6 +75,12 @@ def known_tables() -> dict[str, tuple[str, ...]]:
         ValueError: a `create table` or `create view` that cannot be read, in a file of ours.
     """
     return {name: tuple(columns) for name, columns in column_types().items()}
+
+
+def lasting_table(name: str) -> sa.TableClause:
+    """One of these tables, `schema.name`, for queries that SQLAlchemy writes."""
+    schema, _, table = name.partition(".")
+    return sa.table(table, *(sa.column(each) for each in known_tables()[name]), schema=schema)
 
 
 @cache

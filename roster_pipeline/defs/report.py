@@ -12,7 +12,7 @@ import dagster as dg
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from roster_pipeline.database.migrate import known_tables
+from roster_pipeline.database.migrate import lasting_table
 from roster_pipeline.database.tables import syncs
 from roster_pipeline.source.vocabulary import Collection as Pulled
 from roster_pipeline.support.readiness import QUESTIONS
@@ -77,7 +77,7 @@ def left_by(report: "SyncReport", connection: Connection, tables: Mapping[str, C
     district_id = report.district.district_id
     active, rows = {}, {step.name: step.rows for step in report.steps}
     for name, columns in tables.items():
-        table = _table(name)
+        table = lasting_table(name)
         ours = table.c.district_id == district_id
         if "deleted_at" in columns:
             active[name] = _count(connection, table, ours, table.c.deleted_at.is_(None))
@@ -155,7 +155,7 @@ def _people(people: Mapping[str, int]) -> Metadata:
 
 def _soft_deletes(connection: Connection, district_id: int) -> Metadata:
     """What is gone, by kind of row, and of users by role; each soft-deleted or held. Somebody with two roles counts under both."""
-    gone, users, roles = _table("reconcile.soft_deletes"), _table("app.users"), _table("app.user_roles")
+    gone, users, roles = lasting_table("reconcile.soft_deletes"), lasting_table("app.users"), lasting_table("app.user_roles")
     fate = sa.case((gone.c.held_by.is_(None), "soft_delete"), else_="held").label("fate")
     ours = gone.c.district_id == district_id
     by_reason = _rows(
@@ -187,7 +187,7 @@ def _soft_deletes(connection: Connection, district_id: int) -> Metadata:
 
 def _licenses(connection: Connection, district_id: int) -> Metadata:
     """Seats of the district as numbers; those of the schools that have licenses of their own in the table, the fullest first."""
-    licenses = _table("reconcile.license_reconciliation")
+    licenses = lasting_table("reconcile.license_reconciliation")
     c = licenses.c
     rows = _rows(
         connection,
@@ -213,7 +213,7 @@ def _licenses(connection: Connection, district_id: int) -> Metadata:
 
 def _readiness(connection: Connection, district_id: int) -> Metadata:
     """The report's numbers, with its words in the table. Without the names of schools: `roster readiness` shows them."""
-    readiness = _table("reconcile.readiness")
+    readiness = lasting_table("reconcile.readiness")
     query = sa.select(readiness.c.topic, readiness.c.item, readiness.c.count).where(readiness.c.district_id == district_id)
     counts = {(row["topic"], row["item"]): row["count"] for row in _rows(connection, query)}
     lines = [(topic, item, line) for topic, question in QUESTIONS.items() for item, line in question.items.items()]
@@ -235,11 +235,6 @@ def _times(report: "SyncReport", seconds: float) -> Metadata:
 
 def _count(connection: Connection, table: sa.TableClause, *conditions: sa.ColumnElement[bool]) -> int:
     return int(connection.execute(sa.select(sa.func.count()).select_from(table).where(*conditions)).scalar_one())
-
-
-def _table(name: str) -> sa.TableClause:
-    schema, table = name.split(".")
-    return sa.table(table, *(sa.column(each) for each in known_tables()[name]), schema=schema)
 
 
 def _rows(connection: Connection, query: sa.Select[Any]) -> Sequence[Mapping[str, Any]]:

@@ -1,254 +1,63 @@
 """Everything known about one person of one district: from Clever's record to how they sign in.
 
-Belongs here: finding the person and reading the rows about them. Does not belong here: deciding (`dbt_like_sql/`) and the words for what
-was decided (`commands/explain.py`). What is read is personal: it goes to the caller's own terminal and nowhere else (SPEC 12), so nothing
-here logs, and no exception holds a value.
+Belongs here: reading the rows about a person. Does not belong here: finding the person (`find_person.py`), what the answer consists of
+(`explanation.py`), deciding (`dbt_like_sql/`), and the sentences about what was decided (`commands/explain.py`). What is read is personal:
+it goes to the caller's own terminal and nowhere else (SPEC 12), so nothing here logs, and no exception holds a value.
 
 Every row is found by an index that leads with the district, or by one on the person. Two look-ups read the whole district: a username among
 deleted users and in Clever's records (by name only active users are indexed), and a user id in the last plan. Neither grows with other
 districts; the slowest answer took 0.4 s among 110,000 people.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime
-from typing import Any, Literal, NamedTuple
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from roster_pipeline.database.migrate import known_tables
+from roster_pipeline.database.migrate import known_tables, lasting_table
 from roster_pipeline.database.tables import holds as holds_table
 from roster_pipeline.database.tables import staged_districts, syncs
 from roster_pipeline.districts.agreement import District
-from roster_pipeline.errors import PermanentError
+from roster_pipeline.support.explanation import (
+    Ambiguous,
+    Change,
+    Classroom,
+    Decision,
+    Explanation,
+    Finding,
+    FoundBy,
+    Hold,
+    ListedRole,
+    Role,
+    School,
+    Shared,
+    SignIn,
+    User,
+)
+from roster_pipeline.support.find_person import Key, as_match, find_person
 from roster_pipeline.support.holds import UNDECIDED
+from roster_pipeline.support.rows import first_row
 
 CHANGES_SHOWN = 25
-_BIGINT = 2**63
 
-FoundBy = Literal["clever_id", "username", "user_id"]
-
-
-@dataclass(frozen=True)
-class School:
-    """A school that Clever lists for the person. standing: rostered | not rostered | not shared."""
-
-    clever_id: str
-    name: str | None
-    standing: str
-    is_primary: bool
-
-
-@dataclass(frozen=True)
-class ListedRole:
-    """A role in Clever's record; a district admin has no schools."""
-
-    role: str
-    schools: Sequence[School]
-
-
-@dataclass(frozen=True)
-class Shared:
-    """The person in the last accepted pull.
-
-    Attributes:
-        pulled_at: when that pull began; None when no pull of the district has been accepted yet.
-        standing: shared | quarantined | absent.
-        record: the staged columns that describe a person; empty unless shared.
-    """
-
-    pulled_at: datetime | None
-    standing: Literal["shared", "quarantined", "absent"]
-    record: Mapping[str, Any]
-    roles: Sequence[ListedRole]
-
-
-@dataclass(frozen=True)
-class Finding:
-    """A rule that Clever's record broke, in the newest sync that found anything wrong with it."""
-
-    sync_id: int
-    rule: str
-    severity: str
-
-
-@dataclass(frozen=True)
-class Decision:
-    """What the last plan decided about the person; the codes are those of reconcile.user_matches.
-
-    Attributes:
-        clever_id: the record it was decided about; another than the user's own where the user is to be adopted or relinked.
-        is_applied: False as long as the district's first sync waits for approval (R7.6).
-        username_holder: user id of who has the name that this person did not get.
-    """
-
-    clever_id: str
-    decision: str
-    rule: str
-    username_rule: str | None
-    is_applied: bool
-    is_admin_held: bool
-    is_waiting: bool
-    username_holder: int | None
-
-
-@dataclass(frozen=True)
-class Hold:
-    """A hold that waits and that this person falls under. counts: as in ops.holds."""
-
-    hold_id: int
-    kind: str
-    status: str
-    role: str | None
-    school_id: int | None
-    school: str | None
-    counts: Mapping[str, Any]
-    since: datetime
-
-
-@dataclass(frozen=True)
-class Role:
-    """A row of app.user_roles."""
-
-    role: str
-    school_id: int | None
-    school: str | None
-    source: str
-    deleted_at: datetime | None
-
-
-@dataclass(frozen=True)
-class Classroom:
-    """An active enrollment."""
-
-    classroom_id: int
-    role: str
-    is_primary: bool
-    source: str
-
-
-@dataclass(frozen=True)
-class Change:
-    """A row of ops.changes, with the sync that made it."""
-
-    changed_at: datetime
-    sync_id: int
-    trigger: str | None
-    requested_by: str | None
-    entity: str
-    entity_id: str
-    action: str
-    before: Mapping[str, Any] | None
-    after: Mapping[str, Any] | None
-
-
-@dataclass(frozen=True)
-class User:
-    """The person in the application.
-
-    Attributes:
-        row: the columns of app.users.
-        school: name of the primary school.
-        gone: why the last plan counted the user as gone (reconcile.soft_deletes.reason).
-        held_by: the kind of brake that kept the user all the same.
-        changes: newest first, CHANGES_SHOWN at most.
-    """
-
-    user_id: int
-    row: Mapping[str, Any]
-    school: str | None
-    roles: Sequence[Role]
-    classrooms: Sequence[Classroom]
-    gone: str | None
-    held_by: str | None
-    changes: Sequence[Change]
-    changes_in_all: int
-
-
-@dataclass(frozen=True)
-class SignIn:
-    """How the person can sign in now: not at all without methods.
-
-    Attributes:
-        login: what is typed with a password, where that is one of the methods.
-    """
-
-    methods: Sequence[str]
-    login: str | None
-
-
-@dataclass(frozen=True)
-class Explanation:
-    """The whole chain for one person.
-
-    Attributes:
-        clever_id: as asked for, or the user's.
-        user: who has this Clever id, else whom the last plan means.
-    """
-
-    district: str
-    found_by: FoundBy
-    clever_id: str | None
-    shared: Shared
-    findings: Sequence[Finding]
-    decision: Decision | None
-    holds: Sequence[Hold]
-    user: User | None
-    sign_in: SignIn
-
-
-@dataclass(frozen=True)
-class Match:
-    """One of several people whom a reference fits."""
-
-    clever_id: str | None
-    user_id: int | None
-    first_name: str | None
-    last_name: str | None
-    is_active: bool
-
-
-@dataclass(frozen=True)
-class Ambiguous:
-    """Several people fit; each can be named by Clever id or user id."""
-
-    district: str
-    found_by: FoundBy
-    matches: Sequence[Match]
-
-
-class UnknownPersonError(PermanentError):
-    """Nobody of the district goes by this Clever id, username or user id."""
-
-
-def _table(name: str) -> sa.TableClause:
-    schema, table = name.split(".")
-    return sa.table(table, *(sa.column(each) for each in known_tables()[name]), schema=schema)
-
-
-_users = _table("app.users")
-_user_roles = _table("app.user_roles")
-_schools = _table("app.schools")
-_classrooms = _table("app.classrooms")
-_enrollments = _table("app.enrollments")
-_staged_users = _table("staging.users")
-_staged_schools = _table("staging.schools")
-_quarantined = _table("staging.quarantined")
-_matches = _table("reconcile.user_matches")
-_soft_deletes = _table("reconcile.soft_deletes")
-_findings = _table("ops.quarantine")
-_changes = _table("ops.changes")
+_users = lasting_table("app.users")
+_user_roles = lasting_table("app.user_roles")
+_schools = lasting_table("app.schools")
+_classrooms = lasting_table("app.classrooms")
+_enrollments = lasting_table("app.enrollments")
+_staged_users = lasting_table("staging.users")
+_staged_schools = lasting_table("staging.schools")
+_quarantined = lasting_table("staging.quarantined")
+_matches = lasting_table("reconcile.user_matches")
+_soft_deletes = lasting_table("reconcile.soft_deletes")
+_findings = lasting_table("ops.quarantine")
+_changes = lasting_table("ops.changes")
 
 _PERSON = (
     *("first_name", "middle_name", "last_name", "username", "email", "sis_id", "state_id", "student_number"),
     *("grade", "last_modified"),
 )
-
-
-class _Key(NamedTuple):
-    clever_id: str | None
-    user_id: int | None
 
 
 def explain_person(connection: Connection, district: District, reference: str) -> Explanation | Ambiguous:
@@ -261,62 +70,10 @@ def explain_person(connection: Connection, district: District, reference: str) -
     Raises:
         UnknownPersonError: there is nobody.
     """
-    found_by, keys = _find(connection, district.district_id, reference)
+    found_by, keys = find_person(connection, district.district_id, reference)
     if len(keys) > 1:
-        return Ambiguous(district.clever_id, found_by, [_match(connection, district.district_id, key) for key in keys])
+        return Ambiguous(district.clever_id, found_by, [as_match(connection, district.district_id, key) for key in keys])
     return _Reader(connection, district).explain(found_by, keys[0])
-
-
-def _find(connection: Connection, district_id: int, reference: str) -> tuple[FoundBy, list[_Key]]:
-    if keys := _by_clever_id(connection, district_id, reference):
-        return "clever_id", keys
-    if keys := _by_username(connection, district_id, reference):
-        return "username", keys
-    if reference.isdecimal() and int(reference) < _BIGINT:
-        user = _first(connection, _users, district_id=district_id, user_id=int(reference))
-        if user is not None:
-            return "user_id", [_Key(user["clever_id"], user["user_id"])]
-    raise UnknownPersonError(
-        "Nobody of this district has that Clever id, username or user id, neither in the application nor in what Clever shares.",
-        hint="A username stands without @ and what follows it.",
-    )
-
-
-def _by_clever_id(connection: Connection, district_id: int, clever_id: str) -> list[_Key]:
-    user = _first(connection, _users, district_id=district_id, clever_id=clever_id)
-    if user is not None:
-        return [_Key(clever_id, user["user_id"])]
-    known = any(_first(connection, table, district_id=district_id, clever_id=clever_id) for table in (_staged_users, _matches, _findings))
-    return [_Key(clever_id, None)] if known else []
-
-
-def _by_username(connection: Connection, district_id: int, username: str) -> list[_Key]:
-    """Everybody who has the name here, and everybody to whom Clever gives it."""
-    normalize = sa.func.app.normalize_username
-    key = connection.execute(sa.select(normalize(username))).scalar_one()
-    have = sa.select(_users.c.clever_id, _users.c.user_id).where(_users.c.district_id == district_id, _users.c.username_key == key)
-    meant = _staged_users.outerjoin(
-        _matches, sa.and_(_matches.c.district_id == district_id, _matches.c.clever_id == _staged_users.c.clever_id)
-    ).outerjoin(_users, sa.and_(_users.c.district_id == district_id, _users.c.user_id == _matches.c.user_id))
-    # Whose name here is spelt as Clever gives it is found above; the rest are few. The function costs 4 us a name, 180 us where it is
-    # not ASCII: in a case, because the planner would otherwise call it for everybody before it joins.
-    given = _staged_users.c.username
-    claims_it = sa.case((_users.c.username.is_distinct_from(given), normalize(given) == key), else_=False)
-    claim = (
-        sa.select(_staged_users.c.clever_id, _users.c.user_id)
-        .select_from(meant)
-        .where(_staged_users.c.district_id == district_id, claims_it)
-    )
-    having = [_Key(*row) for row in connection.execute(have.order_by(_users.c.user_id))]
-    known = {each.user_id for each in having}
-    claiming = [_Key(*row) for row in connection.execute(claim.order_by(_staged_users.c.clever_id))]
-    return having + [each for each in claiming if each.user_id is None or each.user_id not in known]
-
-
-def _match(connection: Connection, district_id: int, key: _Key) -> Match:
-    user = _first(connection, _users, district_id=district_id, user_id=key.user_id)
-    row = user or _first(connection, _staged_users, district_id=district_id, clever_id=key.clever_id) or {}
-    return Match(key.clever_id, key.user_id, row["first_name"], row["last_name"], user is not None and user["deleted_at"] is None)
 
 
 class _Reader:
@@ -327,11 +84,11 @@ class _Reader:
         self._district = district
         self._id = district.district_id
 
-    def explain(self, found_by: FoundBy, key: _Key) -> Explanation:
+    def explain(self, found_by: FoundBy, key: Key) -> Explanation:
         shared = self._shared(key.clever_id)
         match = self._match_of(key)
         user_id = key.user_id if key.user_id is not None or match is None else match["user_id"]
-        row = _first(self._connection, _users, district_id=self._id, user_id=user_id)
+        row = first_row(self._connection, _users, district_id=self._id, user_id=user_id)
         user = self._user(row, shared) if row is not None else None
         return Explanation(
             district=self._district.clever_id,
@@ -349,10 +106,10 @@ class _Reader:
         pulled_at = self._connection.execute(
             sa.select(staged_districts.c.pulled_at).where(staged_districts.c.district_id == self._id)
         ).scalar_one_or_none()
-        record = _first(self._connection, _staged_users, district_id=self._id, clever_id=clever_id)
+        record = first_row(self._connection, _staged_users, district_id=self._id, clever_id=clever_id)
         if record is not None:
             return Shared(pulled_at, "shared", {name: record[name] for name in _PERSON}, self._listed_roles(record))
-        quarantined = _first(self._connection, _quarantined, district_id=self._id, resource="users", clever_id=clever_id)
+        quarantined = first_row(self._connection, _quarantined, district_id=self._id, resource="users", clever_id=clever_id)
         return Shared(pulled_at, "absent" if quarantined is None else "quarantined", {}, [])
 
     def _listed_roles(self, record: Mapping[str, Any]) -> list[ListedRole]:
@@ -396,10 +153,10 @@ class _Reader:
         query = sa.select(_findings).where(mine, _findings.c.sync_id == newest).order_by(_findings.c.rule)
         return [Finding(row["sync_id"], row["rule"], row["severity"]) for row in self._connection.execute(query).mappings()]
 
-    def _match_of(self, key: _Key) -> Mapping[str, Any] | None:
+    def _match_of(self, key: Key) -> Mapping[str, Any] | None:
         """The plan's row about the person's own Clever id, else the one that would link somebody to this user."""
-        own = _first(self._connection, _matches, district_id=self._id, clever_id=key.clever_id)
-        return own or _first(self._connection, _matches, district_id=self._id, user_id=key.user_id)
+        own = first_row(self._connection, _matches, district_id=self._id, clever_id=key.clever_id)
+        return own or first_row(self._connection, _matches, district_id=self._id, user_id=key.user_id)
 
     def _decision(self, match: Mapping[str, Any], shared: Shared) -> Decision:
         return Decision(
@@ -414,8 +171,8 @@ class _Reader:
         )
 
     def _holder_of_name(self, clever_id: str) -> int | None:
-        """Who has the username that Clever gives to this person."""
-        record = _first(self._connection, _staged_users, district_id=self._id, clever_id=clever_id)
+        """The user that has the username which Clever gives to this person."""
+        record = first_row(self._connection, _staged_users, district_id=self._id, clever_id=clever_id)
         key = sa.func.app.normalize_username(record["username"] if record is not None else None)
         ours = sa.and_(_users.c.district_id == self._id, _users.c.deleted_at.is_(None))
         return self._connection.execute(sa.select(_users.c.user_id).where(ours, _users.c.username_key == key)).scalar_one_or_none()
@@ -452,9 +209,9 @@ class _Reader:
 
     def _user(self, row: Mapping[str, Any], shared: Shared) -> User:
         user_id = row["user_id"]
-        gone = _first(self._connection, _soft_deletes, district_id=self._id, entity="users", entity_id=user_id)
+        gone = first_row(self._connection, _soft_deletes, district_id=self._id, entity="users", entity_id=user_id)
         in_all = sa.select(sa.func.count()).select_from(_changes).where(_changes.c.user_id == user_id)
-        school = _first(self._connection, _schools, district_id=self._id, school_id=row["school_id"])
+        school = first_row(self._connection, _schools, district_id=self._id, school_id=row["school_id"])
         return User(
             user_id=user_id,
             row={name: row[name] for name in known_tables()["app.users"] if name not in ("user_id", "district_id", "username_key")},
@@ -519,12 +276,3 @@ def _sign_in(user: Mapping[str, Any] | None, district: District) -> SignIn:
 
 def _distinct(values: Iterable[str | None]) -> list[str]:
     return list(dict.fromkeys(each for each in values if each is not None))
-
-
-def _first(connection: Connection, table: sa.TableClause, **key: object) -> Mapping[str, Any] | None:
-    """A row by its key. A part that is None matches nothing."""
-    if None in key.values():
-        return None
-    equal = (table.c[name] == value for name, value in key.items())
-    row = connection.execute(sa.select(table).where(*equal).limit(1)).mappings().first()
-    return dict(row) if row is not None else None

@@ -12,7 +12,8 @@ from roster_pipeline.database.engine import Database
 from roster_pipeline.districts.agreement import find_district
 from roster_pipeline.fleet import retention
 from roster_pipeline.fleet.retention import prune_history
-from roster_pipeline.support.explain import Explanation, explain_person
+from roster_pipeline.support.explain import explain_person
+from roster_pipeline.support.explanation import Explanation
 from roster_pipeline_tests.reference.driver import LiveDistrict
 from roster_pipeline_tests.sync.clever import clever, student
 

@@ -15,7 +15,9 @@ from roster_pipeline.commands.explain import DECISIONS, RULES, USERNAMES, explai
 from roster_pipeline.database.engine import Database
 from roster_pipeline.districts.agreement import find_district
 from roster_pipeline.settings import Settings
-from roster_pipeline.support.explain import CHANGES_SHOWN, Ambiguous, Explanation, UnknownPersonError, explain_person
+from roster_pipeline.support.explain import CHANGES_SHOWN, explain_person
+from roster_pipeline.support.explanation import Ambiguous, Explanation
+from roster_pipeline.support.find_person import UnknownPersonError
 from roster_pipeline.sync.run import project_models
 from roster_pipeline_tests.sync.scenario import DISTRICT, Scenario, scenario
 
