@@ -21,12 +21,13 @@ from roster_pipeline.database.embedded import EmbeddedServer
 from roster_pipeline.database.engine import open_database
 from roster_pipeline.database.migrate import migrate
 from roster_pipeline.districts.agreement import Agreement, record_agreement
+from roster_pipeline.profiles import Brakes
 from roster_pipeline.settings import Settings
 
 Figures = dict[str, Any]
 
 # Generated nights change more people of one school than a careful district would; what is measured is writing, not holding.
-_NO_BRAKES = {"brakes": {"role_floor": 10**9, "school_floor": 10**9, "relink_floor": 10**9, "admin_floor": 10**9}}
+_NO_BRAKES = {"brakes": {name: 10**9 for name in Brakes.model_fields if name.endswith("_floor")}}
 
 
 @dataclass(frozen=True)

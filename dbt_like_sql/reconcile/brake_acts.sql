@@ -3,7 +3,7 @@
 -- rules: R7.3, R7.4, R7.5, R7.6
 -- decides by: district
 -- An act is named by its kind and the Clever id it concerns, because the hash over the acts is what an approval releases (R7.5).
-with gone as (
+with deletions as (
     select
         entity,
         entity_id,
@@ -12,10 +12,10 @@ with gone as (
 ),
 
 deactivated as (
-    select gone.entity_id as user_id, gone.act, held.role, held.school_id
-    from gone
-    inner join app.user_roles as held on held.district_id = :district_id and gone.entity_id = held.user_id
-    where gone.entity = 'users' and held.deleted_at is null
+    select deletions.entity_id as user_id, deletions.act, held.role, held.school_id
+    from deletions
+    inner join app.user_roles as held on held.district_id = :district_id and deletions.entity_id = held.user_id
+    where deletions.entity = 'users' and held.deleted_at is null
 ),
 
 -- What comes back empty though some of it is active.
@@ -73,10 +73,10 @@ from deactivated
 inner join app.schools as schools on schools.district_id = :district_id and deactivated.school_id = schools.school_id
 where schools.deleted_at is null and not :is_first
 union all
-select 'empty_collection' as kind, null as school_id, null as role, empty_collections.collection, gone.act
+select 'empty_collection' as kind, null as school_id, null as role, empty_collections.collection, deletions.act
 from empty_collections
 -- An empty collection with nothing to delete is held all the same, over no acts.
-left join gone on true
+left join deletions on true
 where not :is_first
 union all
 select 'relinks' as kind, null as school_id, null as role, null as collection, 'relink users ' || clever_id as act
@@ -88,5 +88,5 @@ from reconcile.new_admins
 where not :is_first
 union all
 select 'initial' as kind, null as school_id, null as role, null as collection, act
-from gone
+from deletions
 where :is_first

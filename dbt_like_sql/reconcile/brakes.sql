@@ -2,7 +2,7 @@
 -- grain: one row per brake that any act falls under
 -- rules: R7.3, R7.5
 -- decides by: district
--- acts: how many; active: n of R7.3, people of that role (or linked people) active before this sync
+-- acts: how many; active: n of R7.3, people of that role (or linked people) active before this sync (0 for a collection)
 with active as (
     select users.user_id, held.role, held.school_id
     from app.users as users
@@ -37,11 +37,14 @@ select
     counted.role,
     counted.collection,
     counted.acts,
+    -- Every kind by name, without an else: a test fails where one is missing.
     case counted.kind
+        when 'empty_collection' then 0
+        when 'district_role' then coalesce(by_role.people, 0)
         when 'school_role' then coalesce(by_school.people, 0)
         when 'relinks' then (select count(distinct user_id) from active)
+        when 'new_admins' then coalesce(by_role.people, 0)
         when 'initial' then (select count(*) from app.users where district_id = :district_id and deleted_at is null)
-        else coalesce(by_role.people, 0)
     end as active,
     counted.plan_hash
 from counted

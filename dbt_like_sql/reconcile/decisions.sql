@@ -1,4 +1,4 @@
--- What is done about each person, brakes and licenses considered. Everything written follows from this.
+-- What is done about each person, after brakes and licenses are applied. Everything that is written follows from this.
 -- grain: one row per person of the snapshot
 -- rules: R5.4, R7.4, R9.2
 -- decides by: itself
@@ -13,7 +13,7 @@ select
     judged.keeps_username,
     judged.is_admin_held,
     judged.is_student,
-    -- An approved hold makes its students licensed; otherwise who has no seat waits.
+    -- An approved hold makes its students licensed; otherwise a student without a seat waits.
     coalesce(not seats.has_seat and license_acts.clever_id is null, false) as is_waiting
 from reconcile.judged_identities as judged
 cross join reconcile.license_hold as license_hold

@@ -1,4 +1,4 @@
--- Users who would be soft-deleted and are held by a brake.
+-- Users who would be soft-deleted but are held by a brake, with the kind of brake (the first by name, where there are several).
 -- grain: one row per user
 -- rules: R7.4, R7.6
 -- decides by: itself

@@ -1,5 +1,5 @@
--- What is gone, and what of it a brake holds. A first sync that waits holds the writing, not rows: its plan is what approval lets through.
--- grain: one row per school, classroom or user that is gone; held_by is null where it is soft-deleted now
+-- What is to be soft-deleted, and what of it a brake holds. A first sync that waits holds no single row: its approval releases all of this.
+-- grain: one row per school, classroom or user to be soft-deleted; held_by is null where it is soft-deleted now
 -- key: district_id, entity, entity_id
 -- rules: R7.1, R7.2, R7.4, R7.6
 -- decides by: itself

@@ -13,6 +13,7 @@ from sqlalchemy import Connection
 
 from roster_pipeline import contracts
 from roster_pipeline.alerts.outbox import record_alert
+from roster_pipeline.brake_kinds import LICENSES
 from roster_pipeline.database.models import Models
 from roster_pipeline.database.tables import holds
 
@@ -54,7 +55,7 @@ def alert_plan(
         record_alert(connection, "hold_opened", hold["hold_id"], facts={"hold": hold["kind"], **facts, **hold["counts"]}, **about)
     over = [dict(row) for row in connection.execute(_LICENSES, {"district_id": district_id}).mappings()]
     # The policy `hold` tells of the same students with its hold.
-    if not any(hold["kind"] == "licenses" for hold in opened) and any(row["scope"] not in were_over for row in over):
+    if not any(hold["kind"] == LICENSES.name for hold in opened) and any(row["scope"] not in were_over for row in over):
         record_alert(connection, "licenses_crossed", sync_id, facts={"scopes": over}, **about)
     if worse := _worse(_errors(models, counts), _errors(models, previous)):
         record_alert(connection, "data_quality", sync_id, facts={"rules": worse}, **about)

@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from roster_pipeline.brake_kinds import KINDS
 from roster_pipeline.commands.environment import current_database
 from roster_pipeline.commands.output import json_option, print_json, print_table
 from roster_pipeline.database.engine import translate_database_errors
@@ -28,21 +29,10 @@ _FIELDS = (
     "sync_id",
 )
 
-MEANING = {
-    "district_role": "{acts:,} of {active:,} active {role} users would be soft-deleted",
-    "school_role": "{acts:,} of {active:,} active {role} users of one school would be soft-deleted",
-    "empty_collection": "Clever shares no {collection} any more",
-    "relinks": "{acts:,} users would move to new Clever ids",
-    "new_admins": "{acts:,} people would become district admins, beside {active:,}",
-    "licenses": "{acts:,} students are beyond the licenses",
-    "initial": "the first sync would soft-delete {acts:,} existing rows",
-}
-
 
 def meaning(kind: str, role: str | None, counts: Mapping[str, Any]) -> str:
     """One hold in words; the limit where it has one."""
-    text = MEANING[kind].format(role=role, **{"acts": 0, "active": 0, "collection": "", **counts})
-    return f"{text} (limit {counts['limit']:,g})" if "limit" in counts else text
+    return KINDS[kind].meaning(role, counts)
 
 
 @click.command()

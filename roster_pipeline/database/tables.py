@@ -13,6 +13,13 @@ _time = sa.DateTime(timezone=True)
 # The statuses of a sync that was applied, at least in part.
 APPLIED = ("successful", "held")
 
+# The statuses of a hold that the next sync of the district looks at. The life of a hold (R7.5):
+#   open      -> approved, rejected (a person: `support/holds.py`), superseded (a sync: `sync/brakes.py`)
+#   approved  -> rejected (a person), used, superseded, expired (a sync)
+#   rejected  -> approved (a person), superseded (a sync)
+# Used, superseded and expired are ends.
+PENDING_HOLDS = ("open", "approved", "rejected")
+
 districts = sa.Table(
     "districts",
     _metadata,

@@ -1,8 +1,8 @@
 """The checks: every data-quality rule (R4.4) and every brake (R7.3) as Dagster shows it, with counts and ids and never a value.
 
-Belongs here: which asset a rule or a brake is shown at, and turning a sync's counts into results. Does not belong here: the rules
-(`contracts.py`, `dbt_like_sql/audits/`) and the brakes (`sync/brakes.py`). A check is the display; what must hold before a write is
-verified in the sync's own transaction.
+Belongs here: which asset a rule is shown at, and turning a sync's counts into results. Does not belong here: the rules (`contracts.py`,
+`dbt_like_sql/audits/`) and the brakes (`brake_kinds.py` describes them, `sync/brakes.py` decides). A check is the display; what must hold
+before a write is verified in the sync's own transaction.
 """
 
 import re
@@ -11,11 +11,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from math import floor, inf
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import dagster as dg
 
 from roster_pipeline import contracts
+from roster_pipeline.brake_kinds import KINDS
 from roster_pipeline.database.models import Model, Models
 from roster_pipeline.defs.assets import asset_key, describe, source_of
 from roster_pipeline.defs.districts import districts
@@ -27,52 +28,6 @@ _APP_TABLES = {"sections": "classrooms"}
 # An audit of several resources is one of the district as a whole.
 _WHOLE_DISTRICT = "staging.districts"
 
-
-class Shown(NamedTuple):
-    """Where a brake is shown, and what trips it and what it then holds."""
-
-    asset: str
-    description: str
-
-
-# By `ops.holds.kind`. At the asset that says what would be done if the brake did not hold.
-BRAKES = {
-    "empty_collection": Shown(
-        "reconcile.soft_deletes",
-        "Clever shares no schools, no sections or nobody of a role any more, though some are active here. Holds every soft delete in the "
-        "district.",
-    ),
-    "district_role": Shown(
-        "reconcile.soft_deletes",
-        "More users of one role would be soft-deleted than the larger of `role_floor` and `role_share` of those active in the district. "
-        "Holds those users.",
-    ),
-    "school_role": Shown(
-        "reconcile.soft_deletes",
-        "More users of one role at one school would be soft-deleted than the larger of `school_floor` and `school_share` of those active "
-        "there. Holds those users, their school, their classrooms and every role at the school.",
-    ),
-    "initial": Shown(
-        "reconcile.soft_deletes",
-        "The first sync would soft-delete existing data, and the district is not set to `auto_initial`. Holds the whole sync; read "
-        "`roster readiness` before it is approved.",
-    ),
-    "relinks": Shown(
-        "reconcile.user_matches",
-        "More users would move to new Clever ids than the larger of `relink_floor` and `relink_share` of the linked ones. Holds the "
-        "relinks: the old users stay as they are, and no new ones are created.",
-    ),
-    "new_admins": Shown(
-        "reconcile.user_matches",
-        "More people would become district admins than the larger of `admin_floor` and `admin_share` of the active ones. Holds that role "
-        "of theirs.",
-    ),
-    "licenses": Shown(
-        "reconcile.license_reconciliation",
-        "Students would be rostered beyond the licenses, and the district's policy is `hold`. Holds those students; more licenses release "
-        "them too.",
-    ),
-}
 _BRAKE_NUMBERS = """**Rules:** R7.3, R7.4, R7.5, R7.6, R9.2.
 
 **holds**: in force. **acts**: what the brake nearest to its limit, or furthest above it, has to let through; **limit**: the most that it
@@ -106,14 +61,14 @@ class Check:
     Attributes:
         name: the rule's, as in `ops.quarantine` and the file names of the audits; of a brake, `brake_` and its kind.
         asset: `schema.table` it is shown at.
-        judge: whether it passed and its numbers, from a sync's `counts`.
+        evaluate: gives whether it passed, and its numbers, from a sync's `counts`.
     """
 
     name: str
     asset: str
     severity: Literal["warn", "error"]
     description: str
-    judge: Callable[[Mapping[str, Any]], Outcome]
+    evaluate: Callable[[Mapping[str, Any]], Outcome]
     metadata: Mapping[str, dg.MetadataValue]
 
     def spec(self) -> dg.AssetCheckSpec:
@@ -124,8 +79,8 @@ class Check:
             )
 
     def result(self, counts: Mapping[str, Any]) -> dg.AssetCheckResult:
-        """How it fared in a sync with these counts (`ops.syncs.counts`)."""
-        passed, numbers = self.judge(counts)
+        """Its result in a sync with these counts (`ops.syncs.counts`)."""
+        passed, numbers = self.evaluate(counts)
         severity = dg.AssetCheckSeverity.ERROR if self.severity == "error" else dg.AssetCheckSeverity.WARN
         return dg.AssetCheckResult(
             asset_key=asset_key(self.asset), check_name=self.name, passed=passed, severity=severity, metadata=numbers
@@ -140,7 +95,7 @@ def all_checks(models: Models, graph: Lineage) -> Iterator[Check]:
             asset=f"clever.{rule.resource}",
             severity=rule.severity,
             description=rule.description,
-            judge=partial(_unbroken, "findings", f"{rule.resource}.{rule.name}"),
+            evaluate=partial(_rule_outcome, "findings", f"{rule.resource}.{rule.name}"),
             metadata={},
         )
     for audit in models.of("audits"):
@@ -149,29 +104,29 @@ def all_checks(models: Models, graph: Lineage) -> Iterator[Check]:
             asset=_audited(audit, graph),
             severity=audit.severity,
             description=describe(audit),
-            judge=partial(_unbroken, "audits", audit.table),
+            evaluate=partial(_rule_outcome, "audits", audit.table),
             metadata=source_of(audit),
         )
-    for kind, shown in BRAKES.items():
+    for kind in KINDS.values():
         yield Check(
-            name=f"brake_{kind}",
-            asset=shown.asset,
+            name=f"brake_{kind.name}",
+            asset=kind.asset,
             # A held sync is a good one: it has applied everything else.
             severity="warn",
-            description=f"{shown.description}\n\n{_BRAKE_NUMBERS}",
-            judge=partial(_unheld, kind),
+            description=f"{kind.description}\n\n{_BRAKE_NUMBERS}",
+            evaluate=partial(_brake_outcome, kind.name),
             metadata={},
         )
 
 
-def _unbroken(group: str, key: str, counts: Mapping[str, Any]) -> Outcome:
+def _rule_outcome(group: str, key: str, counts: Mapping[str, Any]) -> Outcome:
     """How often a rule was broken."""
     broken = int(counts[group].get(key, 0))
     return broken == 0, {"count": broken}
 
 
-def _unheld(kind: str, counts: Mapping[str, Any]) -> Outcome:
-    """The holds of one kind of brake; also how near it came where nothing is held."""
+def _brake_outcome(kind: str, counts: Mapping[str, Any]) -> Outcome:
+    """The holds of one kind of brake. Where nothing is held: how near it came to its limit."""
     held, passed = (_nearest_first(each for each in counts[group] if each["kind"] == kind) for group in ("held", "passed"))
     brakes = [{"collection": None, "limit": None, **each} for each in held + passed]
     numbers: Metadata = {"holds": len(held), "acts": 0}
@@ -193,7 +148,7 @@ def _nearest_first(brakes: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any
 
 
 def _audited(audit: Model, graph: Lineage) -> str:
-    """The asset an audit is about: of the resource it returns, the snapshot; or what became of it, where it reads decisions."""
+    """The asset of an audit: the snapshot of the resource it returns, or the table in `app` where the audit reads decisions."""
     resources = set(re.findall(r"'(\w+)' as resource\b", audit.sql))
     if len(resources) != 1:
         return _WHOLE_DISTRICT

@@ -15,9 +15,10 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
+from roster_pipeline.brake_kinds import INITIAL, KINDS, PlannedPerson
 from roster_pipeline.database.migrate import known_tables, lasting_table
+from roster_pipeline.database.tables import PENDING_HOLDS, staged_districts, syncs
 from roster_pipeline.database.tables import holds as holds_table
-from roster_pipeline.database.tables import staged_districts, syncs
 from roster_pipeline.districts.agreement import District
 from roster_pipeline.support.explanation import (
     Ambiguous,
@@ -36,7 +37,6 @@ from roster_pipeline.support.explanation import (
     User,
 )
 from roster_pipeline.support.find_person import Key, as_match, find_person
-from roster_pipeline.support.holds import UNDECIDED
 from roster_pipeline.support.rows import first_row
 
 CHANGES_SHOWN = 25
@@ -178,33 +178,27 @@ class _Reader:
         return self._connection.execute(sa.select(_users.c.user_id).where(ours, _users.c.username_key == key)).scalar_one_or_none()
 
     def _holds(self, match: Mapping[str, Any] | None, shared: Shared, user: User | None) -> list[Hold]:
-        """The waiting holds that explain what was held about this person."""
-        kinds = set()
-        if match is not None:
-            kinds.add(match["rule"])  # `licenses` and `relinks` are called like their holds
-            if shared.pulled_at is None:
-                kinds.add("initial")
-            if match["is_admin_held"]:
-                kinds.add("new_admins")
-            elif match["rule"] == "held_role":
-                kinds.add("school_role")
-        if user is not None and user.held_by is not None:
-            # Whom a brake of the school holds, that of the district can hold as well.
-            kinds |= {"district_role", "school_role"} if user.held_by in ("district_role", "school_role") else {user.held_by}
-        held = [role for role in user.roles if role.deleted_at is None] if user is not None else []
-        roles, places = {each.role for each in held}, {(each.role, each.school_id) for each in held}
-        listed = {school.clever_id for role in shared.roles for school in role.schools}
+        """The pending holds that are a reason for what the last plan says about this person."""
+        held_by = user.held_by if user is not None else None
+        roles = [each for each in user.roles if each.deleted_at is None] if user is not None else []
+        person = PlannedPerson(
+            rule=match["rule"] if match is not None else None,
+            is_admin_held=match is not None and match["is_admin_held"],
+            waits_for_first_sync=(match is not None and shared.pulled_at is None) or held_by == INITIAL.name,
+            deletion_held_by=held_by,
+            roles=frozenset((each.role, each.school_id) for each in roles),
+            listed_schools=frozenset(school.clever_id for role in shared.roles for school in role.schools),
+        )
         query = (
             sa.select(holds_table, _schools.c.name.label("school"), _schools.c.clever_id.label("school_clever_id"))
             .select_from(holds_table.outerjoin(_schools, _schools.c.school_id == holds_table.c.school_id))
-            .where(holds_table.c.district_id == self._id, holds_table.c.status.in_(UNDECIDED), holds_table.c.kind.in_(sorted(kinds)))
+            .where(holds_table.c.district_id == self._id, holds_table.c.status.in_(PENDING_HOLDS))
             .order_by(holds_table.c.hold_id.desc())
         )
         return [
             Hold(row["hold_id"], row["kind"], row["status"], row["role"], row["school_id"], row["school"], row["counts"], row["created_at"])
             for row in self._connection.execute(query).mappings()
-            if not (row["kind"] == "district_role" and row["role"] not in roles)
-            if row["kind"] != "school_role" or (row["role"], row["school_id"]) in places or row["school_clever_id"] in listed
+            if KINDS[row["kind"]].explains(person, dict(row))
         ]
 
     def _user(self, row: Mapping[str, Any], shared: Shared) -> User:
@@ -220,7 +214,7 @@ class _Reader:
             classrooms=self._enrolled(user_id),
             gone=gone["reason"] if gone is not None else None,
             # Before the first pull is accepted, the first sync waits as a whole (R7.6).
-            held_by="initial" if gone is not None and shared.pulled_at is None else gone["held_by"] if gone is not None else None,
+            held_by=INITIAL.name if gone is not None and shared.pulled_at is None else gone["held_by"] if gone is not None else None,
             changes=self._history(user_id),
             changes_in_all=self._connection.execute(in_all).scalar_one(),
         )

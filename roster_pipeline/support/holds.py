@@ -1,6 +1,7 @@
 """What people decide about holds (R7.5): listing, approving and rejecting them.
 
-Belongs here: the part of a hold's life that people cause. Does not belong here: opening, releasing and superseding (`sync/brakes.py`).
+Belongs here: the half of a hold's life that people cause. Does not belong here: the half that a sync causes (`sync/brakes.py`): a hold is
+opened, used, superseded or expires. `database/tables.py` has both halves as one list of statuses.
 """
 
 from collections.abc import Mapping
@@ -10,17 +11,15 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from roster_pipeline.database.tables import districts, holds
+from roster_pipeline.database.tables import PENDING_HOLDS, districts, holds
 from roster_pipeline.districts.agreement import find_district
 from roster_pipeline.errors import PermanentError
 
 _schools = sa.table("schools", sa.column("school_id"), sa.column("name"), schema="app")
 
-UNDECIDED = ("open", "approved", "rejected")
-
 
 def list_holds(connection: Connection, *, district_id: int | None = None, every: bool = False) -> list[Mapping[str, Any]]:
-    """Holds with their district's Clever id and their school's name, newest first; only those that still matter unless `every`."""
+    """Holds with their district's Clever id and their school's name, newest first; only the pending ones unless `every`."""
     query = (
         sa.select(holds, districts.c.clever_id.label("district"), _schools.c.name.label("school"))
         .join(districts, districts.c.district_id == holds.c.district_id)
@@ -30,7 +29,7 @@ def list_holds(connection: Connection, *, district_id: int | None = None, every:
     if district_id is not None:
         query = query.where(holds.c.district_id == district_id)
     if not every:
-        query = query.where(holds.c.status.in_(UNDECIDED))
+        query = query.where(holds.c.status.in_(PENDING_HOLDS))
     return [dict(row) for row in connection.execute(query).mappings()]
 
 

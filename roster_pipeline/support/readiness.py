@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
+from roster_pipeline.brake_kinds import INITIAL, LICENSES
 from roster_pipeline.sync.preview import PlanReport
 
 Verdict = Literal["ok", "look", "stop"]
@@ -242,9 +243,9 @@ def _usernames(counts: Mapping[str, int], existing: Mapping[str, int]) -> list[N
 def _existing_data(report: PlanReport) -> list[Note]:
     notes = []
     for brake in (each.brake for each in report.plan.holding):
-        if brake.kind == "initial":
+        if brake.kind == INITIAL.name:
             notes.append(Note("The first sync would write nothing until its hold (initial) is approved.", "stop"))
-        elif brake.kind != "licenses":
+        elif brake.kind != LICENSES.name:
             where = f", {brake.role}" if brake.role else ""
             where += f", {report.brake_schools[brake.school_id]}" if brake.school_id is not None else ""
             notes.append(Note(f"A sync would hold this for approval: {brake.kind}{where} ({brake.acts:,}).", "stop"))

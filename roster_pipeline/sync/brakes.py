@@ -1,9 +1,10 @@
 """Whether a sync may do what it planned: the brakes of R7.3, the first sync of R7.6, the license policy `hold` of R9.2, and what people
 approved.
 
-Belongs here: limits, the decision that a brake trips, and the life of a row of `ops.holds` (R7.5). Does not belong here: what a brake
-counts and what a hold covers (`dbt_like_sql/reconcile/`). Everything runs inside the transaction that writes, on the plan that is
-written: no other way to the tables exists.
+Belongs here: the decision that a brake trips, and the half of a hold's life that a sync causes (R7.5): it is opened, used, superseded or
+expires. Does not belong here: what people decide (`support/holds.py`), what distinguishes the kinds (`brake_kinds.py`), and what a brake
+counts and a hold covers (`dbt_like_sql/reconcile/`). Everything runs inside the transaction that writes, on the plan that is written: no
+other way to the tables exists.
 """
 
 from collections.abc import Iterable, Sequence
@@ -15,12 +16,17 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from roster_pipeline.database.tables import holds
-from roster_pipeline.profiles import Brakes
+from roster_pipeline.brake_kinds import KINDS, LICENSES, kinds_counted_by
+from roster_pipeline.database.models import Model
+from roster_pipeline.database.runner import ModelRunner, local_name
+from roster_pipeline.database.tables import PENDING_HOLDS, holds
+from roster_pipeline.profiles import Profile
 
-LICENSES = "licenses"
-# Holds that the next sync looks at.
-PENDING = ("open", "approved", "rejected")
+# Tables that the gate makes between models -> the models it decides them from.
+DECIDED = {"reconcile.holds": ("reconcile.brakes",), "reconcile.license_hold": ("reconcile.license_acts",)}
+
+# The model that only the gate reads: which approvals have let something through.
+RELEASED = "reconcile.released_brakes"
 
 
 @dataclass(frozen=True)
@@ -29,9 +35,7 @@ class Brake:
 
     Attributes:
         kind: as in `ops.holds.kind`.
-        school_id: of `school_role`.
-        role: of `district_role`, `school_role` and `new_admins`.
-        collection: of `empty_collection`.
+        school_id, role, collection: which brake of its kind; None where the kind has no such column (`BrakeKind.columns`).
         acts: how many acts fall under it.
         active: n of R7.3.
         limit: the most acts it lets through; None where it lets none through.
@@ -85,27 +89,131 @@ class Decision:
         """Whether the acts are held."""
         return self.status != "approved"
 
+    @property
+    def holds_whole_sync(self) -> bool:
+        """Whether nothing is written at all (R7.6)."""
+        return self.is_holding and KINDS[self.brake.kind].holds_whole_sync
 
-def limit_of(kind: str, active: int, limits: Brakes) -> Fraction | None:
-    """The most acts that pass: the larger of floor and share of n; None where a single one is too many."""
-    floor_and_share = {
-        "district_role": (limits.role_floor, limits.role_share),
-        "school_role": (limits.school_floor, limits.school_share),
-        "relinks": (limits.relink_floor, limits.relink_share),
-        "new_admins": (limits.admin_floor, limits.admin_share),
+
+def brake_counts(brake: Brake, status: str, hold_id: int | None) -> dict[str, Any]:
+    """One brake for `ops.syncs.counts`."""
+    return {
+        "kind": brake.kind,
+        "school_id": brake.school_id,
+        "role": brake.role,
+        **brake.as_counts(),
+        "status": status,
+        "hold_id": hold_id,
     }
-    if kind not in floor_and_share:
-        return None
-    floor, share = floor_and_share[kind]
-    # Exact: 5 % of 300 is 15, not a float a little beside it.
-    return max(Fraction(floor), Fraction(str(share)) * active)
+
+
+class Gate:
+    """Decides in the middle of a plan what is held: makes the tables of DECIDED, each from the models before it.
+
+    Attributes:
+        made: the tables of DECIDED that exist already.
+        brakes: every brake that any act falls under.
+        decisions: what became of those that tripped.
+    """
+
+    def __init__(self, runner: ModelRunner, rules: Profile) -> None:
+        self.made: set[str] = set()
+        self.brakes: list[Brake] = []
+        self.decisions: list[Decision] = []
+        self._approved: list[Decision] = []
+        self._runner = runner
+        self._rules = rules
+        self._sync_id: int | None = runner.parameters["sync_id"]
+
+    def make(self, name: str) -> None:
+        """Make one table of DECIDED."""
+        self.made.add(name)
+        if name == "reconcile.holds":
+            self._make_holds()
+        else:
+            self._make_license_hold()
+
+    def needs(self, model: Model) -> bool:
+        """Whether the plan needs this model: one that only the gate reads is built only where an approval may have been used."""
+        return model.name != RELEASED or bool(self._approved)
+
+    def use_approvals(self) -> None:
+        """Mark the approvals that let something through. One whose every act another hold still covers stays approved (R7.5)."""
+        if not self._approved:
+            return
+        query = f"select kind, school_id, role, collection from {local_name(RELEASED)}"  # noqa: S608  (names of our own files)
+        released = {tuple(row) for row in self._runner.connection.exec_driver_sql(query)}
+        for decision in self._approved:
+            if decision.brake.identity in released:
+                mark_used(self._runner.connection, decision)
+
+    def _make_holds(self) -> None:
+        # In an order of its own, so that the same plan opens its holds under the same ids, whatever order PostgreSQL finds them in.
+        order = 'kind collate "C", role collate "C", school_id, collection collate "C"'
+        query = f"select * from {local_name('reconcile.brakes')} order by {order}"  # noqa: S608
+        connection = self._runner.connection
+        for row in connection.exec_driver_sql(query).mappings():
+            limit = KINDS[row["kind"]].limit_of(row["active"], self._rules.brakes)
+            self.brakes.append(Brake(limit=limit, **row))
+        tripped = [brake for brake in self.brakes if brake.is_tripped and not KINDS[brake.kind].is_waived(self._rules)]
+        decisions = self._decide(tripped, kinds_counted_by("reconcile.brake_acts"))
+        held = [
+            dict(zip(("kind", "school_id", "role", "collection"), each.brake.identity, strict=True))
+            for each in decisions
+            if each.is_holding
+        ]
+        connection.exec_driver_sql(
+            'create temporary table "reconcile.holds" (kind text, school_id bigint, role text, collection text) on commit drop'
+        )
+        if held:
+            insert = f"insert into {local_name('reconcile.holds')} values (:kind, :school_id, :role, :collection)"  # noqa: S608
+            connection.execute(sa.text(insert), held)
+        if self._sync_id is not None:
+            self._approved = [each for each in decisions if not each.is_holding]
+
+    def _make_license_hold(self) -> None:
+        """Students beyond the licenses are one act each; the policy `hold` lets none of them through without approval (R9.2)."""
+        acts = local_name("reconcile.license_acts")
+        query = f"""
+            select count(*), encode(sha256(convert_to(coalesce(string_agg(act, chr(10) order by act collate "C"), ''), 'UTF8')), 'hex')
+            from {acts}
+        """  # noqa: S608
+        beyond, plan_hash = self._runner.connection.exec_driver_sql(query).one()
+        brake = Brake(LICENSES.name, None, None, None, beyond, 0, LICENSES.limit_of(0, self._rules.brakes), plan_hash)
+        # While the whole first sync waits, its one hold is over everybody (R7.6).
+        is_waiting = any(each.holds_whole_sync for each in self.decisions)
+        decisions = [] if is_waiting else self._decide([brake] if beyond else [], kinds_counted_by("reconcile.license_acts"))
+        if beyond:
+            self.brakes.append(brake)
+        released = not is_waiting and not any(each.is_holding for each in decisions)
+        if self._sync_id is not None:
+            for decision in decisions:
+                if not decision.is_holding:
+                    mark_used(self._runner.connection, decision)
+        self._runner.connection.exec_driver_sql(
+            'create temporary table "reconcile.license_hold" (is_released boolean not null) on commit drop'
+        )
+        insert = f"insert into {local_name('reconcile.license_hold')} values (:released)"  # noqa: S608
+        self._runner.connection.execute(sa.text(insert), {"released": released})
+
+    def _decide(self, tripped: Sequence[Brake], kinds: Sequence[str]) -> list[Decision]:
+        decisions = decide(
+            self._runner.connection,
+            tripped,
+            kinds=kinds,
+            district_id=self._runner.parameters["district_id"],
+            sync_id=self._sync_id,
+            now=self._runner.parameters["synced_at"],
+        )
+        self.decisions += decisions
+        return decisions
 
 
 def decide(
     connection: Connection,
     tripped: Iterable[Brake],
     *,
-    kinds: Sequence[str] | None,
+    kinds: Sequence[str],
     district_id: int,
     sync_id: int | None,
     now: datetime,
@@ -114,9 +222,9 @@ def decide(
 
     Args:
         tripped: the brakes that trip on this plan.
-        kinds: the kinds that were looked at; pending holds of those that no longer trip are superseded. None: all but licenses.
+        kinds: the kinds that were looked at; pending holds of those that no longer trip are superseded.
         sync_id: None for a dry run, which reads `ops.holds` and writes nothing.
-        now: to tell whether an approval has expired.
+        now: decides whether an approval has expired.
     """
     pending = _pending(connection, district_id, kinds)
     decisions = []
@@ -129,8 +237,8 @@ def decide(
     return decisions
 
 
-def use(connection: Connection, decision: Decision) -> None:
-    """Note that an approval has let something through. One whose every act another hold still covers has not: it stays approved (R7.5)."""
+def mark_used(connection: Connection, decision: Decision) -> None:
+    """Mark an approval as used: it has let something through."""
     assert decision.hold_id is not None  # noqa: S101  (what is approved is in the table)
     _set_status(connection, decision.hold_id, "used")
 
@@ -153,10 +261,10 @@ def _decide_one(connection: Connection, brake: Brake, known: Any, *, district_id
     return Decision(brake, "open", hold_id=_open(connection, brake, district_id=district_id, sync_id=sync_id, now=now))
 
 
-def _pending(connection: Connection, district_id: int, kinds: Sequence[str] | None) -> dict[Any, Any]:
-    """The newest undecided or unused hold of each identity."""
-    kind = holds.c.kind.in_(kinds) if kinds is not None else holds.c.kind != LICENSES
-    query = sa.select(holds).where(holds.c.district_id == district_id, holds.c.status.in_(PENDING), kind).order_by(holds.c.hold_id)
+def _pending(connection: Connection, district_id: int, kinds: Sequence[str]) -> dict[Any, Any]:
+    """The newest pending hold of each identity."""
+    is_pending = sa.and_(holds.c.district_id == district_id, holds.c.status.in_(PENDING_HOLDS), holds.c.kind.in_(kinds))
+    query = sa.select(holds).where(is_pending).order_by(holds.c.hold_id)
     return {
         (row["kind"], row["school_id"], row["role"], row["counts"].get("collection")): row for row in connection.execute(query).mappings()
     }

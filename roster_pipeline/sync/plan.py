@@ -14,7 +14,8 @@ import sqlalchemy as sa
 from roster_pipeline.database.models import Models
 from roster_pipeline.database.runner import ModelRunner, Step, local_name
 from roster_pipeline.profiles import Profile
-from roster_pipeline.sync.brakes import LICENSES, Brake, Decision, decide, limit_of, use
+from roster_pipeline.sync.brakes import DECIDED as DECIDED
+from roster_pipeline.sync.brakes import Brake, Decision, Gate, brake_counts
 
 # What is planned for each table of `app`: the model that holds the rows to write.
 PLANS = {
@@ -24,9 +25,6 @@ PLANS = {
     "user_roles": "reconcile.role_changes",
     "enrollments": "reconcile.enrollment_changes",
 }
-
-# Tables that Python decides between models, and what it decides them from.
-DECIDED = {"reconcile.holds": ("reconcile.brakes",), "reconcile.license_hold": ("reconcile.license_acts",)}
 
 
 @dataclass(frozen=True)
@@ -62,7 +60,7 @@ class Plan:
     @property
     def writes_nothing(self) -> bool:
         """The first sync of a district waits as a whole for approval (R7.6)."""
-        return any(decision.brake.kind == "initial" for decision in self.holding)
+        return any(decision.holds_whole_sync for decision in self.decisions)
 
     def as_counts(self) -> dict[str, Any]:
         """For `ops.syncs.counts`.
@@ -74,9 +72,9 @@ class Plan:
             "people": dict(self.people),
             "audits": dict(self.audits),
             "members_missing": self.members_missing,
-            "held": [_brake_counts(each.brake, each.status, each.hold_id) for each in self.holding],
-            "passed": [_brake_counts(each.brake, each.status, each.hold_id) for each in self.decisions if not each.is_holding]
-            + [_brake_counts(each, "passes", None) for each in self._nearest()],
+            "held": [brake_counts(each.brake, each.status, each.hold_id) for each in self.holding],
+            "passed": [brake_counts(each.brake, each.status, each.hold_id) for each in self.decisions if not each.is_holding]
+            + [brake_counts(each, "passes", None) for each in self._nearest()],
         }
 
     def _nearest(self) -> list[Brake]:
@@ -102,11 +100,13 @@ def make_plan(runner: ModelRunner, models: Models, rules: Profile, on_step: Call
         runner: its parameter `sync_id` is None for a dry run, which writes nothing at all.
         rules: the district's.
     """
-    gate = _Gate(runner, rules)
+    gate = Gate(runner, rules)
     for model in models.of("reconcile"):
         for name in model.reads & DECIDED.keys() - gate.made:
             gate.make(name)
-        on_step(runner.build(model))
+        if gate.needs(model):
+            on_step(runner.build(model))
+    gate.use_approvals()
     audits = {}
     for model in models.of("audits"):
         step = runner.audit(model)
@@ -120,125 +120,6 @@ def make_plan(runner: ModelRunner, models: Models, rules: Profile, on_step: Call
         brakes=gate.brakes,
         decisions=gate.decisions,
     )
-
-
-class _Gate:
-    """Makes the tables of DECIDED, each from the models before it."""
-
-    def __init__(self, runner: ModelRunner, rules: Profile) -> None:
-        self.made: set[str] = set()
-        self.brakes: list[Brake] = []
-        self.decisions: list[Decision] = []
-        self._runner = runner
-        self._rules = rules
-        self._sync_id: int | None = runner.parameters["sync_id"]
-
-    def make(self, name: str) -> None:
-        self.made.add(name)
-        if name == "reconcile.holds":
-            self._holds()
-        else:
-            self._license_hold()
-
-    def _holds(self) -> None:
-        # In an order of its own, so that the same plan opens its holds under the same ids, whatever order PostgreSQL finds them in.
-        order = 'kind collate "C", role collate "C", school_id, collection collate "C"'
-        query = f"select * from {local_name('reconcile.brakes')} order by {order}"  # noqa: S608
-        for row in self._runner.connection.exec_driver_sql(query).mappings():
-            limit = limit_of(row["kind"], row["active"], self._rules.brakes)
-            self.brakes.append(Brake(limit=limit, **row))
-        tripped = [brake for brake in self.brakes if brake.is_tripped and not (brake.kind == "initial" and self._rules.auto_initial)]
-        decisions = self._decide(tripped, kinds=None)
-        held = [
-            dict(zip(("kind", "school_id", "role", "collection"), each.brake.identity, strict=True))
-            for each in decisions
-            if each.is_holding
-        ]
-        connection = self._runner.connection
-        connection.exec_driver_sql(
-            'create temporary table "reconcile.holds" (kind text, school_id bigint, role text, collection text) on commit drop'
-        )
-        if held:
-            insert = f"insert into {local_name('reconcile.holds')} values (:kind, :school_id, :role, :collection)"  # noqa: S608
-            connection.execute(sa.text(insert), held)
-        for decision in decisions:
-            if not decision.is_holding and self._lets_something_through(decision.brake):
-                self._use(decision)
-
-    def _lets_something_through(self, brake: Brake) -> bool:
-        """Whether any act of a released brake is under no other brake that holds."""
-        acts, holds = local_name("reconcile.brake_acts"), local_name("reconcile.holds")
-        query = f"""
-            with held as (
-                select acts.act
-                from {acts} as acts
-                inner join {holds} as holds
-                    on (acts.kind, acts.school_id, acts.role, acts.collection)
-                    is not distinct from (holds.kind, holds.school_id, holds.role, holds.collection)
-            )
-            select exists (
-                select 1
-                from {acts} as acts
-                where
-                    (acts.kind, acts.school_id, acts.role, acts.collection) is not distinct from
-                    (:kind, cast(:school_id as bigint), cast(:role as text), cast(:collection as text))
-                    and acts.act not in (select held.act from held where held.act is not null)
-            )
-        """  # noqa: S608  (names of our own files)
-        kind, school_id, role, collection = brake.identity
-        parameters = {"kind": kind, "school_id": school_id, "role": role, "collection": collection}
-        return not brake.acts or bool(self._runner.connection.execute(sa.text(query), parameters).scalar_one())
-
-    def _use(self, decision: Decision) -> None:
-        if self._sync_id is not None:
-            use(self._runner.connection, decision)
-
-    def _license_hold(self) -> None:
-        """Students beyond the licenses are one act each; the policy `hold` lets none of them through without approval (R9.2)."""
-        acts = local_name("reconcile.license_acts")
-        query = f"""
-            select count(*), encode(sha256(convert_to(coalesce(string_agg(act, chr(10) order by act collate "C"), ''), 'UTF8')), 'hex')
-            from {acts}
-        """  # noqa: S608
-        beyond, plan_hash = self._runner.connection.exec_driver_sql(query).one()
-        brake = Brake(LICENSES, None, None, None, beyond, 0, None, plan_hash)
-        # While the whole first sync waits, its one hold is over everybody (R7.6).
-        is_waiting = any(each.brake.kind == "initial" and each.is_holding for each in self.decisions)
-        decisions = [] if is_waiting else self._decide([brake] if beyond else [], kinds=[LICENSES])
-        if beyond:
-            self.brakes.append(brake)
-        released = not is_waiting and not any(each.is_holding for each in decisions)
-        for decision in decisions:
-            if not decision.is_holding:
-                self._use(decision)
-        self._runner.connection.exec_driver_sql(
-            'create temporary table "reconcile.license_hold" (is_released boolean not null) on commit drop'
-        )
-        insert = f"insert into {local_name('reconcile.license_hold')} values (:released)"  # noqa: S608
-        self._runner.connection.execute(sa.text(insert), {"released": released})
-
-    def _decide(self, tripped: Sequence[Brake], *, kinds: Sequence[str] | None) -> list[Decision]:
-        decisions = decide(
-            self._runner.connection,
-            tripped,
-            kinds=kinds,
-            district_id=self._runner.parameters["district_id"],
-            sync_id=self._sync_id,
-            now=self._runner.parameters["synced_at"],
-        )
-        self.decisions += decisions
-        return decisions
-
-
-def _brake_counts(brake: Brake, status: str, hold_id: int | None) -> dict[str, Any]:
-    return {
-        "kind": brake.kind,
-        "school_id": brake.school_id,
-        "role": brake.role,
-        **brake.as_counts(),
-        "status": status,
-        "hold_id": hold_id,
-    }
 
 
 def _counts(runner: ModelRunner, name: str, what: str) -> dict[str, int]:

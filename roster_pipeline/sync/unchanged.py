@@ -21,8 +21,7 @@ from sqlalchemy import Connection
 import roster_pipeline
 from roster_pipeline.database.models import SQL
 from roster_pipeline.database.runner import local_name
-from roster_pipeline.database.tables import holds, settled, syncs
-from roster_pipeline.sync.brakes import PENDING
+from roster_pipeline.database.tables import PENDING_HOLDS, holds, settled, syncs
 from roster_pipeline.sync.plan import PLANS
 
 _STATE = sa.text(Path(__file__).with_suffix(".sql").read_text(encoding="utf-8"))
@@ -138,7 +137,7 @@ _COPY_QUARANTINE = sa.text("""
 
 
 def _has_pending_holds(district_id: int) -> sa.ColumnElement[bool]:
-    return sa.exists().where(holds.c.district_id == district_id, holds.c.status.in_(PENDING))
+    return sa.exists().where(holds.c.district_id == district_id, holds.c.status.in_(PENDING_HOLDS))
 
 
 def _text(state: State) -> str:

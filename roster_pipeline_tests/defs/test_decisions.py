@@ -8,12 +8,11 @@ import dagster as dg
 import pytest
 import sqlalchemy as sa
 
+from roster_pipeline.brake_kinds import KINDS
 from roster_pipeline.commands import explain
-from roster_pipeline.commands.holds import MEANING
 from roster_pipeline.database.engine import Database
 from roster_pipeline.definitions import defs
 from roster_pipeline.defs import report
-from roster_pipeline.defs.checks import BRAKES
 from roster_pipeline.defs.sync import CHECKS
 from roster_pipeline.districts.agreement import Agreement, record_agreement
 from roster_pipeline.sandbox import Sandbox
@@ -47,22 +46,14 @@ def agree(database: Database, clever_id: str, **agreement: Any) -> None:
 
 
 def test_every_kind_of_hold_is_a_check() -> None:
-    """R7.3, R7.6, R9.2: one per kind, where somebody would look for what it holds."""
-    assert BRAKES.keys() == MEANING.keys()
-    shown = {
+    """R7.3, R7.6, R9.2: one per kind, at the asset that says what would be done if nothing were held."""
+    checks = {
         key.name.removeprefix("brake_"): key.asset_key.to_user_string()
         for key in defs.resolve_asset_graph().asset_check_keys
         if key.name.startswith("brake_")
     }
-    assert shown == {
-        "empty_collection": "reconcile/soft_deletes",
-        "district_role": "reconcile/soft_deletes",
-        "school_role": "reconcile/soft_deletes",
-        "initial": "reconcile/soft_deletes",
-        "relinks": "reconcile/user_matches",
-        "new_admins": "reconcile/user_matches",
-        "licenses": "reconcile/license_reconciliation",
-    }
+    assert checks == {kind.name: kind.asset.replace(".", "/") for kind in KINDS.values()}
+    assert set(checks.values()) == {"reconcile/soft_deletes", "reconcile/user_matches", "reconcile/license_reconciliation"}
 
 
 def test_a_held_district_until_it_is_approved(dagster: dg.DagsterInstance, database: Database, sandbox: Sandbox, clever_id: str) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 from roster_pipeline_tests.reference.rows import Hold, Id, Identity, Record, Rules, Snapshot, State
 
-UNDECIDED = ("open", "approved", "rejected")
+PENDING = ("open", "approved", "rejected")
 # How users are walked: the collection, the role in Clever, the role here.
 WALKS = (
     ("students", "student", "student"),
@@ -149,7 +149,7 @@ def decide(
 ) -> tuple[set[Identity], set[Identity]]:
     """Which of the tripped brakes hold, and which are released; `holds` is brought up to date (R7.5). A new hold goes by its identity."""
     waiting = {
-        hold.identity: each for each, hold in holds.items() if hold.status in UNDECIDED and (hold.identity == LICENSES) == about_licenses
+        hold.identity: each for each, hold in holds.items() if hold.status in PENDING and (hold.identity == LICENSES) == about_licenses
     }
     holding, released = set(), set()
     for identity, acts in found.items():

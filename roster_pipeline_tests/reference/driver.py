@@ -25,6 +25,7 @@ from roster_pipeline.database.engine import Database
 from roster_pipeline.database.migrate import known_tables
 from roster_pipeline.database.runner import local_name
 from roster_pipeline.districts.agreement import Agreement, District, find_district, record_agreement
+from roster_pipeline.profiles import Brakes
 from roster_pipeline.settings import Settings
 from roster_pipeline.source.digests import Memory
 from roster_pipeline.source.protocol import OnListing, PullStats, SourceDistrict
@@ -46,7 +47,7 @@ ENTITY_ID = {
     "enrollments": ("classroom_id", "user_id", "role"),
 }
 # High enough that no small district trips one (R7.3).
-NO_BRAKES = {"role_floor": 10**6, "school_floor": 10**6, "relink_floor": 10**6, "admin_floor": 10**6}
+NO_BRAKES = {name: 10**6 for name in Brakes.model_fields if name.endswith("_floor")}
 SETTINGS = Settings(roster_home=Path("/nonexistent"))
 
 Row = Mapping[str, Any]

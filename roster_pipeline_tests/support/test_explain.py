@@ -10,6 +10,7 @@ import pytest
 from click.testing import CliRunner
 from pydantic import SecretStr
 
+from roster_pipeline.brake_kinds import KINDS
 from roster_pipeline.commands import environment
 from roster_pipeline.commands.explain import DECISIONS, RULES, USERNAMES, explain
 from roster_pipeline.database.engine import Database
@@ -290,6 +291,46 @@ def test_before_the_first_sync_is_approved(world: Scenario, command: Any) -> Non
     assert says["Decision"].startswith("This is planned; nothing is written")
     assert "(initial, open" in says["Waits for"]
     assert "kept until somebody decides" in _says(command, "gone")["Account"]
+
+
+def _hold_one_person(world: Scenario, kind: str) -> tuple[str, str]:
+    """Let one person fall under a hold of this kind. Returns references to this person, and to one that the hold does not concern."""
+    school = world.school("North")
+    first, second = world.students(school, 2)
+    if kind == "initial":
+        world.execute("insert into app.users (district_id, username) values (1, 'old')")
+        return "old", second
+    section = world.change.add_section(school, name="class", students=[first, second], teachers=[])
+    world.sync()
+    limits = dict.fromkeys(KINDS[kind].settings, 0)
+    world.agree(settings={"brakes": limits}, licenses=2, over_license_policy="hold")
+    match kind:
+        case "empty_collection":
+            world.change.remove_sections([section])
+            world.change.remove_users([first])
+        case "district_role" | "school_role":
+            world.change.remove_users([first])
+        case "relinks":
+            [first] = world.change.re_id([first]).values()
+        case "new_admins":
+            first = world.change.add_user("district_admin", "New", "Admin")
+        case "licenses":
+            [first] = world.students(school, 1, prefix="third")
+        case _:
+            pytest.fail(f"Say here how a person comes to fall under a hold of kind {kind}.")
+    return first, second
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_hold_of_each_kind_is_found_by_the_person_it_concerns(world: Scenario, command: Any, kind: str) -> None:
+    """R7.4: `BrakeKind.explains` of every kind finds its hold, and only for the people that the hold is a reason for."""
+    held, other = _hold_one_person(world, kind)
+    assert world.sync().status == "held"
+    assert [row[0] for row in world.holds()] == [kind]
+    assert [each.kind for each in _explain(world, held).holds] == [kind]
+    assert f"({kind}" in _says(command, held)["Waits for"]
+    # A first sync waits as a whole, so everybody waits.
+    assert [each.kind for each in _explain(world, other).holds] == (["initial"] if kind == "initial" else [])
 
 
 def test_nobody_and_whose_reference_is_not_repeated(world: Scenario) -> None:

@@ -1,0 +1,206 @@
+"""What brakes there are: one object per kind, with everything about it but its SQL (R7.3, R7.6, R9.2).
+
+Belongs here: the name of a kind, its limits, its words, what its hold covers, and whom it concerns. Does not belong here: which acts it
+counts (`dbt_like_sql/reconcile/`) and whether it trips (`sync/brakes.py`). "Add a brake" in `docs/architecture.md` has the steps. Tests
+compare these objects with the SQL models, the settings, the database's check constraint, the reference model and the docs.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any, Literal
+
+from roster_pipeline.profiles import Brakes, Profile
+
+Column = Literal["school_id", "role", "collection"]
+
+
+@dataclass(frozen=True)
+class PlannedPerson:
+    """What the last plan says about one person, as far as a hold can be the reason for it.
+
+    Attributes:
+        rule: `reconcile.user_matches.rule`; None where the plan does not mention the person.
+        is_admin_held: the person would become a district admin, and that is held.
+        waits_for_first_sync: the plan is of a first sync that has not been approved yet, and the person is in it.
+        deletion_held_by: `reconcile.soft_deletes.held_by` of a user who would be soft-deleted.
+        roles: the user's active roles, each with its school.
+        listed_schools: Clever ids of the schools that Clever lists for the person.
+    """
+
+    rule: str | None
+    is_admin_held: bool
+    waits_for_first_sync: bool
+    deletion_held_by: str | None
+    roles: frozenset[tuple[str, int | None]]
+    listed_schools: frozenset[str]
+
+
+# Whether a hold is a reason for what the plan says about a person. The hold has `role`, `school_id` and `school_clever_id`.
+Explains = Callable[[PlannedPerson, Mapping[str, Any]], bool]
+
+
+@dataclass(frozen=True)
+class BrakeKind:
+    """One kind of brake.
+
+    Attributes:
+        name: as in `ops.holds.kind`.
+        columns: the columns of `reconcile.brakes` that distinguish two brakes of this kind; the others are null.
+        limit: `role` means the district's settings `brakes.role_floor` and `brakes.role_share`. None: a single act is too many.
+        waived_by: the district's setting that lets every act pass.
+        acts: the model that lists the acts that this kind counts.
+        sentence: one hold in words. It may name `{acts}`, `{active}` and the columns, but not `{school_id}`.
+        trips: when it trips, in words for people who read the check.
+        holds: what it then holds, in words for the same people.
+        covers: every model that reads holds of this kind. What else is held follows from what these models decide.
+        holds_whole_sync: nothing is written at all while it holds (R7.6).
+        asset: the table at which the check is shown: the one that says what would be done if nothing were held.
+        explains: whether a hold of this kind is a reason for what the plan says about a person.
+    """
+
+    name: str
+    columns: tuple[Column, ...]
+    limit: str | None
+    sentence: str
+    trips: str
+    holds: str
+    covers: tuple[str, ...]
+    asset: str
+    explains: Explains
+    acts: str = "reconcile.brake_acts"
+    waived_by: str | None = None
+    holds_whole_sync: bool = False
+
+    @property
+    def settings(self) -> tuple[str, ...]:
+        """The fields of `profiles.Brakes` that are its limits: floor and share."""
+        return (f"{self.limit}_floor", f"{self.limit}_share") if self.limit is not None else ()
+
+    @property
+    def description(self) -> str:
+        """When it trips and what it then holds."""
+        return f"{self.trips} {self.holds}"
+
+    def limit_of(self, active: int, limits: Brakes) -> Fraction | None:
+        """The most acts that pass: the larger of floor and share of `active`; None where a single one is too many."""
+        if self.limit is None:
+            return None
+        floor, share = (getattr(limits, setting) for setting in self.settings)
+        # Exact: 5 % of 300 is 15, not a float a little beside it.
+        return max(Fraction(floor), Fraction(str(share)) * active)
+
+    def is_waived(self, rules: Profile) -> bool:
+        """Whether the district has decided beforehand that every act passes."""
+        return self.waived_by is not None and bool(getattr(rules, self.waived_by))
+
+    def meaning(self, role: str | None, counts: Mapping[str, Any]) -> str:
+        """One hold in words, with the limit where it has one. `counts` is `ops.holds.counts`."""
+        text = self.sentence.format(role=role, **{"acts": 0, "active": 0, "collection": "", **counts})
+        return f"{text} (limit {counts['limit']:,g})" if "limit" in counts else text
+
+
+# A user who falls under both is held by both, but `reconcile.soft_deletes` names only one of them.
+_BY_ROLE = ("district_role", "school_role")
+
+
+def _explains_district_role(person: PlannedPerson, hold: Mapping[str, Any]) -> bool:
+    return person.deletion_held_by in _BY_ROLE and hold["role"] in {role for role, _ in person.roles}
+
+
+def _explains_school_role(person: PlannedPerson, hold: Mapping[str, Any]) -> bool:
+    is_role_held = person.rule == "held_role" and not person.is_admin_held
+    is_there = (hold["role"], hold["school_id"]) in person.roles or hold["school_clever_id"] in person.listed_schools
+    return (person.deletion_held_by in _BY_ROLE or is_role_held) and is_there
+
+
+EMPTY_COLLECTION = BrakeKind(
+    name="empty_collection",
+    columns=("collection",),
+    limit=None,
+    sentence="Clever shares no {collection} any more",
+    trips="Clever shares no schools, no sections or nobody of a role any more, though some are active here.",
+    holds="Holds every soft delete in the district.",
+    covers=("reconcile.held_users", "reconcile.soft_deletes", "reconcile.role_changes", "reconcile.enrollment_changes"),
+    asset="reconcile.soft_deletes",
+    explains=lambda person, _: person.deletion_held_by == "empty_collection",
+)
+DISTRICT_ROLE = BrakeKind(
+    name="district_role",
+    columns=("role",),
+    limit="role",
+    sentence="{acts:,} of {active:,} active {role} users would be soft-deleted",
+    trips="More users of one role would be soft-deleted than the larger of `role_floor` and `role_share` of those active in the district.",
+    holds="Holds those users.",
+    covers=("reconcile.held_users",),
+    asset="reconcile.soft_deletes",
+    explains=_explains_district_role,
+)
+SCHOOL_ROLE = BrakeKind(
+    name="school_role",
+    columns=("school_id", "role"),
+    limit="school",
+    sentence="{acts:,} of {active:,} active {role} users of one school would be soft-deleted",
+    trips="More users of one role at one school would be soft-deleted than the larger of `school_floor` and `school_share` of those active "
+    "there.",
+    holds="Holds those users, their school, their classrooms and every role at the school.",
+    covers=("reconcile.held_users", "reconcile.soft_deletes", "reconcile.school_standings"),
+    asset="reconcile.soft_deletes",
+    explains=_explains_school_role,
+)
+INITIAL = BrakeKind(
+    name="initial",
+    columns=(),
+    limit=None,
+    waived_by="auto_initial",
+    sentence="the first sync would soft-delete {acts:,} existing rows",
+    trips="The first sync would soft-delete existing data, and the district is not set to `auto_initial`.",
+    holds="Holds the whole sync; read `roster readiness` before it is approved.",
+    covers=("reconcile.user_matches",),
+    holds_whole_sync=True,
+    asset="reconcile.soft_deletes",
+    explains=lambda person, _: person.waits_for_first_sync,
+)
+RELINKS = BrakeKind(
+    name="relinks",
+    columns=(),
+    limit="relink",
+    sentence="{acts:,} users would move to new Clever ids",
+    trips="More users would move to new Clever ids than the larger of `relink_floor` and `relink_share` of the linked ones.",
+    holds="Holds the relinks: the old users stay as they are, and no new ones are created.",
+    covers=("reconcile.judged_identities",),
+    asset="reconcile.user_matches",
+    explains=lambda person, _: person.rule == "relinks",
+)
+NEW_ADMINS = BrakeKind(
+    name="new_admins",
+    columns=("role",),
+    limit="admin",
+    sentence="{acts:,} people would become district admins, beside {active:,}",
+    trips="More people would become district admins than the larger of `admin_floor` and `admin_share` of the active ones.",
+    holds="Holds that role of theirs.",
+    covers=("reconcile.granted_roles", "reconcile.kept_roles", "reconcile.judged_identities"),
+    asset="reconcile.user_matches",
+    explains=lambda person, _: person.is_admin_held,
+)
+LICENSES = BrakeKind(
+    name="licenses",
+    columns=(),
+    limit=None,
+    acts="reconcile.license_acts",
+    sentence="{acts:,} students are beyond the licenses",
+    trips="Students would be rostered beyond the licenses, and the district's policy is `hold`.",
+    holds="Holds those students; more licenses release them too.",
+    covers=("reconcile.decisions",),
+    asset="reconcile.license_reconciliation",
+    explains=lambda person, _: person.rule == "licenses",
+)
+
+KINDS: Mapping[str, BrakeKind] = {
+    kind.name: kind for kind in (EMPTY_COLLECTION, DISTRICT_ROLE, SCHOOL_ROLE, INITIAL, RELINKS, NEW_ADMINS, LICENSES)
+}
+
+
+def kinds_counted_by(model: str) -> tuple[str, ...]:
+    """The names of the kinds whose acts a model lists."""
+    return tuple(kind.name for kind in KINDS.values() if kind.acts == model)
