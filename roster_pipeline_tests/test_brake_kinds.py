@@ -29,11 +29,11 @@ COLUMNS = ("school_id", "role", "collection")
 every_kind = pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS.keys())
 
 
-def _tree(model: str) -> exp.Expression:
+def _tree(model: str) -> exp.Expr:
     return sqlglot.parse_one(project_models().by_name[model].sql, dialect="postgres")
 
 
-def _is_null(column: exp.Expression) -> bool:
+def _is_null(column: exp.Expr) -> bool:
     value = column.unalias()
     return isinstance(value.this if isinstance(value, exp.Cast) else value, exp.Null)
 

@@ -74,7 +74,6 @@ def roster(*arguments: str) -> int:
             cli.main(arguments)
         except SystemExit as ended:
             return int(ended.code or 0)
-    return 0
 
 
 if __name__ == "__main__":

@@ -83,16 +83,16 @@ class Place:
 
 
 @cache
-def _parsed(file: str) -> exp.Expression:
+def _parsed(file: str) -> exp.Expr:
     return sqlglot.parse_one((SQL / f"{file}.sql").read_text(encoding="utf-8"), dialect="postgres")
 
 
-def parse(file: str) -> exp.Expression:
+def parse(file: str) -> exp.Expr:
     """The statement of a file, in a copy that may be changed."""
     return _parsed(file).copy()
 
 
-def places(file: str, tree: exp.Expression) -> list[Place]:
+def places(file: str, tree: exp.Expr) -> list[Place]:
     """Every list of columns in a file that is about the row that is written."""
     found: list[Place] = []
     numbers: dict[str, int] = {}
@@ -107,12 +107,12 @@ def places(file: str, tree: exp.Expression) -> list[Place]:
     return found
 
 
-def _owner(node: exp.Expression) -> str:
+def _owner(node: exp.Expr) -> str:
     cte = node.find_ancestor(exp.CTE)
     return cte.alias if cte is not None else "the result"
 
 
-def _lists(node: exp.Expression, *, in_where: bool) -> Iterator[tuple[str, Place]]:
+def _lists(node: exp.Expr, *, in_where: bool) -> Iterator[tuple[str, Place]]:
     """The lists that begin at this node, each with its kind."""
     if isinstance(node, exp.Select) and _is_outermost(node) and not node.is_star:
         names = [each.alias_or_name for each in node.expressions]
@@ -137,7 +137,7 @@ def _lists(node: exp.Expression, *, in_where: bool) -> Iterator[tuple[str, Place
         yield "update", _items(node.expressions, [each.this.name for each in node.expressions], sources)
 
 
-def _is_outermost(node: exp.Expression) -> bool:
+def _is_outermost(node: exp.Expr) -> bool:
     """Whether a select, or the union it is a part of, is all of a common table expression or of the statement."""
     parent = node.parent
     while isinstance(parent, exp.Union):
@@ -145,34 +145,34 @@ def _is_outermost(node: exp.Expression) -> bool:
     return parent is None or isinstance(parent, exp.CTE | exp.Insert)
 
 
-def _compared(node: exp.Expression) -> str:
+def _compared(node: exp.Expr) -> str:
     """The column whose difference this condition notices, if any."""
     if isinstance(node, exp.NEQ) and isinstance(node.this, exp.Column):
         return node.this.name
     if isinstance(node, exp.Is) and node.args.get("negate"):  # is not null
-        return node.this.name
+        return str(node.this.name)
     return ""
 
 
-def _alias(node: exp.Expression) -> str:
+def _alias(node: exp.Expr) -> str:
     alias = node.find_ancestor(exp.Alias)
     assert alias is not None
     return str(alias.alias)
 
 
-def _items(items: list[exp.Expression], columns: list[str], sources: list[str] | None = None) -> Place:
+def _items(items: list[exp.Expr], columns: list[str], sources: list[str] | None = None) -> Place:
     return Place("", columns, lambda position: _discard(items[position]), sources or [])
 
 
-def _discard(item: exp.Expression) -> None:
+def _discard(item: exp.Expr) -> None:
     item.pop()
 
 
-def _replaced(conditions: list[exp.Expression], columns: list[str]) -> Place:
+def _replaced(conditions: list[exp.Expr], columns: list[str]) -> Place:
     return Place("", columns, lambda position: _put(conditions[position], exp.false()))
 
 
-def _put(old: exp.Expression, new: exp.Expression) -> None:
+def _put(old: exp.Expr, new: exp.Expr) -> None:
     old.replace(new)
 
 
@@ -198,7 +198,7 @@ def columns_of(table: str) -> tuple[str, ...]:
     return tuple(each for each in known_tables()[f"app.{table}"] if each not in KEYS[table] and each not in NOT_OF_A_SYNC)
 
 
-def faults(file: str, tree: exp.Expression, columns: tuple[str, ...]) -> list[str]:
+def faults(file: str, tree: exp.Expr, columns: tuple[str, ...]) -> list[str]:
     """Columns that a list lacks, and lists that do not go together."""
     found = []
     orders: dict[str, list[str]] = {}

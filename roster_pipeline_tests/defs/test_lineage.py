@@ -10,7 +10,7 @@ from roster_pipeline.defs.lineage import lineage
 def model(name: str, reads: Iterable[str], writes: Iterable[str] = ()) -> Model:
     layer, table = name.split(".")
     # The names below begin with a layer.
-    return Model(cast("Layer", layer), table, "", "", "", (), (), "warn", frozenset(reads), frozenset(writes))
+    return Model(cast("Layer", layer), table, "", "", "", (), (), "warn", "itself", frozenset(reads), frozenset(writes))
 
 
 TABLES = ["staging.users", "reconcile.plan", "app.districts", "app.users", "ops.quarantine"]

@@ -154,7 +154,7 @@ class CleverSide:
             }
             self.slots[resource, clever_id] = [{**like, "id": clever_id, "roles": roles}]
         else:
-            members = {} if draw(st.booleans()) else {"students": [], "teachers": [], "teacher": None}
+            members: dict[str, Any] = {} if draw(st.booleans()) else {"students": [], "teachers": [], "teacher": None}
             self.slots[resource, clever_id] = [{**like, "id": clever_id, **members}]
         return True
 

@@ -324,8 +324,8 @@ ALIKE: dict[str, Record] = {
     "a teacher": teacher("p14", "max", at="s4", name="Max Su", email="max@x.example", staff=["s4"], last_modified="2026-01-02T00:00:00Z"),
     "a section": section("c9", name="Only here", at="s3", course="k9", term_id="t9", last_modified="2026-01-03T00:00:00Z"),
 }
-ALIKE["a student"]["roles"]["student"] |= {"state_id": "9", "student_number": "10"}  # type: ignore[index]
-ALIKE["a student"]["name"]["middle"] = "Q"  # type: ignore[index]
+ALIKE["a student"]["roles"]["student"] |= {"state_id": "9", "student_number": "10"}
+ALIKE["a student"]["name"]["middle"] = "Q"
 # What a newcomer cannot have too: the key, the digest of bytes with another Clever id; and what the subset is closed under.
 NOT_ALIKE = {"district_id", "clever_id", "digest", "username", "students", "teachers", "is_district_admin"}
 
