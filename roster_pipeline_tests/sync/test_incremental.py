@@ -3,13 +3,14 @@
 Does not belong here: random histories (`reference/test_model.py`), and syncs that make no plan at all (`test_unchanged.py`).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 import psycopg
 import pytest
+from sqlalchemy import URL
 
 from roster_pipeline.database import models as database_models
 from roster_pipeline.database.migrate import known_tables
@@ -23,6 +24,7 @@ from roster_pipeline.sync.run import SyncReport, project_models
 from roster_pipeline_tests.reference.driver import LiveDistrict, untouched
 from roster_pipeline_tests.reference.rows import Record
 from roster_pipeline_tests.sync.clever import clever, district_admin, school, section, staff, student, teacher
+from roster_pipeline_tests.sync.copies import Copies, copies_of
 from roster_pipeline_tests.sync.rows import active, enrolled, new_user, usernames
 
 RECORDS: dict[str, Record] = {
@@ -53,18 +55,34 @@ RECORDS: dict[str, Record] = {
 @pytest.fixture(autouse=True)
 def large(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every district counts as a large one in which little changes."""
-    monkeypatch.setattr(incremental, "FROM_PEOPLE", 1)
-    monkeypatch.setattr(incremental, "UP_TO_SHARE", 10)
+    count_as_large(monkeypatch)
+
+
+def count_as_large(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(incremental, "FROM_PEOPLE", 1)
+    patch.setattr(incremental, "UP_TO_SHARE", 10)
+
+
+@pytest.fixture(scope="module")
+def quiet_districts(database_server: URL, migrated_template: str) -> Iterator[Copies]:
+    """Districts whose last sync had nothing to write. One of their users was made by hand, one is gone."""
+
+    def live(district: LiveDistrict) -> None:
+        with pytest.MonkeyPatch.context() as patch:
+            count_as_large(patch)
+            new_user(district, "handmade")
+            district.sync(clever(*RECORDS.values(), student("gone", "ida", sis_id="7")))
+            district.sync(changed())
+            district.sync(changed())
+
+    with copies_of(database_server, migrated_template, live) as copies:
+        yield copies
 
 
 @pytest.fixture
-def quiet(district: LiveDistrict) -> LiveDistrict:
-    """A district whose last sync had nothing to write. One of its users was made by hand, one is gone."""
-    new_user(district, "handmade")
-    district.sync(clever(*RECORDS.values(), student("gone", "ida", sis_id="7")))
-    district.sync(changed())
-    district.sync(changed())
-    return district
+def quiet(quiet_districts: Copies) -> Iterator[LiveDistrict]:
+    with quiet_districts() as district:
+        yield district
 
 
 def changed(*records: Record, without: Sequence[str] = ()) -> Any:

@@ -4,7 +4,7 @@ Does not belong here: single records that are known again (`test_recall.py`).
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 import sqlglot
-from sqlalchemy import Connection
+from sqlalchemy import URL, Connection
 from sqlglot import exp
 
 from roster_pipeline.database.migrate import known_tables
@@ -26,6 +26,7 @@ from roster_pipeline.sync.run import SyncReport, project_models
 from roster_pipeline.sync.unchanged import find_settled
 from roster_pipeline_tests.reference.driver import SETTINGS, LiveDistrict, recorded, untouched
 from roster_pipeline_tests.sync.clever import clever, school, section, student, teacher
+from roster_pipeline_tests.sync.copies import Copies, copies_of
 from roster_pipeline_tests.sync.rows import active, new_school, new_user, user
 
 RECORDS = [
@@ -42,15 +43,25 @@ RECORDS = [
 SNAPSHOT = clever(*RECORDS)
 
 
+@pytest.fixture(scope="module")
+def quiet_districts(database_server: URL, migrated_template: str) -> Iterator[Copies]:
+    """Districts whose last sync compared everything and had nothing to write. Some of their rows were made by hand, long ago."""
+
+    def live(district: LiveDistrict) -> None:
+        new_school(district, "by hand")
+        new_user(district, "by hand", role=None)
+        district.agree(schools=[("S1", None), ("S2", 9)])
+        assert not is_repeated(district.sync(SNAPSHOT))
+        assert not is_repeated(district.sync(SNAPSHOT))
+
+    with copies_of(database_server, migrated_template, live) as copies:
+        yield copies
+
+
 @pytest.fixture
-def quiet(district: LiveDistrict) -> LiveDistrict:
-    """A district whose last sync compared everything and had nothing to write. Some of its rows were made by hand, long ago."""
-    new_school(district, "by hand")
-    new_user(district, "by hand", role=None)
-    district.agree(schools=[("S1", None), ("S2", 9)])
-    assert not is_repeated(district.sync(SNAPSHOT))
-    assert not is_repeated(district.sync(SNAPSHOT))
-    return district
+def quiet(quiet_districts: Copies) -> Iterator[LiveDistrict]:
+    with quiet_districts() as district:
+        yield district
 
 
 def is_repeated(report: SyncReport) -> bool:
@@ -407,4 +418,4 @@ def test_a_release_is_every_file_of_the_code(monkeypatch: pytest.MonkeyPatch) ->
         monkeypatch.setattr(Path, "read_bytes", lambda path: b"new" if path.name == changed else path.name.encode())
         return unchanged.code_digest.__wrapped__()
 
-    assert len({digest_with(each) for each in (None, "brakes.py", "people.sql", "settled.sql", "0001_foundation.sql")}) == 5
+    assert len({digest_with(each) for each in (None, "brakes.py", "people.sql", "unchanged.sql", "0001_foundation.sql")}) == 5
