@@ -3,9 +3,6 @@
 The short form of `benchmarks/week.py`: the same schedules, sensors and jobs, their clock in our hand instead of the daemon's.
 """
 
-import multiprocessing
-import os
-import signal
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from functools import partial
@@ -16,7 +13,7 @@ import pytest
 import sqlalchemy as sa
 
 from benchmarks import fleet
-from roster_pipeline.database.engine import Database, open_database
+from roster_pipeline.database.engine import Database
 from roster_pipeline.definitions import defs
 from roster_pipeline.defs import freshness, requests
 from roster_pipeline.defs import sync as sync_module
@@ -24,12 +21,13 @@ from roster_pipeline.defs.nightly import nightly_schedules
 from roster_pipeline.defs.resources import RosterDatabase
 from roster_pipeline.districts.nights import NIGHTLY_TIMES, PACIFIC
 from roster_pipeline.sandbox import Sandbox
-from roster_pipeline.settings import Settings, settings
+from roster_pipeline.settings import settings
 from roster_pipeline.support import holds
 from roster_pipeline.sync import run
 from roster_pipeline.sync.ledger import Origin
 from roster_pipeline_tests.defs import runs
 from roster_pipeline_tests.defs.conftest import environment
+from roster_pipeline_tests.faults import processes
 
 __all__ = ["environment"]
 
@@ -207,23 +205,9 @@ def sensor_tick(instance: dg.DagsterInstance, sensor: dg.SensorDefinition) -> li
 
 
 def killed_while_syncing(database: Database, district: str, clock: Clock) -> None:
-    """A scheduled sync in a process of its own, which is killed when the first step of its pull is done."""
-    process = multiprocessing.get_context("spawn").Process(target=_sync_and_die, args=(settings(), district, clock()))
-    process.start()
-    process.join()
-    assert process.exitcode == -signal.SIGKILL
+    """A scheduled sync."""
+    assert processes.killed_in_pull(settings(), run.SyncRequest(district, SCHEDULED), clock()) == processes.KILLED
     clock()
-
-
-def _sync_and_die(chosen: Settings, district: str, moment: datetime) -> None:
-    with open_database(chosen) as database:
-        run.run_sync(
-            database,
-            chosen,
-            run.SyncRequest(district, SCHEDULED),
-            on_step=lambda _step: os.kill(os.getpid(), signal.SIGKILL),
-            clock=lambda: moment,
-        )
 
 
 def approve_all(database: Database, clock: Clock) -> None:

@@ -63,7 +63,7 @@ def test_it_answers_and_ends_without_orphans(environment: None, database: Databa
         while "Dagster's UI" not in output.read_text():
             assert launcher.poll() is None, output.read_text()
             assert time.monotonic() < deadline, output.read_text()
-            time.sleep(0.5)
+            time.sleep(0.05)
         assert partitions(port) == [clever_id]
         started = psutil.Process(launcher.pid).children(recursive=True)
         assert len(started) >= 4

@@ -10,16 +10,20 @@ import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
+from datetime import datetime
 from itertools import count
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Engine, event
 
 from roster_pipeline import cli
+from roster_pipeline.database.engine import open_database
 from roster_pipeline.settings import Settings
 from roster_pipeline.sync import run
 from roster_pipeline.sync.apply import record_plan
+from roster_pipeline.sync.run import SyncRequest
 from roster_pipeline_tests.ended import Ended
 
 KILLED = -signal.SIGKILL
@@ -40,11 +44,7 @@ class Running:
 
     def __init__(self, target: Callable[..., None], *arguments: Any, environment: Mapping[str, str], directory: Path) -> None:
         self._streams = [directory / f"{next(_numbers)}.{name}" for name in ("out", "err")]
-        _context.set_forkserver_preload(
-            ["roster_pipeline.fleet.preload", "roster_pipeline.commands.sync", "roster_pipeline.commands.status"]
-        )
-        self._process = _context.Process(target=_enter, args=(target, arguments, dict(environment), directory, self._streams), daemon=True)
-        self._process.start()
+        self._process = _start(_enter, target, arguments, dict(environment), directory, self._streams)
 
     @property
     def is_alive(self) -> bool:
@@ -79,6 +79,13 @@ def discarded(*processes: Running) -> Iterator[None]:
     finally:
         for each in processes:
             each.discard()
+
+
+def _start(target: Callable[..., None], *arguments: Any) -> BaseProcess:
+    _context.set_forkserver_preload(["roster_pipeline.fleet.preload", "roster_pipeline.commands.sync", "roster_pipeline.commands.status"])
+    process = _context.Process(target=target, args=arguments, daemon=True)
+    process.start()
+    return process
 
 
 def _enter(
@@ -126,6 +133,18 @@ def dagster_run(clever_id: str, start: Any) -> None:
     running = user_data.metadata.get("running_sync_id") if user_data else None
     sys.stdout.write(json.dumps({"running_sync_id": running.value if running else None}))
     sys.exit(4 if running else 1)
+
+
+def killed_in_pull(settings: Settings, request: SyncRequest, now: datetime) -> int | None:
+    """Sync in a process of its own, which is killed when the first step of its pull is done. Returns its exit status."""
+    process = _start(_sync_and_die, settings, request, now)
+    process.join(GIVE_UP_SECONDS)
+    return process.exitcode
+
+
+def _sync_and_die(settings: Settings, request: SyncRequest, now: datetime) -> None:
+    with open_database(settings) as database:
+        run.run_sync(database, settings, request, on_step=lambda _step: os.kill(os.getpid(), signal.SIGKILL), clock=lambda: now)
 
 
 def barrier(parties: int) -> Any:
