@@ -13,7 +13,7 @@ LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hash
 # Processes that run tests: one more than there are cores, because a third of the time a test waits for another process.
 # 0 runs all of them in one process: for a debugger, or to see a test that hangs.
 WORKERS ?= $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
-PYTEST := $(RUN) pytest -n $(WORKERS) --dist worksteal
+PYTEST := pytest -n $(WORKERS) --dist worksteal
 
 .PHONY: help demo dev test test-fast lint coverage hooks bench week night lock
 
@@ -38,10 +38,10 @@ dev: .venv/installed
 	@.venv/bin/roster dev
 
 test: .venv/installed-dev
-	$(PYTEST)
+	$(RUN) $(PYTEST)
 
 test-fast: .venv/installed-dev
-	$(PYTEST) -m "not slow"
+	$(RUN) $(PYTEST) -m "not slow"
 
 # All but mypy are the hooks of .pre-commit-config.yaml too.
 lint: .venv/installed-dev
@@ -54,7 +54,7 @@ lint: .venv/installed-dev
 # The tests start many processes, each of which writes a file of its own; they are combined at the end.
 coverage: .venv/installed-dev
 	$(RUN) coverage erase
-	COVERAGE_CORE=ctrace $(RUN) coverage run -m pytest
+	COVERAGE_CORE=ctrace $(RUN) coverage run -m $(PYTEST)
 	$(RUN) coverage combine --quiet
 	$(RUN) coverage report
 
