@@ -76,6 +76,16 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError(f"listed as slow, but not there: {', '.join(missing)}")
 
 
+def pytest_unconfigure(config: pytest.Config) -> None:
+    # A worker that crashed, or did not end within seconds of an interrupt, has left its server running.
+    if config.pluginmanager.has_plugin("dsession"):
+        for cluster in config._tmp_path_factory.getbasetemp().glob("popen-gw*/*/postgres"):  # type: ignore[attr-defined]
+            if cluster.exists():
+                with EmbeddedServer(cluster.parent):
+                    pass
+                shutil.rmtree(cluster.resolve())
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         path = item.path.relative_to(_HERE).as_posix()
