@@ -47,7 +47,6 @@ NOT_CLEAN_YET: set[str] = {
     "roster_pipeline_tests",
     "roster_pipeline_tests/alerts",
     "roster_pipeline_tests/clever",
-    "roster_pipeline_tests/commands",
     "roster_pipeline_tests/database",
     "roster_pipeline_tests/defs",
     "roster_pipeline_tests/districts",

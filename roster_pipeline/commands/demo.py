@@ -1,4 +1,4 @@
-"""`roster demo`: what the demo (`roster_pipeline/demo.py`) does, told to a newcomer."""
+"""`roster demo`: runs the demo (`roster_pipeline/demo.py`) and explains to a newcomer what it does."""
 
 import dataclasses
 
@@ -12,13 +12,13 @@ from roster_pipeline.errors import PermanentError
 
 
 @click.command()
-@click.option("--yes", is_flag=True, help="Also in the database that ROSTER_DATABASE_URL names.")
+@click.option("--yes", is_flag=True, help="Run it even if ROSTER_DATABASE_URL is set, in that database.")
 @json_option
 def demo(*, yes: bool, as_json: bool) -> None:
-    """Make up a district of 1,000 students, sync it, let a night pass in Clever, sync it again, and once more.
+    """Make up a district of 1,000 students, and sync it three times: everything new, after a night of changes, and with no changes.
 
-    Needs nothing: the database is the project's own, Clever is simulated. Every run makes a new district; those of earlier
-    runs stay, paused.
+    It needs no setup: the database is the project's own, and Clever is simulated. Every run makes a new district. The districts of
+    earlier runs stay, paused.
     """
     settings = read_settings()
     if settings.roster_database_url is not None and not yes:

@@ -17,12 +17,11 @@ from roster_pipeline.settings import Settings
 def dev(*, port: int, as_json: bool) -> None:
     """Run the Dagster UI and daemon on this machine until Ctrl-C.
 
-    After `roster demo`, and as long as CLEVER_CLIENT_ID is not set, the demo's simulated Clever runs too, so that its district
-    can be synced.
+    After `roster demo`, the demo's simulated Clever runs too, so that its district can be synced. Not if CLEVER_CLIENT_ID is set.
     """
 
-    def run(chosen: Settings) -> None:
-        run_dev(chosen, port=port, say=lambda text: print_json({"url": f"http://{HOST}:{port}"}) if as_json else click.echo(text))
+    def run(effective: Settings) -> None:
+        run_dev(effective, port=port, say=lambda text: print_json({"url": f"http://{HOST}:{port}"}) if as_json else click.echo(text))
 
     settings = read_settings()
     if settings.clever_client_id:
@@ -33,5 +32,5 @@ def dev(*, port: int, as_json: bool) -> None:
         with demo_clever(database, settings) as simulated:
             if simulated and not as_json:
                 night = f"curl -X POST {simulated.clever_api_url}/_sandbox/night_of_changes -d '{{\"seed\": 2}}'"
-                click.echo(f"The demo district's Clever runs at {simulated.clever_api_url}. Another night of changes there:\n  {night}")
+                click.echo(f"The demo's simulated Clever runs at {simulated.clever_api_url}. To make another night of changes:\n  {night}")
             run(simulated or settings)

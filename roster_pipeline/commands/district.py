@@ -32,10 +32,10 @@ def district() -> None:
 @district.command()
 @click.argument("clever_id")
 @click.option("--name", required=True, help="The district's name.")
-@click.option("--profile", required=True, type=click.Choice(list(PROFILES)), help="Whose rules it is rostered by.")
-@click.option("--domain", required=True, help="What follows @ in its users' logins.")
+@click.option("--profile", required=True, type=click.Choice(list(PROFILES)), help="The vendor whose rules apply.")
+@click.option("--domain", required=True, help="The part after @ in its users' logins.")
 @click.option("--start-date", type=click.DateTime(["%Y-%m-%d"]), help="No nightly sync before this day.")
-@click.option("--licenses", type=click.IntRange(0, 999_999_999), help="Students it has bought seats for.")
+@click.option("--licenses", type=click.IntRange(0, 999_999_999), help="How many students it has bought seats for.")
 @click.option("--over-license-policy", type=click.Choice(["warn", "wait", "hold"]), help="What happens to students beyond the licenses.")
 @click.option("--grades", metavar="GRADE,...", help="Grades the agreement covers, like Kindergarten,1,2; empty for all.")
 @click.option(
@@ -45,7 +45,7 @@ def district() -> None:
     metavar="NAME[=LICENSES]",
     help="A school the agreement covers; repeat for each, or once empty for all.",
 )
-@click.option("--auto-initial", is_flag=True, help="The first sync may soft-delete what was there before, without approval.")
+@click.option("--auto-initial", is_flag=True, help="The first sync may soft-delete existing rows without approval.")
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Any setting, like brakes.role_floor=20; repeat for each.")
 @json_option
 def add(
@@ -65,7 +65,7 @@ def add(
 ) -> None:
     """Record a district's agreement and make it active.
 
-    Repeated, it updates: what is not named stays as recorded, the schools become those named.
+    Run it again to update the agreement: options that you leave out keep their value, and --school replaces the list of schools.
     """
     agreement = Agreement(
         clever_id=clever_id,
@@ -94,11 +94,11 @@ def add(
 def list_(*, as_json: bool) -> None:
     """List every district."""
     with current_database() as database, translate_database_errors(), database.engine.connect() as connection:
-        known = all_districts(connection)
+        found = all_districts(connection)
     if as_json:
-        print_json({"districts": [dict(each.row) for each in known]})
-    elif known:
-        rows = [(each.district_id, each.clever_id, each.profile, each.status, each.name) for each in known]
+        print_json({"districts": [dict(each.row) for each in found]})
+    elif found:
+        rows = [(each.district_id, each.clever_id, each.profile, each.status, each.name) for each in found]
         print_table(("Id", "Clever id", "Profile", "Status", "Name"), rows)
     else:
         click.echo("No district yet. `roster district add` records one; `roster demo` makes one up.")
@@ -108,7 +108,7 @@ def list_(*, as_json: bool) -> None:
 @click.argument("reference", metavar="DISTRICT")
 @json_option
 def show(reference: str, *, as_json: bool) -> None:
-    """Show a DISTRICT's agreement and its settings, each with where it comes from: the profile, or the district itself."""
+    """Show a DISTRICT's agreement and its settings. Each setting says where it comes from: the profile, or the district itself."""
     with current_database() as database, translate_database_errors(), database.engine.connect() as connection:
         document = _document(connection, find_district(connection, reference))
     if as_json:
@@ -131,7 +131,7 @@ def show(reference: str, *, as_json: bool) -> None:
 @click.argument("reference", metavar="DISTRICT")
 @json_option
 def pause(reference: str, *, as_json: bool) -> None:
-    """Stop syncing an active DISTRICT; nobody is deleted."""
+    """Stop syncing an active DISTRICT. No user is deleted."""
     _change_status(reference, "active", "paused", as_json=as_json)
 
 
@@ -162,7 +162,7 @@ def _document(connection: Connection, recorded: District) -> dict[str, Any]:
 
 
 def _flat(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings by the names `--set` takes: `brakes.role_floor`."""
+    """Settings, named as `--set` names them: `brakes.role_floor`."""
     brakes = settings.get("brakes", {})
     return {key: value for key, value in settings.items() if key != "brakes"} | {f"brakes.{key}": value for key, value in brakes.items()}
 
@@ -172,19 +172,19 @@ def _school(text: str) -> tuple[str, int | None]:
     if not separator:
         return text, None
     if not (licenses.isdecimal() and len(licenses) <= 9):
-        raise UsageError(f"--school {text}: what follows = is the number of licenses.")
+        raise UsageError(f"--school {text}: the number of licenses must follow the =.")
     return name, int(licenses)
 
 
 def _settings(assignments: Sequence[str]) -> dict[str, Any]:
-    """`KEY=VALUE` texts as the jsonb that `app.districts.settings` holds; values are checked when they are recorded."""
+    """Turns `KEY=VALUE` texts into the jsonb of `app.districts.settings`. `record_agreement` checks the values."""
     settings: dict[str, Any] = {}
     for text in assignments:
         key, separator, value = text.partition("=")
         if not separator:
             raise UsageError(f"--set {text}: write KEY=VALUE.")
         if key == "brakes":
-            raise UsageError("--set brakes: name the limit, like brakes.role_floor=20.")
+            raise UsageError("--set brakes: name one limit, like brakes.role_floor=20.")
         if key.startswith("brakes."):
             settings.setdefault("brakes", {})[key.removeprefix("brakes.")] = _value(key, value)
         else:
@@ -193,7 +193,7 @@ def _settings(assignments: Sequence[str]) -> dict[str, Any]:
 
 
 def _value(key: str, text: str) -> Any:
-    """JSON where it is JSON, else the text itself; `a,b` for a setting that is a list."""
+    """Reads a value: as JSON if it is JSON, else as text. A setting that is a list takes `a,b`."""
     try:
         return json.loads(text)
     except ValueError:

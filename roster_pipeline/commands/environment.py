@@ -1,6 +1,6 @@
-"""What most commands start from: the settings of this process and the application's database.
+"""Reading the settings and opening the application's database, as most commands do first.
 
-Does not belong here: what the settings mean (`settings.py`) and how a database is opened (`database/engine.py`).
+Does not belong here: the settings themselves (`settings.py`), and how a database is opened (`database/engine.py`).
 """
 
 from collections.abc import Iterator
@@ -18,21 +18,21 @@ def read_settings() -> Settings:
     """The settings, from the environment and `.env`.
 
     Raises:
-        PermanentError: a variable has a value that cannot be used; the message names the variable, never its value.
+        PermanentError: the value of a variable is not valid. The message names the variable, never its value.
     """
     try:
         return Settings()
     except ValidationError as error:
-        wrong = "; ".join(f"{'.'.join(map(str, each['loc'])).upper()}: {each['msg']}" for each in error.errors(include_input=False))
-        raise PermanentError(f"The environment is not valid. {wrong}.", hint="`.env.example` lists every variable.") from None
+        invalid = "; ".join(f"{'.'.join(map(str, each['loc'])).upper()}: {each['msg']}" for each in error.errors(include_input=False))
+        raise PermanentError(f"The environment is not valid. {invalid}.", hint="`.env.example` lists every variable.") from None
 
 
 @contextmanager
 def current_database() -> Iterator[Database]:
-    """The application's database, with exactly the tables this release works on.
+    """Opens the application's database and checks that its schema is this release's.
 
     Raises:
-        RosterError: as `open_database` and `require_current_schema`.
+        RosterError: see `open_database` and `require_current_schema`.
     """
     with open_database(read_settings()) as database:
         require_current_schema(database)

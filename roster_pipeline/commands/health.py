@@ -1,4 +1,4 @@
-"""`roster health`: whether everything goes as it should, for people and for monitoring."""
+"""`roster health`: whether the whole system works, for people and for monitoring."""
 
 from collections import Counter
 from dataclasses import asdict
@@ -19,9 +19,9 @@ UNHEALTHY = 1
 @json_option
 @click.pass_context
 def health(context: click.Context, *, as_json: bool) -> None:
-    """Does everything go as it should? Exit status 0 for yes, also with warnings, 1 for no: made for monitoring.
+    """Check that the whole system works. Exit status 0 if it is healthy, even with warnings; 1 if there is a problem.
 
-    It looks at the daemon, schedules and sensors, the last nights, silent districts, requests, holds and alerts.
+    It checks the daemon, schedules and sensors, the last nights, silent districts, requests, holds and alerts. Made for monitoring.
     """
     with current_database() as database:
         found = _findings(database, read_settings(), datetime.now(UTC))
@@ -35,14 +35,14 @@ def health(context: click.Context, *, as_json: bool) -> None:
 
 
 def _findings(database: Database, settings: Settings, now: datetime) -> list[Finding]:
-    # Dagster takes seconds to import, and only this command needs all of it.
+    # Importing Dagster takes seconds. Only this command needs all of its definitions.
     from roster_pipeline.definitions import defs
     from roster_pipeline.defs.health import dagster_health
 
     automations = {each.name for each in [*(defs.schedules or ()), *(defs.sensors or ())]}
     with translate_database_errors(), database.engine.connect() as opened:
-        known = database_health(opened.execution_options(isolation_level="AUTOCOMMIT"), settings, now=now)
-    return [*dagster_health(database.dagster_url, automations=automations, now=now), *known]
+        in_database = database_health(opened.execution_options(isolation_level="AUTOCOMMIT"), settings, now=now)
+    return [*dagster_health(database.dagster_url, automations=automations, now=now), *in_database]
 
 
 def _print(found: list[Finding]) -> None:

@@ -1,6 +1,6 @@
-"""What every command prints with: one JSON document, or tables that a person reads at 80 columns with or without colour.
+"""How every command prints: one JSON document, or tables that are readable at 80 columns, with or without colour.
 
-Does not belong here: what is printed, and errors (`cli.py`).
+Does not belong here: what a command prints, and errors (`cli.py`).
 """
 
 import json
@@ -17,17 +17,17 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print one JS
 
 
 def console(*, stderr: bool = False) -> Console:
-    """A console that takes text as it is: no markup, no emoji codes, no guesses at what is a number."""
+    """A console that prints text literally: no markup, no emoji codes, no highlighting of numbers."""
     return Console(stderr=stderr, markup=False, emoji=False, highlight=False)
 
 
 def print_json(document: dict[str, Any]) -> None:
-    """The command's one document. Times are ISO 8601."""
+    """Prints the command's one document. Times are ISO 8601."""
     click.echo(json.dumps(document, default=_time))
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, title: str | None = None) -> None:
-    """A table; numbers to the right, None as a dash. The last column folds where the terminal ends."""
+    """Prints a table. Numbers are right-aligned, None is a dash, and the last column wraps at the terminal's width."""
     table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     cells = [list(row) for row in rows]
     last = len(columns) - 1
@@ -50,6 +50,6 @@ def _cell(value: object) -> str:
 
 
 def _time(value: object) -> str:
-    if isinstance(value, date):  # a datetime is one too
+    if isinstance(value, date):  # datetime is a subclass
         return value.isoformat()
     raise TypeError(f"{type(value).__name__} has no JSON form")

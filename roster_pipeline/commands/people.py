@@ -1,7 +1,7 @@
-"""`roster admins import` and `roster users import`: people from a CSV file, and what became of every row.
+"""`roster admins import` and `roster users import`: import people from a CSV file, and report what happened to every row.
 
-Does not belong here: what is imported (`people/`). A preview prints names and usernames, to its caller's own terminal; nothing else here
-does (SPEC 12).
+Does not belong here: the import itself (`people/`). Only a preview prints names and usernames, to the terminal of the person who asked for
+it (SPEC 12).
 """
 
 from collections.abc import Sequence
@@ -20,19 +20,19 @@ REFUSED = 1
 
 @click.group()
 def admins() -> None:
-    """Import school and district admins from CSV; every sync leaves them as they are."""
+    """Import school and district admins from CSV. No sync changes them."""
 
 
 @click.group()
 def users() -> None:
-    """Import students, teachers and admins from CSV, where the profile has them; every sync leaves them as they are."""
+    """Import users of any role from CSV, if the district's profile allows that. No sync changes them."""
 
 
 def _import_command(kind: Kind) -> click.Command:
     @click.command("import", help=_HELP.format(kind=kind, columns=", ".join(COLUMNS), roles=", ".join(ROLES[kind])))
     @click.argument("file", type=click.File("rb"))
     @click.option("--district", required=True, help="Clever id or district id.")
-    @click.option("--strict", is_flag=True, help="Import all rows or, if one is refused, none.")
+    @click.option("--strict", is_flag=True, help="If a row is refused, import nothing.")
     @click.option("--preview", is_flag=True, help="Write nothing; print what would happen, names included.")
     @json_option
     @click.pass_context
@@ -50,13 +50,13 @@ def _import_command(kind: Kind) -> click.Command:
     return command
 
 
-_HELP = """Import the {kind} of a CSV FILE (- for standard input).
+_HELP = """Import {kind} from a CSV FILE (- for standard input).
 
 Its first line names the columns {columns}, in any order. Role is one of {roles}. School is a name or a Clever id, empty for
-district_admin. Several rows of one username are several roles of one person.
+district_admin. A person with several roles has one row for each, with the same username.
 
-Good rows are imported and every refused row is reported with its line (the header is line 1); exit status 1 if there is one. Who is not
-in the file is left alone, and importing a file again changes nothing.
+Good rows are imported. Every refused row is reported with its line (the header is line 1), and the exit status is then 1. People who are
+not in the file stay unchanged. Importing the same file again changes nothing.
 """
 
 admins.add_command(_import_command("admins"))
@@ -77,7 +77,7 @@ def _document(report: ImportReport, *, preview: bool) -> dict[str, Any]:
 
 def _print_report(report: ImportReport, *, preview: bool) -> None:
     if report.people:
-        people = [(each.line, each.action, each.username, f"{each.first_name} {each.last_name}", _then(each)) for each in report.people]
+        people = [(each.line, each.action, each.username, f"{each.first_name} {each.last_name}", _roles(each)) for each in report.people]
         print_table(("Line", "Would", "Username", "Name", "Roles then"), people, title="Preview")
         if more := report.created + report.restored + report.updated - len(people):
             click.echo(f"... and {more:,} more.")
@@ -92,7 +92,7 @@ def _print_report(report: ImportReport, *, preview: bool) -> None:
         click.echo("Nothing was written: this is a preview." if preview else "Nothing was written: --strict imports all rows or none.")
 
 
-def _then(person: PlannedPerson) -> str:
+def _roles(person: PlannedPerson) -> str:
     roles = ", ".join(person.roles)
     return f"{roles} (changes: {', '.join(person.changed)})" if person.changed else roles
 

@@ -1,4 +1,4 @@
-"""`roster plan`: what a sync would do, written nowhere."""
+"""`roster plan`: shows what a sync would do, and writes nothing."""
 
 from collections.abc import Mapping
 from contextlib import nullcontext
@@ -64,8 +64,8 @@ def _brake(brake: Brake, decision: Decision | None) -> dict[str, Any]:
 
 def _print(report: PlanReport) -> None:
     if report.plan.writes_nothing:
-        click.echo(f"A sync of district {report.district.clever_id} would write nothing now: the first one waits for approval (initial).")
-        click.echo("Approved, it would do this. Nothing has been written.")
+        click.echo(f"A sync of district {report.district.clever_id} would write nothing now: the first sync waits for approval (initial).")
+        click.echo("After approval, it would do this. Nothing has been written.")
     else:
         click.echo(f"What a sync of district {report.district.clever_id} would do now. Nothing has been written.")
     _print_changes(report.plan.changes)
@@ -97,7 +97,7 @@ def _print(report: PlanReport) -> None:
     )
     if report.conflicts:
         shown = [(row["clever_id"], row["rule"]) for row in report.conflicts[:_SHOWN_CONFLICTS]]
-        click.echo(f"{len(report.conflicts):,} would not get their username (taken: somebody keeps it; contested: several claim it):")
+        click.echo(f"{len(report.conflicts):,} would not get their username (taken: another user has it; contested: several claim it):")
         print_table(("Clever id", "Why"), shown)
         if len(report.conflicts) > _SHOWN_CONFLICTS:
             click.echo("`--json` lists all of them.")

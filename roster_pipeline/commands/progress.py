@@ -1,4 +1,5 @@
-"""How far a sync is: one moving line on a terminal, plain lines elsewhere. On standard error: standard output holds the result alone.
+"""Progress of a sync: one changing line on a terminal, plain lines elsewhere. It goes to standard error, because standard output is for the
+result alone.
 
 Does not belong here: the result (`sync.py`).
 """
@@ -14,7 +15,7 @@ from roster_pipeline.database.runner import Step
 
 @contextmanager
 def show_progress() -> Iterator[Callable[[Step], None]]:
-    """Yields what to call after every step. A file or pipe gets only the steps of the pull and of the writing; the others are short."""
+    """Yields a function to call after every step. A file or pipe gets only the steps that pull and write; the others are short."""
     screen = console(stderr=True)
     if not screen.is_terminal:
         yield lambda step: screen.print(_line(step)) if step.name.startswith(("clever.", "app.")) else None

@@ -1,4 +1,4 @@
-"""`roster purge`: removes soft-deleted users for good; a dry run unless told otherwise.
+"""`roster purge`: removes soft-deleted users permanently. Without --yes it is a dry run.
 
 Does not belong here: who may be removed, and removing them (`support/purge.py`).
 """
@@ -23,23 +23,23 @@ _IDS_SHOWN = 10
 @click.argument("district")
 @click.option("--deleted-before", required=True, type=click.DateTime(["%Y-%m-%d"]), help="A day in Los Angeles, at least 30 days ago.")
 @click.option("--limit", type=click.IntRange(min=1), default=100, show_default=True, help="Refuse to remove more users than this.")
-@click.option("--by", metavar="WHO", help="Who wants it; needed with --yes, and kept in ops.purges.")
+@click.option("--by", metavar="WHO", help="Who removes them; required with --yes, and stored in ops.purges.")
 @click.option("--yes", is_flag=True, help="Remove them. Without it nothing is written.")
 @json_option
 @click.pass_context
 def purge(context: click.Context, district: str, deleted_before: datetime, limit: int, by: str | None, *, yes: bool, as_json: bool) -> None:
-    """Remove users of a DISTRICT for good who were soft-deleted before a day.
+    """Permanently remove users of a DISTRICT that were soft-deleted before a day. Without --yes, only count them.
 
-    Their roles and enrollments go with them, and the values in their history (ops.changes); that something was changed, and when, stays.
-    There is no way back: somebody who returns later is a new user. Without --yes, it only counts them.
+    This also removes their roles and enrollments, and the values in their history (ops.changes). The history still shows that something
+    changed, and when. There is no undo: a person who returns later is a new user.
 
-    Never removed are protected users, those marked do_not_restore, and whom Clever shared when the district was last synced. Soft-deleted
-    schools and classrooms are not part of it, because other rows refer to their ids.
+    It never removes protected users, users marked do_not_restore, and people that Clever shared at the district's last sync. It leaves
+    soft-deleted schools and classrooms, because other rows refer to their ids.
 
-    Exit status 1 if there are more users than --limit, or if a table of the application's own refers to one of them.
+    Exit status 1 if there are more users than --limit, or if another table of the application refers to one of them.
     """
     if yes and not (by or "").strip():
-        raise UsageError("--yes needs --by WHO.", hint="It is kept in ops.purges.")
+        raise UsageError("--yes needs --by WHO.", hint="It is stored in ops.purges.")
     settings, now, day = read_settings(), datetime.now(UTC), deleted_before.date()
     with open_database(settings) as database:
         require_current_schema(database)
@@ -87,4 +87,4 @@ def _print(found: Purge, *, is_over_limit: bool, is_removed: bool) -> None:
     if is_over_limit:
         click.echo("That is more than --limit: --yes would be refused.")
     elif users and not is_removed:
-        click.echo("Nothing was written. `--yes --by WHO` removes them for good.")
+        click.echo("Nothing was written. `--yes --by WHO` removes them permanently.")

@@ -1,4 +1,4 @@
-"""`roster readiness`: what a district's next sync would meet, question by question. Names of schools are shown, never of people."""
+"""`roster readiness`: what a district's next sync would find, question by question. It shows names of schools, never of people."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
@@ -25,8 +25,8 @@ WOULD_BE_HELD = 3
 def readiness(context: click.Context, district: str, *, as_json: bool) -> None:
     """Report whether a DISTRICT is ready to sync: pulls it from Clever, compares, and writes nothing.
 
-    Each question is answered with a verdict: ok; look, know this before you sync; stop, settle this before you sync. Exit status 3
-    when a sync would be held.
+    Each answer has a verdict: ok; warning, know this before you sync; stop, resolve this before you sync. Exit status 3 if a sync
+    would be held.
     """
     settings = read_settings()
     with open_database(settings) as database, nullcontext(lambda _: None) if as_json else show_progress() as on_step:
@@ -54,18 +54,18 @@ def _text(report: PlanReport, answered: Sequence[Answer]) -> Iterator[str]:
     yield f"Readiness of district {report.district.clever_id} ({report.district.name}):"
     for answer in answered:
         yield f"\n[{answer.verdict}] {answer.question}"
-        yield from (_line(_told(each), each.verdict) for each in answer.items if each.count or each.is_context)
+        yield from (_line(_item(each), each.verdict) for each in answer.items if each.count or each.is_context)
         yield from (_line(note.text, note.verdict) for note in answer.notes)
     yield f"\nIn all: {worst(each.verdict for each in answered)}. `roster plan {report.district.clever_id}` shows what a sync would write."
 
 
-def _told(item: Item) -> str:
+def _item(item: Item) -> str:
     if item.detail is None:
         return f"{item.label}: {item.count:,}"
-    # `no limit` stands in place of a number; a share stands behind one.
+    # `no limit` replaces the number; a share follows it.
     return f"{item.label}: {item.detail}" if item.detail == "no limit" else f"{item.label}: {item.count:,} ({item.detail})"
 
 
 def _line(text: str, verdict: Verdict) -> str:
-    """Indented; marked when it is what gives its question the verdict."""
+    """Indents a line. An exclamation mark shows that it is a reason for the verdict."""
     return f"  {'  ' if verdict == 'ok' else '! '}{text}"

@@ -1,4 +1,4 @@
-"""`roster request`: ask for a sync, which the daemon starts within seconds."""
+"""`roster request`: request a sync, which the daemon starts within seconds."""
 
 from datetime import UTC, datetime
 
@@ -14,14 +14,14 @@ from roster_pipeline.sync.ledger import Origin
 
 @click.command()
 @click.argument("district")
-@click.option("--requested-by", required=True, metavar="WHO", help="Who asks for it; kept with the sync.")
-@click.option("--reason", metavar="TEXT", help="Why; kept with the sync.")
+@click.option("--requested-by", required=True, metavar="WHO", help="Who requests it; stored with the sync.")
+@click.option("--reason", metavar="TEXT", help="Why; stored with the sync.")
 @click.option("--role", type=click.Choice(["support", "account_owner"]), default="support", show_default=True, help="On whose behalf.")
 @json_option
 def request(district: str, requested_by: str, reason: str | None, role: str, *, as_json: bool) -> None:
     """Queue a sync of one DISTRICT; the daemon of `roster dev` starts it within 30 seconds.
 
-    One that waits already is named instead; while one runs, the exit status is 4.
+    If a request of this district is queued already, no other is made. If a sync of it is running, the exit status is 4.
     """
     if not requested_by.strip():
         raise UsageError("--requested-by must not be blank.")

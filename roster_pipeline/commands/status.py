@@ -1,4 +1,4 @@
-"""`roster status`: the page of recent syncs, and when each district syncs next; `--watch` follows it."""
+"""`roster status`: recent syncs, and when each district syncs next. `--watch` keeps it up to date."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -21,12 +21,12 @@ WATCH_SECONDS = 2
 
 @click.command()
 @click.argument("district", required=False)
-@click.option("--watch", is_flag=True, help="Stay, and print again whenever something changes, until Ctrl-C.")
+@click.option("--watch", is_flag=True, help="Print again whenever something changes, until Ctrl-C.")
 @json_option
 def status(district: str | None, *, watch: bool, as_json: bool) -> None:
     """Show the 20 newest syncs, of one DISTRICT or of all, how they ended, and when the next ones start.
 
-    What waits to be started is shown however old it is. With --watch, --json prints one document a line.
+    Queued requests are shown even if they are older. With --watch, --json prints one document a line.
     """
     with current_database() as database, translate_database_errors(), database.engine.connect() as opened:
         connection = opened.execution_options(isolation_level="AUTOCOMMIT")
@@ -39,9 +39,9 @@ def status(district: str | None, *, watch: bool, as_json: bool) -> None:
                 document = _document(connection, district)
                 if document != shown:
                     if not as_json:
-                        click.clear()  # of a terminal; a file or a pipe gets one page after the other
+                        click.clear()  # only a terminal; a file or a pipe gets one page after the other
                     _show(document, as_json=as_json)
-                # Said once; that it is not true any more two seconds later is no change.
+                # The crashed syncs are reported once. The next document has 0 there, and that alone is no reason to print again.
                 shown = {**document, "marked_as_failed": 0}
                 time.sleep(WATCH_SECONDS)
         except KeyboardInterrupt:
@@ -52,8 +52,8 @@ def _document(connection: Connection, reference: str | None) -> dict[str, Any]:
     now = datetime.now(UTC)
     crashed = mark_crashed_syncs(connection, now=now)
     only = find_district(connection, reference).district_id if reference is not None else None
-    known = all_districts(connection)
-    clever_ids = {each.district_id: each.clever_id for each in known}
+    every = all_districts(connection)
+    clever_ids = {each.district_id: each.clever_id for each in every}
     successes = ledger.last_successes(connection)
     return {
         "marked_as_failed": crashed,
@@ -66,7 +66,7 @@ def _document(connection: Connection, reference: str | None) -> dict[str, Any]:
                 "next_scheduled_at": next_scheduled_at(each, now),
                 "last_success_at": successes.get(each.district_id),
             }
-            for each in known
+            for each in every
             if only in (None, each.district_id)
         ],
     }
@@ -77,11 +77,11 @@ def _show(document: dict[str, Any], *, as_json: bool) -> None:
         print_json(document)
         return
     if document["marked_as_failed"]:
-        click.echo(f"{document['marked_as_failed']} sync(s) had been ended by a crash; now marked as failed.")
+        click.echo(f"{document['marked_as_failed']} sync(s) had crashed and are now marked as failed.")
     if document["syncs"]:
         _show_syncs(document["syncs"])
     else:
-        click.echo("No sync yet. `roster sync DISTRICT` makes the first.")
+        click.echo("No sync yet. `roster sync DISTRICT` runs the first.")
     _show_districts(document["districts"])
 
 
@@ -89,17 +89,17 @@ def _show_syncs(syncs: Sequence[Mapping[str, Any]]) -> None:
     rows = [(row["sync_id"], row["district"], row["trigger"], row["status"], row["started_at"] or row["requested_at"]) for row in syncs]
     print_table(("Sync", "District", "Trigger", "Status", "Began (UTC)"), rows)
     for row in syncs:
-        asked = f", asked for by {row['requested_by']}" if row["requested_by"] else ""
+        requester = f", requested by {row['requested_by']}" if row["requested_by"] else ""
         if row["message"]:
-            click.echo(f"Sync {row['sync_id']}{asked}: {row['message']}")
-        elif asked:
-            click.echo(f"Sync {row['sync_id']}{asked}.")
-    if waiting := sum(row["status"] == "queued" for row in syncs):
-        click.echo(f"Requests that wait to be started: {waiting}.")
+            click.echo(f"Sync {row['sync_id']}{requester}: {row['message']}")
+        elif requester:
+            click.echo(f"Sync {row['sync_id']}{requester}.")
+    if queued := sum(row["status"] == "queued" for row in syncs):
+        click.echo(f"Queued requests: {queued}.")
 
 
 def _show_districts(districts: Sequence[Mapping[str, Any]]) -> None:
-    """The next nightly sync, as the clock in Los Angeles shows it; of many districts the soonest."""
+    """Prints the next nightly sync, in Los Angeles time and in UTC. For many districts it is the soonest."""
     if due := [each for each in districts if each["next_scheduled_at"] is not None]:
         soonest = min(each["next_scheduled_at"] for each in due)
         many = f" ({sum(each['next_scheduled_at'] == soonest for each in due)} of {len(districts)} districts)" if len(districts) > 1 else ""

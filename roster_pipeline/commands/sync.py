@@ -1,4 +1,4 @@
-"""`roster sync`: one district, here and now, and a summary of what came of it."""
+"""`roster sync`: syncs one district now, in this process, and prints a summary."""
 
 import time
 from collections.abc import Mapping
@@ -19,18 +19,18 @@ from roster_pipeline.sync.ledger import Origin
 from roster_pipeline.sync.run import SyncReport, SyncRequest, project_models, run_sync
 
 HELD = 3
-BAR = 8  # characters of a step that takes the whole time
+BAR = 8  # characters of the bar that means 100 %
 
 
 @click.command()
 @click.argument("district")
-@click.option("--requested-by", metavar="WHO", help="Who asked for it; kept with the sync.")
-@click.option("--reason", metavar="TEXT", help="Why; kept with the sync.")
+@click.option("--requested-by", metavar="WHO", help="Who requests it; stored with the sync.")
+@click.option("--reason", metavar="TEXT", help="Why; stored with the sync.")
 @click.option("--profile", is_flag=True, help="Print time, rows and memory of every step.")
 @json_option
 @click.pass_context
 def sync(context: click.Context, district: str, requested_by: str | None, reason: str | None, *, profile: bool, as_json: bool) -> None:
-    """Sync one DISTRICT now: pull it from Clever, work out what changed, and write that in one transaction."""
+    """Sync one DISTRICT now: pull it from Clever, plan what changes, and write that in one transaction."""
     settings = read_settings()
     request = SyncRequest(district, Origin(requested_by=requested_by, reason=reason))
     with open_database(settings) as database, nullcontext(lambda _: None) if as_json else show_progress() as on_step:
@@ -59,7 +59,7 @@ def _document(report: SyncReport) -> dict[str, Any]:
 
 
 def _profile(report: SyncReport, seconds: float) -> dict[str, Any]:
-    """The steps in the order in which they ran, and the whole sync, which is more: some of its time is in no step."""
+    """The steps in the order in which they ran, then the total. Some of its time is between the steps."""
     steps = [asdict(step) | {"share": step.seconds / seconds} for step in report.steps]
     between = seconds - sum(step.seconds for step in report.steps)
     return {"steps": steps, "total": {"seconds": seconds, "between_steps": between, "peak_mb": peak_mb()}}
@@ -90,7 +90,7 @@ def _print_report(report: SyncReport) -> None:
     if found := _found(report):
         print_table(("Found", "Records", "What it means"), found, title="Worth a look")
     if report.counts["moved_during_pull"]:
-        click.echo("Clever loaded new data of this district while it was pulled; sync it again for the rest.")
+        click.echo("Clever loaded new data of this district during the pull. Sync it again to get the rest.")
     if report.status == "held":
         click.echo(f"`roster holds {report.district.clever_id}` shows what waits for a decision.")
     click.echo(f"Look: `roster status {report.district.clever_id}`, the Dagster UI (`roster dev`), or in SQL:")
@@ -98,7 +98,7 @@ def _print_report(report: SyncReport) -> None:
 
 
 def print_outcome(status: str, message: str, changes: Mapping[str, Mapping[str, int]]) -> None:
-    """The rows written, by table of `app`, and the message, unless it only says the same."""
+    """Prints the message, and the rows written by table of `app`. It leaves out a message that only repeats the rows."""
     if status != "successful" or not changes:
         click.echo(message)
     written = [
@@ -110,7 +110,7 @@ def print_outcome(status: str, message: str, changes: Mapping[str, Mapping[str, 
 
 
 def _found(report: SyncReport) -> list[tuple[str, int, str]]:
-    """Findings in single records, then audits, each with its meaning; only those that found something."""
+    """Findings in single records, then audits, each with its meaning. Rules that found nothing are left out."""
     rules = {f"{rule.resource}.{rule.name}": rule.description for rule in contracts.rules()}
     audits = project_models().by_name
     found = [(name, rows, rules.get(name, "")) for name, rows in report.counts["findings"].items() if rows]

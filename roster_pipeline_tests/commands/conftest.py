@@ -1,4 +1,4 @@
-"""The command line as a person meets it: arguments in, exit status and two streams out; against a real database and a simulated Clever."""
+"""The command line as a person uses it: arguments in, exit status and two streams out; with a real database and a simulated Clever."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -19,7 +19,7 @@ Roster = Callable[..., Ended]
 
 @pytest.fixture
 def clever() -> Iterator[Sandbox]:
-    """A simulated Clever with one small district; CLEVER_* lead to it."""
+    """A simulated Clever with one small district. The CLEVER_* variables point to it."""
     sandbox = Sandbox(generate_district(7, 30))
     with SandboxServer(sandbox) as server, pytest.MonkeyPatch.context() as patch:
         for name in ("CLEVER_API_URL", "CLEVER_AUTH_URL"):
@@ -41,7 +41,7 @@ def district(roster: Roster, clever: Sandbox) -> District:
 
 @pytest.fixture
 def environment(database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An environment that names the test's database and nothing else; no `.env` in sight."""
+    """An environment that names the test's database and nothing else, in a folder without `.env`."""
     for name in Settings.model_fields:
         if not name.startswith("clever_client") and name not in ("clever_api_url", "clever_auth_url"):
             monkeypatch.delenv(name.upper(), raising=False)
@@ -56,7 +56,7 @@ def environment(database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPa
 @pytest.fixture
 def roster(environment: None, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Roster:
     """Runs one command in this process."""
-    monkeypatch.setattr(cli, "_install_handlers", lambda **_: None)  # they would stay for the rest of the test run
+    monkeypatch.setattr(cli, "_install_handlers", lambda **_: None)  # they would stay installed for the rest of the test run
 
     def run(*arguments: str) -> Ended:
         capsys.readouterr()
@@ -71,7 +71,7 @@ def roster(environment: None, capsys: pytest.CaptureFixture[str], monkeypatch: p
 
 @pytest.fixture
 def query(database: Database) -> Callable[..., list[Any]]:
-    """Rows of a statement in the test's database."""
+    """Runs a statement in the test's database, and returns its rows."""
 
     def rows(statement: str, **values: object) -> list[Any]:
         with database.engine.begin() as connection:
@@ -83,5 +83,5 @@ def query(database: Database) -> Callable[..., list[Any]]:
 
 @pytest.fixture
 def program() -> list[str]:
-    """The command as a process of its own."""
+    """The command line that starts `roster` as a process of its own."""
     return [sys.executable, "-m", "roster_pipeline.cli"]

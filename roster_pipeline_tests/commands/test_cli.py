@@ -1,4 +1,4 @@
-"""How any command ends: help, usage errors, unexpected errors, interruption."""
+"""How every command ends: help, usage errors, unexpected errors, interruption."""
 
 import json
 import os
@@ -38,18 +38,18 @@ def test_every_command_takes_json_and_says_what_it_does() -> None:
 
 
 def test_help_imports_nothing_heavy(program: list[str], environment: None) -> None:
-    """`roster --help` answers at once: what takes long to import is imported by the command that needs it."""
-    look = (
+    """`roster --help` is fast: a module that takes long to import is imported by the command that needs it."""
+    check = (
         "import sys, runpy, atexit; atexit.register(lambda: print(sorted({'pandas', 'dagster', 'sqlalchemy', 'rich'} & set(sys.modules))));"
     )
-    code = f"{look} sys.argv = ['roster', '--help']; runpy.run_module('roster_pipeline.cli', run_name='__main__')"
+    code = f"{check} sys.argv = ['roster', '--help']; runpy.run_module('roster_pipeline.cli', run_name='__main__')"
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "Show recent syncs" in ended.stdout
     assert ended.stdout.splitlines()[-1] == "[]"
 
 
 def test_wrong_usage(roster: Roster) -> None:
-    """Exit status 2, with the way out; the same as one JSON document with --json."""
+    """Exit status 2, and what to do; with --json the same as one JSON document."""
     assert roster("sync").status == 2
     ended = roster("nonsense")
     assert (ended.status, ended.out) == (2, "")
@@ -61,14 +61,14 @@ def test_wrong_usage(roster: Roster) -> None:
     assert ended.document["retryable"] is False
 
 
-def test_argument_that_is_no_text(roster: Roster) -> None:
+def test_argument_that_is_not_text(roster: Roster) -> None:
     ended = roster("status", "\udcff")
     assert ended.status == 2
     assert "Argument 2 is not text" in ended.err
 
 
-def test_environment_that_cannot_be_used(roster: Roster, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The variable is named, its value is not: it may be a secret."""
+def test_environment_that_is_not_valid(roster: Roster, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The message names the variable, but not its value: it may be a secret."""
     monkeypatch.setenv("CLEVER_PAGE_LIMIT", "secret-looking")
     ended = roster("status")
     assert ended.status == 1
@@ -78,7 +78,7 @@ def test_environment_that_cannot_be_used(roster: Roster, monkeypatch: pytest.Mon
 
 @pytest.mark.parametrize("options", [[], ["--json"], ["--debug"]])
 def test_unexpected_error_shows_no_value(options: list[str]) -> None:
-    """SPEC 12: an error nobody foresaw says its type only, unless a traceback is asked for."""
+    """SPEC 12: an unexpected error shows only its type, unless --debug is given."""
     code = (
         "import click, sys\nfrom roster_pipeline import cli\n"
         "@click.command()\n@click.option('--json', is_flag=True)\ndef boom(**_): raise ValueError('Ada')\n"
@@ -108,7 +108,7 @@ def test_interrupted_sync(
     district: District,
     query: Callable[..., list[Any]],
 ) -> None:
-    """R11.4: Ctrl-C and SIGTERM end a sync cleanly: no traceback, the row says so, nothing is written, and the lock is free."""
+    """R11.4: Ctrl-C and SIGTERM end a sync cleanly: no traceback, a row that says `Interrupted.`, nothing written, a free lock."""
     clever.misbehave("delay", "/v3.0/sections", seconds=2, times=1)
     process = subprocess.Popen(
         [*program, "sync", district.id],
@@ -116,7 +116,7 @@ def test_interrupted_sync(
         stderr=subprocess.PIPE,
         text=True,
         env=os.environ,
-        # A shell that runs the tests in the background has them ignore Ctrl-C, and their children inherit that.
+        # If a shell runs the tests in the background, they ignore Ctrl-C, and their children inherit that.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     try:

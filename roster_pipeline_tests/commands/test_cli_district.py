@@ -1,4 +1,4 @@
-"""Agreements by command: what is recorded, what is refused, and where each effective setting comes from."""
+"""`roster district`: what it records, what it refuses, and where each effective setting comes from."""
 
 from collections.abc import Callable
 from typing import Any
@@ -54,8 +54,8 @@ def test_everything_is_recorded(add: Callable[..., Ended], query: Callable[..., 
     assert ended.document["start_date"] == "2026-08-15"
 
 
-def test_repeating_changes_nothing_and_updates_what_is_named(add: Callable[..., Ended], query: Callable[..., list[Any]]) -> None:
-    """SPEC 2: repeated, it updates; what is not named stays."""
+def test_repeating_changes_nothing_and_updates_the_given_options(add: Callable[..., Ended], query: Callable[..., list[Any]]) -> None:
+    """SPEC 2: the second `add` updates; an option that is left out keeps its value."""
     everything = ("--licenses", "10", "--school", "A=1", "--school", "B", "--set", "brakes.role_floor=20")
     first = add(*everything).document
     second = add(*everything).document
@@ -91,7 +91,7 @@ def test_repeating_changes_nothing_and_updates_what_is_named(add: Callable[..., 
     ],
 )
 def test_refused(options: tuple[str, ...], says: str, add: Callable[..., Ended], query: Callable[..., list[Any]]) -> None:
-    """Wrong usage: exit status 2, what is wrong is named, nothing is recorded."""
+    """Wrong usage: exit status 2, a message that names the error, nothing recorded."""
     ended = add(*options)
     assert ended.status == 2
     assert says in ended.document["error"] + ended.document["hint"]
@@ -117,7 +117,7 @@ def test_show_says_where_a_setting_comes_from(add: Callable[..., Ended], roster:
     assert line.split() == ["brakes.role_floor", "district", "20"]
 
 
-def test_tables_fit_a_terminal_and_carry_no_colour(add: Callable[..., Ended], roster: Roster) -> None:
+def test_tables_fit_a_terminal_and_have_no_colour(add: Callable[..., Ended], roster: Roster) -> None:
     add("--school", "A school with a long name that goes on [bold]and on[/bold] until the line is full :smile:=12")
     for command in (("show", ID), ("list",)):
         out = roster("district", *command).out
@@ -129,7 +129,7 @@ def test_tables_fit_a_terminal_and_carry_no_colour(add: Callable[..., Ended], ro
 
 
 def test_pause_and_resume(add: Callable[..., Ended], roster: Roster, query: Callable[..., list[Any]]) -> None:
-    """Both can be repeated; a district without an agreement can be neither."""
+    """Both can be repeated. A district that is not active or paused can be neither."""
     add()
     for command, status in (("pause", "paused"), ("pause", "paused"), ("resume", "active"), ("resume", "active")):
         assert roster("district", command, ID, "--json").document["status"] == status
@@ -144,7 +144,7 @@ def test_pause_and_resume(add: Callable[..., Ended], roster: Roster, query: Call
 
 
 def test_adding_makes_a_requested_district_active(add: Callable[..., Ended], roster: Roster, query: Callable[..., list[Any]]) -> None:
-    """R11.7: a connection makes a district `requested`; the agreement makes it active. Without one, it can be listed and shown."""
+    """R11.7: a connection makes a district `requested`, the agreement makes it active. Even before, it can be listed and shown."""
     query("insert into app.districts (clever_id, name) values (:id, 'Connected')", id=ID)
     assert roster("district", "list", "--json").document["districts"][0]["profile"] is None
     assert roster("district", "show", ID, "--json").document["settings"] == {}

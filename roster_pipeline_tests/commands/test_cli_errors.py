@@ -1,4 +1,4 @@
-"""What can be wrong from outside: one clear message each, exit status 1, the truth in `ops.syncs`, nothing half written, no traceback."""
+"""External failures: each gives one clear message and exit status 1, is recorded in `ops.syncs`, writes nothing, shows no traceback."""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,7 +10,7 @@ from roster_pipeline.sandbox import District, Sandbox
 
 from .conftest import Roster
 
-NOWHERE = "http://127.0.0.1:9"  # the discard port: nobody listens
+NOWHERE = "http://127.0.0.1:9"  # the discard port: no server listens
 
 
 def _no_credentials(patch: pytest.MonkeyPatch, _: Sandbox) -> None:
@@ -64,7 +64,7 @@ def test_clever_cannot_be_read(
     query: Callable[..., list[Any]],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """R3.2: anything less than a complete pull changes nothing; `ops.syncs` has the reason, and the reader one message."""
+    """R3.2: a pull that is not complete changes nothing. `ops.syncs` has the reason, and the user sees one message."""
     broken(monkeypatch, clever)
     ended = roster("sync", district.id)
     assert (ended.status, ended.out) == (1, "")
@@ -85,7 +85,7 @@ def test_clever_cannot_be_read(
 
 
 def test_unknown_district(roster: Roster, query: Callable[..., list[Any]]) -> None:
-    """One message; the attempt is on the page of recent syncs."""
+    """One message, and a row of `ops.syncs` for the attempt."""
     ended = roster("sync", "nosuchdistrict", "--requested-by", "ops-7")
     assert (ended.status, ended.out) == (1, "")
     assert ended.err.startswith("Error: There is no district nosuchdistrict.\n")
@@ -97,7 +97,7 @@ def test_unknown_district(roster: Roster, query: Callable[..., list[Any]]) -> No
 
 
 def test_paused_district(roster: Roster, district: District, query: Callable[..., list[Any]]) -> None:
-    """SPEC 2: only active districts sync; the row ends `skipped` with the reason."""
+    """SPEC 2: only active districts sync. The row gets the status `skipped` and the reason."""
     assert roster("district", "pause", district.id).status == 0
     ended = roster("sync", district.id, "--json")
     assert ended.status == 1
@@ -109,7 +109,7 @@ def test_paused_district(roster: Roster, district: District, query: Callable[...
 
 
 def test_database_that_does_not_answer(roster: Roster, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Worth retrying, and the password is not in the message."""
+    """Another attempt can help, and the password is not in the message."""
     monkeypatch.setenv("ROSTER_DATABASE_URL", "postgresql://someone:hidden-word@127.0.0.1:9/roster")
     ended = roster("status")
     assert ended.status == 1
@@ -127,7 +127,7 @@ def test_database_of_a_newer_release(roster: Roster, query: Callable[..., list[A
 
 
 def test_database_without_tables(roster: Roster, empty_database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every command says what to do; doing that is enough, and doing it again changes nothing."""
+    """Every command says to run `roster migrate`. That is enough, and running it again changes nothing."""
     monkeypatch.setenv("ROSTER_DATABASE_URL", empty_database.url.render_as_string(hide_password=False))
     for command in (("sync", "1"), ("status",), ("district", "list")):
         ended = roster(*command)
@@ -139,17 +139,17 @@ def test_database_without_tables(roster: Roster, empty_database: Database, monke
     assert roster("status").status == 0
 
 
-def test_debug_shows_where(roster: Roster) -> None:
+def test_debug_shows_the_traceback(roster: Roster) -> None:
     ended = roster("--debug", "sync", "nosuchdistrict")
     assert ended.status == 1
     assert "Traceback" in ended.err
     assert "find_district" in ended.err
 
 
-def test_one_district_with_broken_settings_stops_no_other(
+def test_broken_settings_of_one_district_stop_no_other(
     roster: Roster, district: District, query: Callable[..., list[Any]], database: Database
 ) -> None:
-    """R11.2: what somebody wrote into one district's settings by hand fails that district, in words, and is told."""
+    """R11.2: settings that a person broke by hand fail only that district, with a clear message and an alert."""
     with database.engine.begin() as connection:
         connection.exec_driver_sql("""
             insert into app.districts (clever_id, name, domain, profile, status, settings)

@@ -1,4 +1,4 @@
-"""`roster health`: what it finds, what makes it unhealthy, and that it says what to do."""
+"""`roster health`: what it finds, what counts as unhealthy, and that it says what to do."""
 
 import socket
 from collections.abc import Callable, Iterator
@@ -40,8 +40,8 @@ AUTOMATIONS = sorted(each.name for each in [*(defs.schedules or ()), *(defs.sens
 
 
 @pytest.fixture
-def nobody_is_told(monkeypatch: pytest.MonkeyPatch) -> str:
-    """A receiver that nothing is sent to."""
+def unused_receiver(monkeypatch: pytest.MonkeyPatch) -> str:
+    """A configured receiver that gets no alert."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         url = f"json://127.0.0.1:{free.getsockname()[1]}/secret"
     monkeypatch.setenv("ROSTER_ALERT_URLS", url)
@@ -49,19 +49,19 @@ def nobody_is_told(monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 class Dagster:
-    """Dagster's database as a daemon leaves it."""
+    """Writes to Dagster's database what a daemon writes."""
 
     def __init__(self, instance: dg.DagsterInstance) -> None:
         self.instance = instance
 
-    def beat(self, now: datetime, *, but: str = "") -> None:
-        """Every part of the daemon lives, but one."""
+    def beat(self, now: datetime, *, without: str = "") -> None:
+        """Adds a heartbeat of every part of the daemon, or of all but one."""
         for kind in self.instance.get_required_daemon_types():
-            if kind != but:
+            if kind != without:
                 self.instance.add_daemon_heartbeat(DaemonHeartbeat(now.timestamp(), kind, "daemon", []))
 
     def automation(self, name: str, status: InstigatorStatus, last_tick: datetime) -> None:
-        """A schedule or sensor that the daemon has looked at."""
+        """Adds a schedule or sensor that the daemon has evaluated."""
         origin = RemoteInstigatorOrigin(REPOSITORY, name)
         data = SensorInstigatorData(last_tick.timestamp(), min_interval=30)
         state = InstigatorState(origin, InstigatorType.SENSOR, status, data)
@@ -79,7 +79,7 @@ def opened(database: Database) -> Iterator[Dagster]:
 
 @pytest.fixture
 def dagster(environment: None, database: Database) -> Iterator[None]:
-    """A daemon that is well."""
+    """A healthy daemon."""
     ensure_dagster_database(database)
     now = datetime.now(UTC)
     try:
@@ -103,7 +103,7 @@ def findings(roster: Roster, *, status: int) -> dict[str, dict[str, Any]]:
 
 @pytest.fixture
 def synced(environment: None, query: Query) -> str:
-    """A district that has been active for long, synced now. Its Clever id."""
+    """A district that has been active for months, and was synced just now. Yields its Clever id."""
     query(
         "insert into app.districts (clever_id, name, domain, profile, status, updated_at) "
         "values ('d1', 'Test', 'test.example.org', 'typing_agent', 'active', '2026-01-01')"
@@ -112,8 +112,8 @@ def synced(environment: None, query: Query) -> str:
     return "d1"
 
 
-def test_all_is_well(roster: Roster, dagster: None, synced: str, nobody_is_told: str) -> None:
-    """One line for everything that is looked at; exit status 0; the receiver's URL is a secret."""
+def test_all_is_healthy(roster: Roster, dagster: None, synced: str, unused_receiver: str) -> None:
+    """One line for each check, and exit status 0. The receiver's URL is not shown, because it is a secret."""
     found = findings(roster, status=0)
     assert list(found) == [
         "daemon", "schedules and sensors", "runs",
@@ -130,7 +130,7 @@ def test_all_is_well(roster: Roster, dagster: None, synced: str, nobody_is_told:
 
 
 def test_dagster_has_never_run(roster: Roster) -> None:
-    """Where its database does not exist, nothing is made: the daemon does not run."""
+    """If Dagster's database does not exist, the daemon does not run, and the command does not create the database."""
     found = findings(roster, status=1)
     assert "nothing runs by itself" in found["daemon"]["says"]
     assert "roster dev" in found["daemon"]["do"]
@@ -139,20 +139,20 @@ def test_dagster_has_never_run(roster: Roster) -> None:
 
 
 def test_a_dead_daemon_and_one_that_hangs(roster: Roster, dagster: None, database: Database) -> None:
-    """Two causes, two things to do."""
+    """Two causes with two messages."""
     now = datetime.now(UTC)
     with opened(database) as found:
         found.beat(now - timedelta(minutes=6))
     dead = findings(roster, status=1)["daemon"]
     assert dead["says"].startswith("Not running")
     with opened(database) as found:
-        found.beat(now, but="SENSOR")
+        found.beat(now, without="SENSOR")
     hangs = findings(roster, status=1)["daemon"]
     assert hangs["says"] == "Parts of it hang: SENSOR."
 
 
 def test_automations_that_do_not_run(roster: Roster, dagster: None, database: Database) -> None:
-    """Switched off by somebody, or not looked at any more: each by its name. One of an older release does not count."""
+    """The message names automations that a person has switched off, or that do not run any more. Those of an older release do not count."""
     now = datetime.now(UTC)
     with opened(database) as found:
         found.automation("of_an_older_release", InstigatorStatus.STOPPED, now)
@@ -165,7 +165,7 @@ def test_automations_that_do_not_run(roster: Roster, dagster: None, database: Da
 
 
 def test_a_queue_that_does_not_move(roster: Roster, dagster: None, database: Database) -> None:
-    """Only where no run is in progress: a long queue that is worked off is a night."""
+    """It is a problem only if no run is in progress. A long queue that drains is normal at night."""
 
     def run(status: str) -> None:
         with opened(database) as found:
@@ -189,11 +189,11 @@ def test_a_queue_that_does_not_move(roster: Roster, dagster: None, database: Dat
     assert findings(roster, status=0)["runs"]["says"] == "1 queued, 1 in progress."
 
 
-# --- what the application's database knows ---
+# --- findings from the application's database ---
 
 
-def known(database: Database, now: datetime | None = None) -> dict[str, dict[str, Any]]:
-    """Without Dagster, which takes seconds to set up."""
+def in_database(database: Database, now: datetime | None = None) -> dict[str, dict[str, Any]]:
+    """The findings without those about Dagster, which takes seconds to set up."""
     with database.engine.connect() as session:
         connection = session.execution_options(isolation_level="AUTOCOMMIT")
         found = database_health(connection, Settings(), now=now or datetime.now(UTC))
@@ -201,59 +201,59 @@ def known(database: Database, now: datetime | None = None) -> dict[str, dict[str
 
 
 def test_a_night_that_is_not_complete(synced: str, query: Query, database: Database) -> None:
-    """R11.1: a district that was due and had no sync by morning is a problem, one that failed a warning, one that began later neither."""
+    """R11.1: a due district without a sync by morning is a problem. A failed sync is a warning. A district activated later is neither."""
     moment = last_scheduled_at("21:00", datetime.now(UTC))
     midnight, noon = moment + timedelta(hours=3), moment + timedelta(hours=15)
     query("update ops.syncs set started_at = :at, requested_at = :at", at=moment - timedelta(minutes=1))
-    night = known(database, midnight)["night 21:00"]
+    night = in_database(database, midnight)["night 21:00"]
     assert (night["verdict"], night["numbers"]["due"], night["numbers"]["ended"]) == ("ok", 1, 0)
-    night = known(database, noon)["night 21:00"]
+    night = in_database(database, noon)["night 21:00"]
     assert (night["verdict"], night["numbers"]["missing"]) == ("problem", [synced])
     query("update app.districts set updated_at = :at", at=moment + timedelta(minutes=1))
-    assert known(database, noon)["night 21:00"]["numbers"]["due"] == 0
+    assert in_database(database, noon)["night 21:00"]["numbers"]["due"] == 0
     query("update ops.syncs set status = 'failed', started_at = :at", at=moment + timedelta(minutes=1))
-    night = known(database, noon)["night 21:00"]
+    night = in_database(database, noon)["night 21:00"]
     assert (night["verdict"], night["numbers"]["failed"], night["numbers"]["missing"]) == ("warning", [synced], [])
 
 
 def test_a_silent_district(synced: str, query: Query, database: Database) -> None:
-    """R11.8: over 26 hours."""
+    """R11.8: no success for more than 26 hours."""
     query("update ops.syncs set finished_at = now() - interval '27 hours'")
-    found = known(database)["freshness"]
+    found = in_database(database)["freshness"]
     assert found["numbers"] == {"active": 1, "silent": [synced]}
     assert "roster status" in found["do"]
 
 
 @pytest.mark.parametrize(("seconds", "verdict"), [(10, "ok"), (60, "warning"), (400, "problem")])
 def test_requests_that_wait(seconds: int, verdict: str, synced: str, query: Query, database: Database) -> None:
-    """R11.3: later than 30 seconds; not where the district is being synced meanwhile."""
+    """R11.3: a request should start within 30 seconds, unless a sync of the district is running."""
     query("insert into ops.syncs (district_id, requested_at) values (1, now() - make_interval(secs => :seconds))", seconds=seconds)
-    assert known(database)["requests"]["verdict"] == verdict
+    assert in_database(database)["requests"]["verdict"] == verdict
     with database.engine.connect() as session, district_lock(session.execution_options(isolation_level="AUTOCOMMIT"), 1, synced):
-        assert known(database)["requests"]["verdict"] == "ok"
+        assert in_database(database)["requests"]["verdict"] == "ok"
 
 
 def test_holds_and_crashes_are_warnings(synced: str, query: Query, database: Database) -> None:
-    """R7.4, R11.4: people have to look, but everything runs; what has crashed is marked."""
+    """R7.4, R11.4: people have to decide, but everything runs. Crashed syncs are marked as failed."""
     query("insert into ops.syncs (district_id, status, started_at) values (1, 'processing', now())")
     query("insert into ops.holds (sync_id, district_id, kind, plan_hash, status) values (1, 1, 'relinks', 'x', 'open')")
-    found = known(database)
+    found = in_database(database)
     assert (found["crashed syncs"]["verdict"], found["crashed syncs"]["numbers"]) == ("warning", {"marked_as_failed": 1})
     assert (found["holds"]["verdict"], found["holds"]["numbers"]["open"]) == ("warning", 1)
     assert query("select count(*) from ops.syncs where status = 'processing'") == [(0,)]
 
 
 def test_alerts_that_reach_nobody(
-    synced: str, query: Query, database: Database, nobody_is_told: str, monkeypatch: pytest.MonkeyPatch
+    synced: str, query: Query, database: Database, unused_receiver: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """R11.8: none to tell is a warning, one that refuses a problem; named by position, because the URLs hold secrets."""
+    """R11.8: having no receiver is a warning, a receiver that refuses is a problem. It is named by position: its URL is a secret."""
     (receiver,) = receivers(Settings())
     failing = "insert into ops.alert_receivers (receiver, failures, next_attempt_at) values (:name, 3, now())"
     query(failing, name=receiver.name)
-    assert known(database)["alerts"]["numbers"]["refusing"] == [1]
+    assert in_database(database)["alerts"]["numbers"]["refusing"] == [1]
     monkeypatch.setenv("ROSTER_ALERT_URLS", "nothing://secret")
-    found = known(database)["alerts"]
+    found = in_database(database)["alerts"]
     assert found["numbers"]["unusable"] == [1]
     assert "secret" not in str(found)
     monkeypatch.delenv("ROSTER_ALERT_URLS")
-    assert known(database)["alerts"]["verdict"] == "warning"
+    assert in_database(database)["alerts"]["verdict"] == "warning"

@@ -1,4 +1,4 @@
-"""`roster purge`: it counts unless told otherwise, and refuses what would be too much. What is removed: `support/test_purge.py`."""
+"""`roster purge`: without --yes it only counts, and it refuses more users than the limit. What is removed: `support/test_purge.py`."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -19,7 +19,7 @@ Query = Callable[..., list[Any]]
 
 @pytest.fixture
 def users(query: Query) -> Callable[[int], None]:
-    """Makes so many students who were soft-deleted long ago, in district 1, which is there already."""
+    """Makes district 1, and returns a function that adds students to it that were soft-deleted long ago."""
     query("insert into app.districts (clever_id, name) values ('d1', 'Test')")
     query("insert into app.schools (district_id, name) values (1, 'North')")
 
@@ -40,7 +40,7 @@ def left(query: Query) -> int:
 
 
 def test_without_yes_it_counts(roster: Roster, query: Query, users: Callable[[int], None]) -> None:
-    """Counts, ten ids at most, and what to do next; never a name. Nobody has to say who they are."""
+    """It shows counts, at most ten ids, and what to do next, never a name. --by is not needed."""
     users(12)
     ended = roster("purge", "d1", "--deleted-before", DAY)
     assert (ended.status, ended.err) == (0, "")
@@ -63,7 +63,7 @@ def test_without_yes_it_counts(roster: Roster, query: Query, users: Callable[[in
 
 
 def test_with_yes_it_removes(roster: Roster, query: Query, users: Callable[[int], None]) -> None:
-    """And says what went; a second time there is nobody."""
+    """It reports what it removed. A second run finds no users."""
     users(2)
     ended = roster("purge", "d1", "--deleted-before", DAY, "--yes", "--by", "ops-7")
     assert (ended.status, ended.err) == (0, "")
@@ -76,7 +76,7 @@ def test_with_yes_it_removes(roster: Roster, query: Query, users: Callable[[int]
 
 
 def test_more_than_the_limit(roster: Roster, query: Query, users: Callable[[int], None]) -> None:
-    """Exit status 1 either way, 100 by default; raising it is how somebody says that they mean it."""
+    """Exit status 1, with and without --yes. The default limit is 100; a person who wants to remove more has to raise it."""
     users(101)
     counted = roster("purge", "d1", "--deleted-before", DAY)
     assert counted.status == 1
@@ -110,7 +110,7 @@ def test_wrong_usage(roster: Roster, query: Query, users: Callable[[int], None],
 
 
 def test_another_sync_is_running(roster: Roster, database: Database, query: Query, users: Callable[[int], None]) -> None:
-    """R11.2: exit status 4 with the running sync's id; counting goes on."""
+    """R11.2: exit status 4 with the running sync's id. Counting still works."""
     users(1)
     query("insert into ops.syncs (district_id, status, started_at) values (1, 'processing', now())")
     with database.engine.connect() as opened:
@@ -122,7 +122,7 @@ def test_another_sync_is_running(roster: Roster, database: Database, query: Quer
     assert left(query) == 1
 
 
-def test_help_says_what_is_not_part_of_it(roster: Roster) -> None:
+def test_help_says_what_is_never_removed(roster: Roster) -> None:
     said = " ".join(roster("purge", "--help").out.split())
-    assert "schools and classrooms are not part of it" in said
+    assert "It leaves soft-deleted schools and classrooms" in said
     assert "protected users" in said

@@ -1,4 +1,4 @@
-"""`roster request`: what it queues, and what it refuses with which exit status."""
+"""`roster request`: what it queues, what it refuses, and with which exit status."""
 
 from collections.abc import Callable
 from typing import Any
@@ -15,7 +15,7 @@ PROCESSING = "insert into ops.syncs (district_id, status, started_at) values (1,
 
 
 def test_a_request_is_queued_once(roster: Roster, district: District, query: Callable[..., list[Any]]) -> None:
-    """R11.3: who asked and why is kept; a second request is told the first, exit status 0."""
+    """R11.3: the row has who requested it and why. A second request reports the first one, with exit status 0."""
     ended = roster("request", district.id, "--requested-by", "ticket 4711", "--reason", "new school", "--json")
     assert (ended.status, ended.err) == (0, "")
     assert ended.document == {"sync_id": 1, "district": district.id, "status": "queued", "already_queued": False}
@@ -29,7 +29,7 @@ def test_a_request_is_queued_once(roster: Roster, district: District, query: Cal
 
 
 def test_while_a_sync_is_running(roster: Roster, database: Database, district: District, query: Callable[..., list[Any]]) -> None:
-    """R11.2: exit status 4, the running sync's id, no row. A crashed one is not running (R11.4)."""
+    """R11.2: exit status 4, the running sync's id, no row. A crashed sync is not running (R11.4)."""
     query(PROCESSING)
     with database.engine.connect() as connection, district_lock(connection, 1, district.id):
         human = roster("request", district.id, "--requested-by", "me")
@@ -53,7 +53,7 @@ def test_while_a_sync_is_running(roster: Roster, database: Database, district: D
 def test_refused(
     arguments: tuple[str, ...], status: int, says: str, roster: Roster, district: District, query: Callable[..., list[Any]]
 ) -> None:
-    """SPEC 1, 2: who may ask is the profile's; nothing is written."""
+    """SPEC 1, 2: the profile says which roles may request a sync. Nothing is written."""
     ended = roster("request", district.id, *arguments)
     assert ended.status == status
     assert says in ended.err
@@ -61,7 +61,7 @@ def test_refused(
 
 
 def test_a_district_that_is_not_active(roster: Roster, district: District, query: Callable[..., list[Any]]) -> None:
-    """SPEC 2: refused with exit status 1, nothing written; so is one that nobody knows."""
+    """SPEC 2: refused with exit status 1, nothing written. So is an unknown district."""
     roster("district", "pause", district.id)
     for reference, says in ((district.id, "only active districts sync"), ("unknown", "There is no district unknown.")):
         ended = roster("request", reference, "--requested-by", "me")
@@ -71,7 +71,7 @@ def test_a_district_that_is_not_active(roster: Roster, district: District, query
 
 
 def test_limit_and_role_of_one_district(roster: Roster, district: District, query: Callable[..., list[Any]]) -> None:
-    """SPEC 2: both are fields of the profile, set for one district."""
+    """SPEC 2: both are fields of the profile, and can be set for one district."""
     settings = ("--set", "requests_per_hour=1", "--set", "request_roles=account_owner")
     add = ("district", "add", district.id, "--name", "Test", "--profile", "typing_agent", "--domain", "test.example.org")
     assert roster(*add, *settings).status == 0

@@ -1,4 +1,4 @@
-"""`roster status`: recent syncs, and the truth about crashed ones."""
+"""`roster status`: recent syncs, and crashed ones, which it marks as failed."""
 
 import json
 import signal
@@ -19,7 +19,7 @@ PROCESSING = "insert into ops.syncs (district_id, status, started_at) values (1,
 
 
 def test_crashed_sync_is_marked(roster: Roster, district: District, query: Callable[..., list[Any]]) -> None:
-    """R11.4: `processing` with a free lock reads as failed and is marked so, once; the district can be synced."""
+    """R11.4: a sync in status `processing` whose lock is free is marked as failed, once. The district can be synced."""
     query(PROCESSING)
     document = roster("status", "--json").document
     assert document["marked_as_failed"] == 1
@@ -29,8 +29,8 @@ def test_crashed_sync_is_marked(roster: Roster, district: District, query: Calla
     assert roster("sync", district.id).status == 0
 
 
-def test_running_sync_is_left_alone(roster: Roster, database: Database, district: District, query: Callable[..., list[Any]]) -> None:
-    """R11.4: while somebody holds the lock, it is what it says."""
+def test_running_sync_is_left_unchanged(roster: Roster, database: Database, district: District, query: Callable[..., list[Any]]) -> None:
+    """R11.4: while a session holds the lock, the sync is running."""
     query(PROCESSING)
     with database.engine.connect() as opened:
         connection = opened.execution_options(isolation_level="AUTOCOMMIT")
@@ -58,8 +58,8 @@ def test_before_the_first_sync(roster: Roster) -> None:
     assert "No sync yet." in roster("status").out
 
 
-def test_what_waits_and_what_comes_next(roster: Roster, district: District, query: Callable[..., list[Any]]) -> None:
-    """R11.3, SPEC 2: a request stays in sight however many syncs came after it; next_scheduled_at of active districts only."""
+def test_queued_requests_and_next_syncs(roster: Roster, district: District, query: Callable[..., list[Any]]) -> None:
+    """R11.3, SPEC 2: a queued request is shown even after many newer syncs. Only active districts have next_scheduled_at."""
     roster("request", district.id, "--requested-by", "ticket 4711")
     query("insert into app.districts (clever_id, name) values ('other', 'Other')")
     query("insert into ops.syncs (district_id, status, finished_at) select 2, 'successful', now() from generate_series(1, 25)")
@@ -76,8 +76,8 @@ def test_what_waits_and_what_comes_next(roster: Roster, district: District, quer
     assert other["last_success_at"] is not None
 
     ended = roster("status", district.id)
-    assert "Sync 1, asked for by ticket 4711." in ended.out
-    assert "Requests that wait to be started: 1." in ended.out
+    assert "Sync 1, requested by ticket 4711." in ended.out
+    assert "Queued requests: 1." in ended.out
     assert "21:00 in Los Angeles" in ended.out
     roster("district", "pause", district.id)
     assert [each["next_scheduled_at"] for each in roster("status", district.id, "--json").document["districts"]] == [None]
@@ -86,13 +86,13 @@ def test_what_waits_and_what_comes_next(roster: Roster, district: District, quer
 def test_watch_prints_each_change_until_interrupted(
     program: list[str], roster: Roster, district: District, query: Callable[..., list[Any]]
 ) -> None:
-    """A line of JSON per change, starting with how things are; a crash is told and marked; Ctrl-C is its normal end."""
+    """One line of JSON for the present state, then one per change. A crash is reported and marked. Ctrl-C is the normal end."""
     process = subprocess.Popen(
         [*program, "status", district.id, "--watch", "--json"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        # A shell that runs the tests in the background has them ignore Ctrl-C, and their children inherit that.
+        # If a shell runs the tests in the background, they ignore Ctrl-C, and their children inherit that.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     try:
@@ -115,11 +115,11 @@ def test_watch_prints_each_change_until_interrupted(
 def test_a_killed_sync_reads_as_failed_everywhere(
     program: list[str], roster: Roster, clever: Sandbox, district: District, query: Callable[..., list[Any]]
 ) -> None:
-    """R11.4: `kill -9` of a real sync. The view says failed before anybody has marked the row; `roster status` marks it."""
+    """R11.4: `kill -9` of a real sync. The view shows it as failed before the row is marked; `roster status` marks the row."""
     clever.misbehave("delay", "/v3.0/sections", seconds=60, times=1)
     process = subprocess.Popen([*program, "sync", district.id], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        # The delay is used up when the request arrives; the answer comes later.
+        # The fault is used up when the request arrives. The answer comes later.
         until(lambda: not len(clever.faults) or process.poll() is not None, seconds=60)
         assert process.poll() is None
         assert query("select status from ops.recent_syncs") == [("processing",)]
