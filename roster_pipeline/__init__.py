@@ -1,1 +1,1 @@
-"""Nightly Clever rostering into PostgreSQL. The folders are the data flow: clever, sync (with database), and defs for Dagster."""
+"""Nightly Clever rostering into PostgreSQL. docs/architecture.md explains the folders and which may import which."""

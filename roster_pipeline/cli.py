@@ -1,8 +1,8 @@
-"""The `roster` command: its table of commands, and how any of them ends.
+"""The `roster` command: its table of commands, and how a command ends.
 
-Belongs here: which module holds which command, and the translation of every error into a message and an exit status (SPEC 2).
-Does not belong here: what a command does (`commands/`, one module each). A command is imported when it is called, so that `--help` answers
-at once.
+Belongs here: which module has which command, and the translation of every error into a message and an exit status (SPEC 2).
+Does not belong here: what a command does (`commands/`, one module each). A command's module is imported when the command is called, so that
+`--help` is fast.
 """
 
 import importlib
@@ -23,7 +23,7 @@ TERMINATED = 143
 
 
 class Entry(NamedTuple):
-    """Where a command is defined, and its line in `roster --help`."""
+    """Where a command is defined, and its summary in `roster --help`."""
 
     module: str
     attribute: str
@@ -33,21 +33,21 @@ class Entry(NamedTuple):
 COMMANDS = {
     "demo": Entry("roster_pipeline.commands.demo", "demo", "A made-up district, synced three times: see what the pipeline does."),
     "dev": Entry("roster_pipeline.commands.dev", "dev", "Run the Dagster UI and daemon on this machine."),
-    "migrate": Entry("roster_pipeline.commands.migrate", "migrate", "Create the database's tables, or bring them up to this release."),
+    "migrate": Entry("roster_pipeline.commands.migrate", "migrate", "Create the database's tables, or upgrade them to this release."),
     "district": Entry("roster_pipeline.commands.district", "district", "Record, list, show, pause and resume districts."),
-    "sync": Entry("roster_pipeline.commands.sync", "sync", "Sync one district, here and now."),
-    "request": Entry("roster_pipeline.commands.request", "request", "Ask for a sync, which the daemon starts within seconds."),
+    "sync": Entry("roster_pipeline.commands.sync", "sync", "Sync one district now, in this process."),
+    "request": Entry("roster_pipeline.commands.request", "request", "Request a sync, which the daemon starts within seconds."),
     "plan": Entry("roster_pipeline.commands.plan", "plan", "Show what a sync would do now, and write nothing."),
     "readiness": Entry("roster_pipeline.commands.readiness", "readiness", "Is a district ready for its first sync?"),
     "holds": Entry("roster_pipeline.commands.holds", "holds", "Show what is held and waits for a decision."),
-    "approve": Entry("roster_pipeline.commands.holds", "approve", "Let the next sync do what a hold holds."),
+    "approve": Entry("roster_pipeline.commands.holds", "approve", "Let the next sync apply what is held."),
     "reject": Entry("roster_pipeline.commands.holds", "reject", "Keep it held."),
     "status": Entry("roster_pipeline.commands.status", "status", "Show recent syncs and how they ended."),
-    "health": Entry("roster_pipeline.commands.health", "health", "Does everything go as it should? For monitoring, too."),
+    "health": Entry("roster_pipeline.commands.health", "health", "Check that the whole system works. Made for monitoring."),
     "explain": Entry("roster_pipeline.commands.explain", "explain", "Everything known about one person, and why."),
     "admins": Entry("roster_pipeline.commands.people", "admins", "Import school and district admins from a CSV file."),
     "users": Entry("roster_pipeline.commands.people", "users", "Import users of any role from a CSV file."),
-    "purge": Entry("roster_pipeline.commands.purge", "purge", "Remove users for good who were soft-deleted long ago."),
+    "purge": Entry("roster_pipeline.commands.purge", "purge", "Permanently remove users that were soft-deleted long ago."),
     "sandbox": Entry("roster_pipeline.sandbox.command", "sandbox", "A simulated Clever on this machine."),
 }
 
@@ -61,7 +61,7 @@ class _Commands(click.Group):
         if entry is None:
             return None
         command = getattr(importlib.import_module(entry.module), entry.attribute)
-        assert isinstance(command, click.Command)  # noqa: S101  (a wrong line in the table above)
+        assert isinstance(command, click.Command)  # noqa: S101  (else a line of COMMANDS is wrong)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -76,7 +76,7 @@ def roster(**_: bool) -> None:
 
     DISTRICT is a district's Clever id or the application's district id.
 
-    Exit status: 0 done, 1 failed or refused, 2 wrong usage, 3 held, 4 another sync of this district is running.
+    Exit status: 0 done, 1 failed or refused, 2 wrong usage, 3 held, 4 another sync of the district is running.
     """
 
 
@@ -84,15 +84,15 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run one command and exit with its status.
 
     Args:
-        arguments: what follows `roster` on the command line; by default this process's.
+        arguments: what follows `roster` on the command line; by default this process's arguments.
     """
-    given = list(sys.argv[1:] if arguments is None else arguments)
-    # Read from the line itself: they count also when the rest of it cannot be understood.
-    as_json, debug = "--json" in given, "--debug" in given
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    # Not parsed by click: these two count even if the other arguments are wrong.
+    as_json, debug = "--json" in words, "--debug" in words
     _install_handlers(as_json=as_json, debug=debug)
     try:
-        _refuse_undecodable(given)
-        status = roster.main(given, prog_name="roster", standalone_mode=False) or 0
+        _refuse_undecodable(words)
+        status = roster.main(words, prog_name="roster", standalone_mode=False) or 0
     except RosterError as error:
         status = _failed(error, as_json=as_json, debug=debug)
     except click.ClickException as error:
@@ -103,15 +103,15 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
 
 def _install_handlers(*, as_json: bool, debug: bool) -> None:
-    """For the whole process: what to do about unexpected errors, and about a stop from outside."""
+    """Sets how this process ends after an unexpected error, and after SIGTERM."""
     if not debug:
         sys.excepthook = lambda kind, error, trace: _unexpected(kind, error, trace, as_json=as_json)
-    # SIGTERM ends like Ctrl-C, with every clean-up: the sync's row tells the truth, the embedded server stops.
+    # SIGTERM runs every clean-up, as Ctrl-C does: the sync's row gets its true status, and the embedded server stops.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))
 
 
 def _refuse_undecodable(arguments: list[str]) -> None:
-    """Bytes that are no UTF-8 arrive as lone surrogates, which no database takes."""
+    """Refuses bytes that are not UTF-8: Python makes lone surrogates of them, which no database stores."""
     for position, argument in enumerate(arguments, start=1):
         if any("\ud800" <= character <= "\udfff" for character in argument):
             raise UsageError(f"Argument {position} is not text in UTF-8.")
@@ -148,7 +148,7 @@ def _interrupted(*, as_json: bool) -> int:
 
 
 def _unexpected(kind: type[BaseException], error: BaseException, trace: TracebackType | None, *, as_json: bool) -> None:
-    """A mistake in this project. Neither its message nor its traceback is shown: either can hold what a row holds (SPEC 12)."""
+    """Reports a bug of this project. It shows neither message nor traceback, because either can contain personal data (SPEC 12)."""
     del error, trace
     reason, hint = f"Internal error: {kind.__name__}.", "`roster --debug ...` shows the traceback, which can hold personal data."
     if as_json:
@@ -158,8 +158,8 @@ def _unexpected(kind: type[BaseException], error: BaseException, trace: Tracebac
 
 
 def _error_document(reason: str, hint: str, exit_status: int, *, retryable: bool = False, **more: object) -> None:
-    known = {name: value for name, value in more.items() if value is not None}
-    click.echo(json.dumps({"error": reason, "hint": hint, "retryable": retryable, "exit_status": exit_status, **known}))
+    filled = {name: value for name, value in more.items() if value is not None}
+    click.echo(json.dumps({"error": reason, "hint": hint, "retryable": retryable, "exit_status": exit_status, **filled}))
 
 
 if __name__ == "__main__":

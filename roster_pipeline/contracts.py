@@ -1,12 +1,12 @@
-"""What one record of each Clever resource looks like when it reaches staging: columns, rules, descriptions, each named once (R4.1).
+"""The contract of each Clever resource: the columns, rules and descriptions of its records in staging, each in one place (R4.1).
 
-Belongs here: one Pandera model per resource, and what follows from it (which rule a failure is called, the PostgreSQL type of a column).
+Belongs here: one Pandera model per resource, and what is derived from it (the name of a rule, the PostgreSQL type of a column).
 Does not belong here: decoding Clever's JSON (`clever/`), loading frames (`sync/landing.py`), rules that need more than one row
 (`dbt_like_sql/audits/`).
 
-A column that may be null is optional: a value that breaks its rule is dropped and the row kept. A column that may not be null is mandatory:
-    a broken value quarantines the row (R4.2). A failure is called `<column>_missing` or `<column>_format`. Ids are text (Clever's are 24
-    hex digits). Blank text arrives as null.
+A nullable column is optional: a value that breaks its rule becomes null, and the row stays. A column that is not nullable is mandatory: a
+broken value quarantines the row (R4.2). The rules are named `<column>_missing`, `<column>_format` and `<column>_type`. Ids are text
+(Clever's are 24 hex digits). Blank text is null before the models see it.
 """
 
 from collections.abc import Iterator
@@ -46,18 +46,18 @@ def _date(description: str) -> Any:
 
 
 def _ids(description: str, *, nullable: bool) -> Any:
-    # Carried as a PostgreSQL array literal ({"a","b"}), which COPY reads as it stands.
+    # A PostgreSQL array literal ({"a","b"}), which COPY reads without conversion.
     return pa.Field(nullable=nullable, description=description, metadata={"type": "text[]"})
 
 
-def _is_instant(values: pd.Series) -> pd.Series:
+def _is_timestamp(values: pd.Series) -> pd.Series:
     return pd.to_datetime(values.astype(object), format="ISO8601", errors="coerce", utc=True).notna()
 
 
 class Resource(pa.DataFrameModel):
-    """What every resource has."""
+    """The columns of every resource."""
 
-    clever_id: Text = _required("Clever's id of the record; the key of everything.", str_matches=ID)
+    clever_id: Text = _required("Clever's id of the record, its key.", str_matches=ID)
 
     class Config:
         strict = True
@@ -67,11 +67,11 @@ class Schools(Resource):
     """Schools of the district that are shared with the application. Clever: GET /schools."""
 
     name: Text = _required("Name of the school.")
-    last_modified: Text = _time("When Clever last changed the record; the newest of two records with one id wins (R3.8).")
+    last_modified: Text = _time("When Clever last changed the record. If two records have one id, the newer one wins (R3.8).")
 
     @pa.check("last_modified")
-    def is_instant(cls, values: pd.Series) -> pd.Series:  # noqa: N805  (pandera's class methods)
-        return _is_instant(values)
+    def is_timestamp(cls, values: pd.Series) -> pd.Series:  # noqa: N805  (pandera's class methods)
+        return _is_timestamp(values)
 
 
 class Terms(Resource):
@@ -82,12 +82,12 @@ class Terms(Resource):
     end_date: Text = _date("Last day of the term.")
 
     @pa.check("start_date")
-    def starts(cls, values: pd.Series) -> pd.Series:  # noqa: N805
-        return _is_instant(values)
+    def is_start_a_date(cls, values: pd.Series) -> pd.Series:  # noqa: N805
+        return _is_timestamp(values)
 
     @pa.check("end_date")
-    def ends(cls, values: pd.Series) -> pd.Series:  # noqa: N805
-        return _is_instant(values)
+    def is_end_a_date(cls, values: pd.Series) -> pd.Series:  # noqa: N805
+        return _is_timestamp(values)
 
 
 class Courses(Resource):
@@ -98,45 +98,47 @@ class Courses(Resource):
 
 
 class Sections(Resource):
-    """Sections (a classroom in the application) with their members. Clever: GET /sections."""
+    """Sections (classrooms in the application) with their members. Clever: GET /sections."""
 
-    name: Text = _required("Name of the section. Clever puts a teacher's last name into it, so it is personal.")
+    name: Text = _required("Name of the section. It is personal data: Clever puts a teacher's last name into it.")
     school: Text = _optional("Clever id of the section's school.", str_matches=ID)
     course: Text = _optional("Clever id of the course.", str_matches=ID)
     term: Text = _optional("Clever id of the term.", str_matches=ID)
-    students: Text = _ids("Clever ids of the students. Ids of people who are not shared are legal.", nullable=False)
+    students: Text = _ids("Clever ids of the students. They may include people that are not shared.", nullable=False)
     teachers: Text = _ids("Clever ids of the teachers, the primary one first.", nullable=False)
-    last_modified: Text = _time("When Clever last changed the record; the newest of two records with one id wins (R3.8).")
+    last_modified: Text = _time("When Clever last changed the record. If two records have one id, the newer one wins (R3.8).")
 
     @pa.check("last_modified")
-    def is_instant(cls, values: pd.Series) -> pd.Series:  # noqa: N805
-        return _is_instant(values)
+    def is_timestamp(cls, values: pd.Series) -> pd.Series:  # noqa: N805
+        return _is_timestamp(values)
 
 
 class Users(Resource):
-    """People: one row per person, whichever roles they hold. Clever: GET /users?role=..."""
+    """People: one row per person, with all their roles. Clever: GET /users?role=..."""
 
     first_name: Text = _required("First name.")
     middle_name: Text = _optional("Middle name.")
     last_name: Text = _required("Last name.")
-    email: Text = _optional(
-        "E-mail. Stored only where the profile stores it; never used to match (R5.9).", str_matches=r"^[^@\s]+@[^@\s]+$"
-    )
+    email: Text = _optional("E-mail. Stored only if the profile says so; never used to match (R5.9).", str_matches=r"^[^@\s]+@[^@\s]+$")
     username: Text = _optional("The district's username (credentials.district_username).", str_length=SHORT)
-    sis_id: Text = _optional("Id in the district's student information system; unique within district and kind only.", str_length=SHORT)
+    sis_id: Text = _optional(
+        "Id in the district's student information system. Unique only within one district and one kind of person.", str_length=SHORT
+    )
     state_id: Text = _optional("Id given by the state.", str_length=SHORT)
     student_number: Text = _optional("The district's student number.", str_length=SHORT)
     grade: Text = _optional("Grade of a student.", isin=GRADES)
     school: Text = _optional("Clever id of the primary school of a student or teacher.", str_matches=ID)
-    student_schools: Text = _ids("Clever ids of the schools of a student; null for who is none.", nullable=True)
-    teacher_schools: Text = _ids("Clever ids of the schools of a teacher; null for who is none.", nullable=True)
-    staff_schools: Text = _ids("Clever ids of the schools of a school admin (Clever's staff role); null for who is none.", nullable=True)
+    student_schools: Text = _ids("Clever ids of a student's schools; null if the person is not a student.", nullable=True)
+    teacher_schools: Text = _ids("Clever ids of a teacher's schools; null if the person is not a teacher.", nullable=True)
+    staff_schools: Text = _ids(
+        "Clever ids of a school admin's schools (Clever's staff role); null if the person is not a school admin.", nullable=True
+    )
     is_district_admin: Flag = _required("Whether the person is a district admin.")
-    last_modified: Text = _time("When Clever last changed the record; the newest of two records with one id wins (R3.8).")
+    last_modified: Text = _time("When Clever last changed the record. If two records have one id, the newer one wins (R3.8).")
 
     @pa.check("last_modified")
-    def is_instant(cls, values: pd.Series) -> pd.Series:  # noqa: N805
-        return _is_instant(values)
+    def is_timestamp(cls, values: pd.Series) -> pd.Series:  # noqa: N805
+        return _is_timestamp(values)
 
 
 RESOURCES: dict[str, type[Resource]] = {"schools": Schools, "terms": Terms, "courses": Courses, "sections": Sections, "users": Users}
@@ -175,7 +177,7 @@ def columns(resource: str) -> tuple[Column, ...]:
 
 
 def rules() -> Iterator[Rule]:
-    """Every single-row rule of every resource: what Pandera can find, under the names that quarantine, counts and asset checks use."""
+    """Every single-row rule of every resource, by the name that the quarantine, the counts and the asset checks use."""
     for resource, model in RESOURCES.items():
         for name, column in model.to_schema().columns.items():
             severity: Literal["warn", "error"] = "warn" if column.nullable else "error"
@@ -183,12 +185,14 @@ def rules() -> Iterator[Rule]:
             if not column.nullable:
                 yield Rule(resource, f"{name}_missing", severity, f"{name} is missing or blank: {outcome}.")
             if column.checks:
-                yield Rule(resource, f"{name}_format", severity, f"{name} is not of its documented form: {outcome}.")
-            yield Rule(resource, f"{name}_type", severity, f"{name} is not of its documented JSON type: {outcome}.")
+                yield Rule(resource, f"{name}_format", severity, f"{name} does not have its documented format: {outcome}.")
+            yield Rule(resource, f"{name}_type", severity, f"{name} does not have its documented JSON type: {outcome}.")
     for resource in RESOURCES:
-        yield Rule(resource, "foreign_district", "error", "The record belongs to another district than the token: never written (R3.6).")
+        yield Rule(
+            resource, "foreign_district", "error", "The record belongs to another district than the token, and is never written (R3.6)."
+        )
 
 
 def rule_of(column: str, check: str) -> str:
-    """The name of the rule that a Pandera failure (its column and check) stands for."""
+    """The name of the rule that a Pandera failure (a column and a check) breaks."""
     return f"{column}_missing" if check == "not_nullable" else f"{column}_format"

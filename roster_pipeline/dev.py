@@ -1,7 +1,7 @@
-"""The launcher behind `roster dev`: the application's database, Dagster's own, and `dagster dev` on top, for as long as it runs.
+"""The launcher behind `roster dev`: opens the application's database and Dagster's, and runs `dagster dev` with them.
 
-Belongs here: preparing what `dagster dev` needs, starting it and seeing it out. Does not belong here: Dagster's configuration
-(`dagster.yaml`, `workspace.yaml`) and what it shows (`defs/`).
+Belongs here: preparing what `dagster dev` needs, starting it, and waiting until all of it has ended. Does not belong here: Dagster's
+configuration (`dagster.yaml`, `workspace.yaml`) and its definitions (`defs/`).
 """
 
 import http.client
@@ -28,7 +28,7 @@ HOST = "127.0.0.1"
 PROJECT = Path(__file__).resolve().parent.parent
 # `dagster dev` gives its web server and daemon up to a minute each to end.
 _END_SECONDS = 150
-# A sync that is running rolls back and says so in ops.syncs.
+# A running sync rolls back in this time, and records that in ops.syncs.
 _CODE_SERVER_END_SECONDS = 20
 _POLL_SECONDS = 0.2
 
@@ -38,13 +38,13 @@ def run_dev(settings: Settings, *, port: int, say: Callable[[str], None]) -> int
 
     Args:
         port: of the UI, on loopback.
-        say: told the UI's URL once it answers.
+        say: prints the UI's URL, once the UI answers.
 
     Returns:
-        0 after Ctrl-C, SIGTERM or a closed terminal, once every process it started is gone.
+        0 after Ctrl-C, SIGTERM or a closed terminal, once every process that it started has ended.
 
     Raises:
-        PermanentError: the port is in use, this is no checkout, or Dagster ended by itself.
+        PermanentError: the port is in use, this is not a checkout, or Dagster ended by itself.
         RosterError: the database cannot be opened or migrated.
     """
     _require_free(port)
@@ -56,8 +56,8 @@ def run_dev(settings: Settings, *, port: int, say: Callable[[str], None]) -> int
         _add_partitions(database, environment)
         command = [sys.executable, "-m", "dagster", "dev", "-w", str(PROJECT / "workspace.yaml"), "-h", HOST, "-p", str(port)]
         with _interrupted() as stop:
-            # In a process group of its own: a Ctrl-C in the terminal reaches it once, through us, and none of its processes is overlooked.
-            # Started with SIGINT handled: a child inherits an ignored one (a shell's `&`), and Dagster then ignores SIGTERM as well.
+            # It gets its own process group: a Ctrl-C in the terminal reaches it only through us, and we can end all its processes.
+            # It starts while we handle SIGINT: a child inherits an ignored SIGINT (a shell's `&`), and Dagster then ignores SIGTERM too.
             child = subprocess.Popen(command, cwd=home, env=environment, start_new_session=True)
             try:
                 _watch(child, stop, port, say)
@@ -66,7 +66,7 @@ def run_dev(settings: Settings, *, port: int, say: Callable[[str], None]) -> int
     if not stop.is_set():
         raise PermanentError(
             "Dagster ended by itself: its web server or its daemon died, or it could not start.",
-            hint="Its messages above say which. No sync is half applied; start it again.",
+            hint="Its messages above say which. No sync is applied in part; start it again.",
         )
     return 0
 
@@ -81,11 +81,13 @@ def _require_free(port: int) -> None:
 
 
 def _environment(settings: Settings, database: Database, port: int) -> dict[str, str]:
-    """Ours, with every setting written out: the children run in another folder, where `.env` and relative paths lead elsewhere."""
+    """Our environment and every setting, with absolute paths: the children run in another folder, and do not read our `.env`."""
     home = settings.roster_home.resolve()
-    given = {name.upper(): getattr(settings, name) for name in settings.model_fields_set}
+    values = {name.upper(): getattr(settings, name) for name in settings.model_fields_set}
     texts = {
-        name: value.get_secret_value() if isinstance(value, SecretStr) else str(value) for name, value in given.items() if value is not None
+        name: value.get_secret_value() if isinstance(value, SecretStr) else str(value)
+        for name, value in values.items()
+        if value is not None
     }
     return {
         "ROSTER_UI_URL": f"http://{HOST}:{port}",
@@ -100,14 +102,14 @@ def _environment(settings: Settings, database: Database, port: int) -> dict[str,
 def _prepare_home(home: Path) -> Path:
     configuration = PROJECT / "dagster.yaml"
     if not configuration.exists():
-        raise PermanentError(f"There is no {configuration}.", hint="Run it from a checkout of the project.")
+        raise PermanentError(f"There is no {configuration}.", hint="Run `roster dev` from a checkout of the project.")
     home.mkdir(mode=0o700, parents=True, exist_ok=True)
     shutil.copyfile(configuration, home / "dagster.yaml")
     return home
 
 
 def _add_partitions(database: Database, environment: Mapping[str, str]) -> None:
-    """Every district is there from the first look at the UI, instead of after the sensor's first tick."""
+    """Adds a partition for every district, so that the UI has them at once, not only after the sensor's first tick."""
     from roster_pipeline.defs.districts import add_missing_partitions
 
     with _environ(environment):
@@ -116,7 +118,7 @@ def _add_partitions(database: Database, environment: Mapping[str, str]) -> None:
 
 @contextmanager
 def _environ(environment: Mapping[str, str]) -> Iterator[None]:
-    """This process's environment, for the block: Dagster finds its instance through it."""
+    """Changes this process's environment during the block: Dagster finds its instance through it."""
     before = dict(os.environ)
     os.environ.update(environment)
     try:
@@ -128,7 +130,7 @@ def _environ(environment: Mapping[str, str]) -> Iterator[None]:
 
 @contextmanager
 def _interrupted() -> Iterator[threading.Event]:
-    """Set by SIGINT, SIGTERM or, unless started with nohup, a closed terminal while the block runs."""
+    """Yields an event that SIGINT, SIGTERM or a closed terminal sets during the block. With nohup, a closed terminal does not."""
     stop = threading.Event()
     numbers = [signal.SIGINT, signal.SIGTERM]
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
@@ -142,7 +144,7 @@ def _interrupted() -> Iterator[threading.Event]:
 
 
 def _watch(child: "subprocess.Popen[bytes]", stop: threading.Event, port: int, say: Callable[[str], None]) -> None:
-    """Returns when somebody wants to stop, or the child has."""
+    """Returns when `stop` is set, or the child has ended. Prints the UI's URL once it answers."""
     announced = False
     while child.poll() is None and not stop.wait(_POLL_SECONDS):
         if not announced and _answers(port):
@@ -162,7 +164,7 @@ def _answers(port: int) -> bool:
 
 
 def _end_group(child: "subprocess.Popen[bytes]") -> None:
-    """Returns when no process of the child's group is left: its code server would outlive it for some time, and needs the database."""
+    """Ends the child, and returns when no process of its group is left. Its code server ends later than it, and needs the database."""
     child.send_signal(signal.SIGINT)
     with suppress(subprocess.TimeoutExpired):
         child.wait(_END_SECONDS)
@@ -177,7 +179,7 @@ def _end_group(child: "subprocess.Popen[bytes]") -> None:
 
 
 def _signal_group(group: int, number: int) -> bool:
-    """Whether there was anybody to signal."""
+    """Sends a signal to a process group; False if no process of it is left."""
     try:
         os.killpg(group, number)
     except ProcessLookupError:

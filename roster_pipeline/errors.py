@@ -1,7 +1,7 @@
-"""What any layer can tell its caller went wrong, and whether trying again can help.
+"""The errors that every layer raises: what went wrong, and whether another attempt can help.
 
-Belongs here: the error classes every layer raises and their attributes. Does not belong here: retry loops (each edge has its own) and
-text shown for anything that is not an error. No message may hold a name, username, e-mail, number or token: ids and counts only (SPEC 12).
+Belongs here: the error classes and their attributes. Does not belong here: retry loops (each edge has its own), and texts that are not
+about an error. No message may contain a name, username, e-mail, number or token: ids and counts only (SPEC 12).
 """
 
 from typing import ClassVar
@@ -11,8 +11,8 @@ class RosterError(Exception):
     """A failure with a clear message for the person who reads it.
 
     Attributes:
-        retryable: whether the same call can succeed later without anybody changing anything.
-        exit_status: what the `roster` command exits with.
+        retryable: whether the same call can succeed later although nobody changes anything.
+        exit_status: the exit status of the `roster` command.
         reason: what happened, in one sentence.
         hint: what to do about it, in one sentence; empty when there is nothing to do.
         district: the Clever id of the district concerned, when there is one.
@@ -37,11 +37,11 @@ class RosterError(Exception):
 
 
 class PermanentError(RosterError):
-    """Somebody has to change something first: credentials, configuration, the data or the code."""
+    """A person has to change something first: credentials, configuration, the data or the code."""
 
 
 class TransientError(RosterError):
-    """Nothing has to change; a later attempt can succeed (network, rate limit, a server error, a lock conflict)."""
+    """A later attempt can succeed without any change (network, rate limit, a server error, a lock conflict)."""
 
     retryable = True
 
@@ -56,11 +56,11 @@ class SyncRunningError(TransientError):
     """Another sync of the same district is running (R11.2).
 
     Attributes:
-        running_sync_id: the sync that holds the district's lock, None in the moment before it has written its row.
+        running_sync_id: the sync that has the district's lock; None if that sync has not written its row yet.
     """
 
     exit_status = 4
 
     def __init__(self, reason: str, *, running_sync_id: int | None, district: str | None = None) -> None:
         self.running_sync_id = running_sync_id
-        super().__init__(reason, hint="Wait for it to end; `roster status` shows it.", district=district)
+        super().__init__(reason, hint="Wait until it ends; `roster status` shows it.", district=district)

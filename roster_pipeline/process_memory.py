@@ -1,6 +1,6 @@
-"""The memory of this process: how it is returned to the operating system, and how much of it was used at most.
+"""The memory of this process: returning it to the operating system, and the peak.
 
-Does not belong here: what is kept in memory (`clever/pull.py`, `sync/landing.py`).
+Does not belong here: what a pull keeps in memory (`clever/pull.py`, `sync/landing.py`).
 """
 
 import ctypes
@@ -10,30 +10,29 @@ from pathlib import Path
 
 import pyarrow
 
-# Of malloc.h.
-_M_MMAP_THRESHOLD = -3
-# glibc's own value, at first: it raises it to 32 MB as soon as blocks of that size have been freed.
+_M_MMAP_THRESHOLD = -3  # from malloc.h
+# glibc starts with this value too, but raises it up to 32 MB when blocks of that size are freed. Setting it keeps it fixed.
 _LARGE_BYTES = 128 * 1024
 
 
 @cache
 def give_back_large_blocks() -> None:
-    """From now on large blocks come from the system, and are given back to it as soon as they are free.
+    """Makes malloc return large blocks to the operating system as soon as they are freed.
 
-    By default glibc keeps what is freed and cuts it up. Bodies and columns of megabytes then find no room between what is left of the ones
-    before, page after page: a million students took 490 MB instead of 290 just to be read.
+    By default glibc keeps freed blocks and splits them. The next page's bodies and columns, megabytes each, then do not fit into what is
+    left, so memory grows page after page: reading a million students took 490 MB instead of 290.
     """
     libc = ctypes.CDLL(None)
-    # Other C libraries have no such setting, and no such trouble.
+    # Other C libraries do not have this setting, and do not need it.
     if hasattr(libc, "mallopt"):
         libc.mallopt(_M_MMAP_THRESHOLD, _LARGE_BYTES)
     pyarrow.set_memory_pool(pyarrow.system_memory_pool())
 
 
 def peak_mb() -> int:
-    """The most memory that this process has had resident so far, in MB; 0 where the system does not tell (this is no Linux).
+    """The peak resident memory of this process so far, in MB; 0 if the system has no /proc (not Linux).
 
-    PostgreSQL's processes are not in it. Not `ru_maxrss`: a process inherits that from whoever started it, however large that was.
+    PostgreSQL's processes are not included. `ru_maxrss` would be wrong: a process inherits it from its parent.
     """
     try:
         found = re.search(r"^VmHWM:\s+(\d+) kB$", Path("/proc/self/status").read_text(), re.MULTILINE)

@@ -1,6 +1,6 @@
-"""Environment -> one typed object. Every environment variable the project reads is a field here, and a line of `.env.example`.
+"""The environment as one typed object. Every environment variable that the project reads is a field here, and a line of `.env.example`.
 
-Does not belong here: what differs between districts (`profiles.py` and `app.districts.settings`).
+Does not belong here: settings that differ between districts (`profiles.py` and `app.districts.settings`).
 """
 
 from functools import cache
@@ -11,7 +11,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
 class Settings(BaseSettings):
-    """The process's configuration. Secrets print as stars."""
+    """The configuration of this process. Secrets are printed as stars."""
 
     model_config = SettingsConfigDict(env_file=".env", env_ignore_empty=True, extra="ignore", populate_by_name=True)
 
@@ -21,7 +21,8 @@ class Settings(BaseSettings):
         description="postgresql://user:password@host/database, PostgreSQL 15 or newer. Unset: the embedded PostgreSQL under ROSTER_HOME.",
     )
     roster_dagster_database_url: SecretStr | None = Field(
-        None, description="Dagster's own storage. Unset: the database named as the application's plus `_dagster`, on the same server."
+        None,
+        description="Dagster's own storage. Unset: a database on the same server, named as the application's with `_dagster` appended.",
     )
     clever_api_url: str = Field("https://api.clever.com", description="Data API, without the version.")
     clever_auth_url: str = Field("https://clever.com", description="Host of /oauth/tokens.")
@@ -30,16 +31,18 @@ class Settings(BaseSettings):
     clever_api_version: str = Field("v3.0", pattern=r"^v3\.[01]$", description="v3.0, or v3.1 where Clever has granted it.")
     clever_page_limit: int = Field(10_000, ge=1, le=10_000, description="Records a page. Clever refuses more than 10,000.")
     clever_connect_timeout_s: float = Field(10.0, gt=0, description="Seconds to wait for a connection to Clever.")
-    clever_read_timeout_s: float = Field(60.0, gt=0, description="Seconds Clever may stay silent in the middle of an answer.")
-    clever_max_attempts: int = Field(6, ge=1, description="Attempts per request before a transient failure ends the pull.")
+    clever_read_timeout_s: float = Field(60.0, gt=0, description="Seconds to wait for the next bytes of an answer of Clever.")
+    clever_max_attempts: int = Field(6, ge=1, description="Attempts per request before a transient error ends the pull.")
     roster_pull_deadline_s: float = Field(
-        900.0, gt=0, description="Seconds one district's whole pull may take, retries and rate-limit waits included."
+        900.0, gt=0, description="Seconds that the pull of one district may take, with retries and rate-limit waits."
     )
     roster_late_tick_minutes: int = Field(
-        180, ge=0, description="Minutes after its time within which a nightly schedule that was missed still starts."
+        180, ge=0, description="A nightly schedule that was missed still starts if it is at most this many minutes late."
     )
     roster_shard_from: int = Field(
-        20, ge=0, description="Up to this many districts due at once are synced by a run each; more share ROSTER_SHARDS runs."
+        20,
+        ge=0,
+        description="If at most this many districts are due at once, each gets its own run; more than that share ROSTER_SHARDS runs.",
     )
     roster_shards: int = Field(8, ge=1, description="Runs that share the districts of a night. Two of them run at a time (dagster.yaml).")
     roster_district_timeout_s: float = Field(3600.0, gt=0, description="Seconds after which the nightly sync of a district is stopped.")
@@ -51,15 +54,15 @@ class Settings(BaseSettings):
     roster_keep_changes_days: int = Field(
         90,
         ge=1,
-        description="Days to keep the values in ops.changes: personal data. Which row was changed when is kept as long as its sync.",
+        description="Days to keep the values in ops.changes: personal data. Which row changed, and when, is kept as long as its sync.",
     )
     roster_keep_runs_days: int = Field(
-        60, ge=1, description="Days to keep Dagster's runs and their logs; of each district at least the newest."
+        60, ge=1, description="Days to keep Dagster's runs and their logs. The newest run of each district is always kept."
     )
     roster_alert_urls: SecretStr | None = Field(
         None, description="Where alerts go: Apprise URLs (mail, Slack, Teams, webhooks), comma separated. They hold secrets."
     )
-    roster_ui_url: str = Field("http://127.0.0.1:3000", description="Where people reach Dagster's UI: alerts link to it.")
+    roster_ui_url: str = Field("http://127.0.0.1:3000", description="Address of Dagster's UI for people: alerts link to it.")
 
     @field_validator("clever_api_url", "clever_auth_url", "roster_ui_url")
     @classmethod

@@ -31,7 +31,6 @@ NOT_CLEAN_YET: set[str] = {
     "dbt_like_sql/reconcile",
     "dbt_like_sql/staging",
     "docs",
-    "roster_pipeline",
     "roster_pipeline/alerts",
     "roster_pipeline/clever",
     "roster_pipeline/commands",
