@@ -1,7 +1,7 @@
-"""A faithful stand-in for Clever on loopback: its token list, its Data API v3.0/v3.1, and its bad days.
+"""A simulated Clever on loopback: its token list, its Data API v3.0/v3.1, and its failures.
 
-Belongs here: everything needed to run, fill, change and break a simulated Clever. Does not belong here: the pipeline's own client, and
-anything that reads the pipeline's database. No other package of the pipeline imports this one, except the command line.
+Belongs here: everything that runs, fills, changes and breaks the simulated Clever. Does not belong here: the pipeline's own client, and
+anything that reads the pipeline's database. Only the `roster` command and the demo import this package.
 """
 
 from roster_pipeline.sandbox.changes import Changes

@@ -1,6 +1,6 @@
 """Clever's two hosts: the token list and the Data API v3.0 and v3.1.
 
-Belongs here: paths, parameters, authentication and status codes. Does not belong here: the shape of answers (`pages.py`), misbehaviour
+Belongs here: paths, parameters, authentication and status codes. Does not belong here: the format of answers (`pages.py`), misbehaviour
 (`misbehaving.py`) and the control API (`control.py`).
 """
 
@@ -18,7 +18,7 @@ from roster_pipeline.sandbox.state import Sandbox
 JSON = "application/json; charset=utf-8"
 HTML = "<!DOCTYPE html>\n<html><head><title>Clever</title></head><body><h1>{}</h1></body></html>\n"
 
-# kind -> what one object of it leads to
+# kind -> the relations that one object of this kind has
 RELATIONS: dict[Kind, tuple[str, ...]] = {
     "schools": ("district", "users", "sections", "courses", "terms"),
     "sections": ("district", "users", "school", "course", "term"),
@@ -29,11 +29,11 @@ RELATIONS: dict[Kind, tuple[str, ...]] = {
 
 
 class NotFoundError(LookupError):
-    """There is nothing under this id, or the application may not see it."""
+    """No record has this id, or the application may not see it."""
 
 
 def routes(sandbox: Sandbox) -> list[Route]:
-    """The routes of both hosts; whatever else is asked for is Clever's HTML page under status 404."""
+    """The routes of both hosts. Any other path gets Clever's HTML page with status 404."""
     api = _Api(sandbox)
     found = [Route("/oauth/tokens", api.tokens)]
     for version in ("/v3.0", "/v3.1"):
@@ -46,7 +46,7 @@ def routes(sandbox: Sandbox) -> list[Route]:
 
 
 def html_error(status: int, title: str, headers: dict[str, str] | None = None) -> HTMLResponse:
-    """An error page as Clever's servers and load balancers send it."""
+    """An HTML error page, like those of Clever's servers and load balancers."""
     return HTMLResponse(HTML.format(title), status, headers)
 
 
@@ -65,9 +65,9 @@ class _Api:
             body = {"error": "invalid_client", "error_description": "The client credentials are not valid."}
             return Response(encode(body), 401, media_type=JSON)
         query = _query(request)
-        owner_type, wanted = query.get("owner_type"), query.get("district")
+        owner_type, district = query.get("owner_type"), query.get("district")
         listed = [
-            token for token in self._sandbox.tokens() if owner_type in (None, "district") and wanted in (None, "", token["owner"]["id"])
+            token for token in self._sandbox.tokens() if owner_type in (None, "district") and district in (None, "", token["owner"]["id"])
         ]
         return Response(encode({"data": listed, "links": [{"rel": "self", "uri": query.uri}]}), media_type=JSON)
 
@@ -107,7 +107,7 @@ def _query(request: Request) -> Query:
 
 
 def _answer(district: District, query: Query, kind: str, key: str | None, relation: str | None) -> bytes | None:
-    """The body for a path; None when Clever has no such path."""
+    """The body for a path; None if Clever has no such path."""
     if kind == "districts":
         return _district_answer(district, query, key, relation)
     for known in KINDS:
@@ -150,7 +150,7 @@ def _related(district: District, query: Query, kind: Kind, key: str, relation: s
 
 
 def _related_list(district: District, query: Query, kind: Kind, key: str, relation: str, record: Record) -> tuple[Kind, list[str]]:
-    """Kind and ids of a list below one object, ascending."""
+    """Kind and ids of the list that a relation of one object leads to, ascending."""
     primary = query.get("primary") == "true"
 
     def those(kind: Kind, ids: object) -> tuple[Kind, list[str]]:
@@ -188,7 +188,7 @@ def _related_list(district: District, query: Query, kind: Kind, key: str, relati
         case "schools" | "courses" | "terms", "sections":
             field = {"schools": "school", "courses": "course"}.get(kind, "term_id")
             return matching("sections", key, lambda section: section.get(field) == key)
-        case _:  # what the sections in between lead to: a school's courses and terms, a course's or term's schools
+        case _:  # related through sections: a school's courses and terms, a course's or term's schools
             other: Kind = "schools" if relation == "schools" else "courses" if relation == "courses" else "terms"
             _, between = _related_list(district, query, kind, key, "sections", record)
             field = {"schools": "school", "courses": "course"}.get(other, "term_id")

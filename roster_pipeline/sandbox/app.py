@@ -16,7 +16,7 @@ from roster_pipeline.sandbox.state import Sandbox
 
 
 def create_app(sandbox: Sandbox, *, gzip: bool = False) -> Starlette:
-    """The application for `sandbox`. `gzip` compresses answers for clients that accept it, at a cost in speed."""
+    """The application for `sandbox`. `gzip` compresses answers for clients that accept it, which is slower."""
 
     async def html(_: Request, error: Exception) -> Response:
         status = error.status_code if isinstance(error, HTTPException) else 500

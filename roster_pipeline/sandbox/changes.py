@@ -1,6 +1,6 @@
-"""Changes composed of many single acts: a plausible night, and the rollover of a school year.
+"""Changes that consist of many edits: a plausible night, and the rollover to a new school year.
 
-Belongs here: which acts happen together, to how many, to whom. Does not belong here: the acts themselves (`edits.py`).
+Belongs here: which edits are made together, and to which and how many records. Does not belong here: the edits themselves (`edits.py`).
 """
 
 from roster_pipeline.sandbox.district import Record, schools_of
@@ -14,16 +14,16 @@ _SECTIONS_OF_A_NEWCOMER = 8
 
 
 class Changes(Edits):
-    """Every change that can be made to one district: the single acts of `Edits` and the two below."""
+    """Every change that can be made to one district: the single edits of `Edits`, and the two below."""
 
     def night_of_changes(self, seed: int) -> dict[str, int]:
-        """A plausible night, about 1 % of everything; the same seed on the same data does the same.
+        """Makes the changes of a plausible night, to about 1 % of the records. The same seed makes the same changes to the same data.
 
-        Everything happens at least once while there is anybody to do it to; who returns has left in an earlier night or was removed.
+        Every kind of change happens at least once, if there is a person for it. Only students that were removed before can return.
 
         Returns:
-            How many students were new, left, returned under their old ids, were renamed, moved to another school or got a new id, how many
-            teachers were new, and in how many sections the co-teachers changed.
+            How many students were new, left, returned with their old ids, were renamed, moved to another school or got a new id, how many
+            teachers were new, and how many sections got other co-teachers.
         """
         draw = Draw(seed)
         district = self.district
@@ -75,7 +75,10 @@ class Changes(Edits):
         }
 
     def rollover(self, seed: int, *, year: int = 2026) -> dict[str, int]:
-        """A new school year: grades up, grade 12 leaves, who outgrows a school changes school, and all terms, courses and sections are new.
+        """Begins a new school year.
+
+        Students go up one grade, or leave after grade 12. Students whose school does not have their new grade change school. All terms,
+        courses and sections are new.
 
         Args:
             seed: of the new sections.
@@ -109,7 +112,7 @@ class Changes(Edits):
                 for school in set(student["schools"]) - {student["school"]}:
                     rolls[school].guests.append((student.get("grade", ""), user))
             self.remove_users(graduates)
-            for user in graduates:  # who graduated does not come back in a later night
+            for user in graduates:  # so that they do not return in a later night
                 del district.removed[user]
             for kind in ("terms", "courses", "sections"):
                 district.records[kind].clear()
@@ -117,7 +120,7 @@ class Changes(Edits):
         return {"graduated": len(graduates), "risen": risen, "changed_school": changed, "sections": len(district.records["sections"])}
 
     def _outgrow(self, draw: Draw, student: Record, schools: list[str]) -> bool:
-        """Sends a student whose grade the primary school does not have to one that has it; whether that happened."""
+        """Moves a student to a school that has the grade, if the primary school does not have it. Returns whether it moved."""
         if self._has_grade(student["school"], student["grade"]):
             return False
         fitting = [school for school in schools if self._has_grade(school, student["grade"])]
@@ -133,15 +136,15 @@ class Changes(Edits):
         return low not in GRADES or high not in GRADES or GRADES.index(low) <= GRADES.index(grade) <= GRADES.index(high)
 
     def _place(self, draw: Draw, students: list[str]) -> None:
-        """Enrolls students in sections of their primary school."""
+        """Enrolls new students in sections of their primary school."""
         schools = {user: schools_of(self.district.get("users", user), primary=True)[0] for user in students}
         offered = self._sections_by_school(set(schools.values()))
-        arrivals: dict[str, list[str]] = {}
+        enrolled: dict[str, list[str]] = {}
         for user, school in schools.items():
             choice = offered.get(school, [])
             for section in draw.sample(choice, min(_SECTIONS_OF_A_NEWCOMER, len(choice))):
-                arrivals.setdefault(section, []).append(user)
-        self.enroll(arrivals)
+                enrolled.setdefault(section, []).append(user)
+        self.enroll(enrolled)
 
 
 def _at_least_one(number: float) -> int:

@@ -1,6 +1,6 @@
 """The `sandbox` command group: `serve` runs a simulated Clever until it is stopped.
 
-Belongs here: options, and what is printed. Does not belong here: serving (`server.py`) and the districts (`generate.py`, `payloads.py`).
+Belongs here: options and printing. Does not belong here: serving (`server.py`) and the districts (`generate.py`, `payloads.py`).
 """
 
 import json
@@ -24,20 +24,20 @@ def sandbox() -> None:
 
 
 @sandbox.command()
-@click.option("--port", default=7317, show_default=True, type=click.IntRange(0, 65535), help="0 takes a free one.")
+@click.option("--port", default=7317, show_default=True, type=click.IntRange(0, 65535), help="Port, on loopback; 0 for any free one.")
 @click.option("--districts", default=1, show_default=True, type=click.IntRange(0), help="Districts to generate.")
 @click.option("--students", default=1000, show_default=True, type=click.IntRange(1), help="Students of each generated district.")
-@click.option("--seed", default=1, show_default=True, help="Seed of the first generated district; the others count on.")
+@click.option("--seed", default=1, show_default=True, help="Seed of the first generated district; each other one has the next number.")
 @click.option(
     "--payloads", type=click.Path(path_type=Path), help="Serve the recorded Clever answers in this folder instead of generated districts."
 )
-@click.option("--rate-limit/--no-rate-limit", default=True, show_default=True, help="Clever's 1,200 requests a minute and token.")
+@click.option("--rate-limit/--no-rate-limit", default=True, show_default=True, help="Clever's limit: 1,200 requests per minute and token.")
 @click.option("--gzip", is_flag=True, help="Compress answers for clients that accept it.")
 @click.option("--json", "as_json", is_flag=True, help="Print one line of JSON when ready.")
 def serve(
     port: int, districts: int, students: int, seed: int, payloads: Path | None, *, rate_limit: bool, gzip: bool, as_json: bool
 ) -> None:
-    """Serves until Ctrl-C or SIGTERM, on loopback only."""
+    """Serve until Ctrl-C or SIGTERM, on loopback only."""
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())

@@ -1,7 +1,7 @@
-"""The control API under `/_sandbox`: what `Sandbox` and `Changes` do in Python, over HTTP with JSON bodies.
+"""The control API under `/_sandbox`: the methods of `Sandbox` and `Changes`, over HTTP with JSON bodies.
 
-`GET /_sandbox/state` counts. `POST /_sandbox/<verb>` takes the arguments of the method of that name as a JSON object, plus `district` for
-the changes when there are several districts. Whoever can reach the port can use it: the server listens on loopback only.
+`GET /_sandbox/state` returns counts. `POST /_sandbox/<verb>` takes the arguments of the method of that name as a JSON object. If there are
+several districts, a change needs `district` too. There is no authentication, because the server listens on loopback only.
 Does not belong here: what the verbs do (`edits.py`, `changes.py`, `state.py`).
 """
 

@@ -1,8 +1,8 @@
-"""One district as Clever holds it: its records as encoded JSON, who holds which role, and what is shared with the application.
+"""One district in Clever: its records as encoded JSON, the roles of its users, and what it shares with the application.
 
-Belongs here: storage, lookup and visibility. Does not belong here: what a change means (`edits.py`) and what an answer looks like
-(`pages.py`). Records are kept as the bytes they are served as and decoded only to be changed: a district of a million students fits into
-memory, and a page is a join of bytes.
+Belongs here: storage, lookup and visibility. Does not belong here: what a change does (`edits.py`) and the format of an answer
+(`pages.py`). Records are stored as the bytes that are served, and decoded only for a change. So a district of a million students fits into
+memory, and making a page only joins bytes.
 """
 
 import json
@@ -25,28 +25,28 @@ _SCOPES = [
     *("read:district_admins", "read:districts", "read:resources", "read:school_admins", "read:schools"),
     *("read:sections", "read:student_contacts", "read:students", "read:teachers", "read:user_id"),
 ]
-_SEVERAL = 20  # ids: up to here a substring search over the encoded records is quicker than decoding them all
+_SEARCHED_IDS = 20  # up to this many ids, a substring search in the encoded records is faster than decoding all of them
 _encoder = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 
 
 def encode(record: object) -> bytes:
-    """`record` as compact JSON in UTF-8. A lone surrogate, which UTF-8 cannot hold, becomes its JSON escape (`backslashreplace`)."""
+    """`record` as compact JSON in UTF-8. A lone surrogate, which UTF-8 cannot encode, becomes its JSON escape (`backslashreplace`)."""
     return _encoder.encode(record).encode("utf-8", "backslashreplace")
 
 
 def decode(raw: bytes) -> Record:
-    """The record behind `encode`'s bytes."""
+    """The record that `encode` encoded."""
     return json.loads(raw)  # type: ignore[no-any-return]
 
 
 def roles_of(user: Record) -> dict[str, Record]:
-    """The well-formed roles of a user; whatever a test has broken on purpose counts as not there."""
+    """The well-formed roles of a user. A role that a test has broken on purpose is left out."""
     roles = user.get("roles")
     return {name: role for name, role in roles.items() if isinstance(role, dict)} if isinstance(roles, dict) else {}
 
 
 def schools_of(user: Record, *, primary: bool = False) -> list[str]:
-    """The ids of the schools a user belongs to through any role; with `primary` only each role's own school (staff have none)."""
+    """The ids of the schools of all of a user's roles; with `primary` only each role's primary school (staff have none)."""
     found: dict[str, None] = {}
     for role in roles_of(user).values():
         listed = [] if primary else role.get("schools")
@@ -62,14 +62,14 @@ class District:
     Attributes:
         record: the district object as served.
         token: the entry of the token list: id, created, owner, access_token (40 hex), scopes.
-        connected: False once the district has disconnected: it leaves the token list and its token stops working.
-        token_accepted: False once the token is revoked: still listed, no longer accepted.
-        records: kind -> id -> encoded record. Change it through `put` and `drop` only.
-        roles: user id -> roles the user is listed under. Kept beside the record: a user whose `roles` a test has broken is still served.
-        removed: users that were deleted, with the roles they were listed under, so that they can come back.
+        connected: False after the district has disconnected: the token is not listed any more, and does not work.
+        token_accepted: False after the token is revoked: the token is still listed, but does not work.
+        records: kind -> id -> encoded record. Change it with `put` and `drop` only.
+        roles: user id -> roles in whose lists the user is. Stored apart from the record: a user whose `roles` a test has broken is served.
+        removed: deleted users and their `roles`, so that `restore_users` can bring them back.
         unshared: ids of schools and users that the application may not see.
-        changed_at: when an edit last changed the data; None before the first.
-        lock: held while reading or changing anything of the district.
+        changed_at: when an edit last changed the data; None before the first edit.
+        lock: hold it while reading or changing anything of the district.
     """
 
     def __init__(self, record: Record, *, token: Record | None = None) -> None:
@@ -93,7 +93,7 @@ class District:
         self.views: dict[object, list[str]] = {}
         self.pages: dict[object, bytes] = {}
         self._hidden_ids: frozenset[str] | None = None
-        # Later than every id recorded from Clever, so that new objects come last, as theirs do.
+        # Higher than every id in Clever's recorded answers: new objects come last, as in Clever.
         self._id_prefix = f"68{digest[:14]}"
         self._numbers = count(1)
 
@@ -108,11 +108,11 @@ class District:
         return str(self.token["access_token"])
 
     def new_id(self) -> str:
-        """A Clever id (24 hex) above all that this district has given out."""
+        """A Clever id (24 hex), higher than all ids that this method has returned before."""
         return f"{self._id_prefix}{next(self._numbers):08x}"
 
     def put(self, kind: Kind, key: str, record: Record, *, roles: tuple[str, ...] | None = None) -> None:
-        """Stores `record` under `key`. `roles` (users only): what the user is listed under from now on; None keeps what it was."""
+        """Stores `record` under `key`. `roles` (users only): the roles in whose lists the user is; None leaves them unchanged."""
         self.records[kind][key] = encode(record)
         if kind == "users":
             self.roles[key] = roles if roles is not None else self.roles.get(key, ())
@@ -130,7 +130,7 @@ class District:
         self.forget_views()
 
     def get(self, kind: Kind, key: str) -> Record:
-        """One record, decoded; shared or not.
+        """One record, decoded, even if it is not shared.
 
         Raises:
             UsageError: there is no such record.
@@ -141,26 +141,26 @@ class District:
         return decode(raw)
 
     def holding(self, kind: Kind, needles: Collection[str]) -> Iterator[tuple[str, Record]]:
-        """The records of a kind that may mention one of the ids `needles`, decoded; the caller has to look where they are mentioned."""
-        wanted = [needle.encode() for needle in needles]
+        """The records of a kind that may contain one of the ids `needles`, decoded. The caller has to check whether and where they do."""
+        encoded = [needle.encode() for needle in needles]
         for key, raw in list(self.records[kind].items()):
-            if len(wanted) > _SEVERAL or any(needle in raw for needle in wanted):
+            if len(encoded) > _SEARCHED_IDS or any(needle in raw for needle in encoded):
                 yield key, decode(raw)
 
     def forget_views(self) -> None:
-        """Drops every cached list and page; to be called after each change."""
+        """Drops every cached list and page. Call it after each change."""
         self.views.clear()
         self.pages.clear()
         self._hidden_ids = None
 
     def view(self, name: object, ids: Callable[[], Collection[str]]) -> list[str]:
-        """The ids of a named selection, ascending; `ids` computes them when nothing has been cached since the last change."""
+        """The ids of a named selection, ascending. `ids` computes them if they are not cached since the last change."""
         if name not in self.views:
             self.views[name] = sorted(ids())
         return self.views[name]
 
     def shared(self, kind: Kind, role: str | None = None) -> list[str]:
-        """Ids of the records of `kind` that the application may see, ascending; of users optionally only the holders of `role`."""
+        """Ids of the records of `kind` that the application may see, ascending; with `role` only users that have it."""
 
         def ids() -> list[str]:
             hidden = self._hidden()
@@ -173,7 +173,7 @@ class District:
         return key in self.records[kind] and key not in self._hidden()
 
     def related(self, kind: Kind, needle: str, name: object, matches: Callable[[Record], bool]) -> list[str]:
-        """Shared records of `kind` that mention the id `needle` and satisfy `matches`, ascending. `name` tells uses apart."""
+        """Ids of shared records of `kind` that contain `needle` and satisfy `matches`, ascending. `name` is part of the cache key."""
 
         def ids() -> list[str]:
             return [key for key, record in self.holding(kind, [needle]) if self.is_shared(kind, key) and matches(record)]
@@ -181,7 +181,7 @@ class District:
         return self.view((kind, needle, name), ids)
 
     def _hidden(self) -> frozenset[str]:
-        """Ids that sharing hides: unshared schools and users, the sections of those schools, and whoever has no other school."""
+        """Hidden ids: unshared schools and users, the sections of those schools, users that have no other school, and their contacts."""
         if self._hidden_ids is None:
             hidden = set(self.unshared)
             if hidden:

@@ -1,4 +1,4 @@
-"""Drawing from one seeded source, cheaply enough for millions of fields.
+"""Random draws from one seeded source, fast enough for millions of fields.
 
 Does not belong here: what is drawn.
 """
@@ -11,12 +11,12 @@ Item = TypeVar("Item")
 
 
 class Draw(Random):
-    """A seeded source with two quick draws; the same seed gives the same draws on every platform."""
+    """A seeded source with two fast draws. The same seed gives the same draws on every platform."""
 
     def pick(self, items: Sequence[Item]) -> Item:
-        """One of `items`; `choice` at a third of its cost."""
+        """One of `items`. Takes a third of the time of `choice`."""
         return items[int(self.random() * len(items))]
 
     def chance(self, share: float) -> bool:
-        """True for that share of draws."""
+        """True for this share of draws."""
         return self.random() < share

@@ -1,8 +1,8 @@
-"""Single acts of change on a district: one person, one section, one school, one field.
+"""Single edits of a district: of one person, one section, one school or one field.
 
-Belongs here: acts that a SIS, a district admin or a test performs in one step. Does not belong here: acts composed of many (`changes.py`).
-What changes in the data gets a new `last_modified`, and the district a new `last_sync`. Sharing, tokens and the district object change
-without: Clever's `last_sync` tells of new data from the SIS only.
+Belongs here: edits that a SIS, a district admin or a test makes in one step. Does not belong here: changes of many edits (`changes.py`).
+A changed record gets a new `last_modified`, and its district a new `last_sync`. Edits of sharing, tokens and the district object do not
+change them, because Clever's `last_sync` is only about new data from the SIS.
 """
 
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -18,12 +18,12 @@ _STAMPED = ("schools", "sections", "users")  # the kinds that have created and l
 
 
 def timestamp(moment: datetime) -> str:
-    """An aware UTC time as Clever writes it: `2026-03-02T22:24:53.347Z`."""
+    """An aware UTC time in Clever's format: `2026-03-02T22:24:53.347Z`."""
     return moment.strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond // 1000:03d}Z"
 
 
 class Edits:
-    """The single acts of change on one district. Every method holds the district's lock, so a page is from before or after it.
+    """The single edits of one district. Every method holds the district's lock, so a page is from before or after the edit.
 
     Every method raises UsageError for ids that do not exist.
 
@@ -70,7 +70,7 @@ class Edits:
         return key
 
     def remove_users(self, users: Collection[str]) -> None:
-        """Deletes people, and them from their sections."""
+        """Deletes people, and removes them from their sections."""
         with self._editing() as stamp:
             for user in users:
                 self.district.removed[user] = self.district.get("users", user), self.district.roles[user]
@@ -78,7 +78,7 @@ class Edits:
             self._replace_members(dict.fromkeys(users), stamp)
 
     def restore_users(self, users: Collection[str]) -> None:
-        """Brings removed people back under their old ids; their sections have forgotten them."""
+        """Brings removed people back with their old ids, but not into their sections."""
         with self._editing() as stamp:
             for user in users:
                 if user not in self.district.removed:
@@ -93,7 +93,7 @@ class Edits:
                 self._add_members(section, "students", users, stamp)
 
     def rename(self, user: str, *, first: str | None = None, last: str | None = None, middle: str | None = None) -> None:
-        """Changes the parts of a name that are given."""
+        """Changes the parts of a name that are not None."""
         with self._record("users", user) as record:
             record["name"] |= {part: value for part, value in {"first": first, "last": last, "middle": middle}.items() if value is not None}
 
@@ -129,7 +129,7 @@ class Edits:
         return new
 
     def move_students(self, moves: dict[str, str]) -> None:
-        """Moves students (user id -> school id): they leave their old primary school's sections for as many of the new school's."""
+        """Moves students (user id -> school id): out of their old primary school's sections, into as many of the new school's."""
         with self._editing() as stamp:
             left: dict[str, str] = {}
             for user, school in moves.items():
@@ -148,14 +148,14 @@ class Edits:
                     self.district.put("sections", key, section | {"last_modified": stamp})
                     for user in leavers:
                         places[user] += 1
-            arrivals: dict[str, list[str]] = {}
+            enrolled: dict[str, list[str]] = {}
             offered = self._sections_by_school(set(moves.values()))
             for user, school in moves.items():
                 choice = offered.get(school, [])
-                start = int(user[-6:], 16)  # spreads the arrivals over the school's sections without a random source
+                start = int(user[-6:], 16)  # spreads the students over the school's sections without a random source
                 for number in range(min(places[user], len(choice))):
-                    arrivals.setdefault(choice[(start + number) % len(choice)], []).append(user)
-            self.enroll(arrivals)
+                    enrolled.setdefault(choice[(start + number) % len(choice)], []).append(user)
+            self.enroll(enrolled)
 
     # --- sections ---
 
@@ -171,7 +171,7 @@ class Edits:
                     record["teacher"] = teachers[0]
 
     def add_section(self, school: str, *, name: str, students: list[str], teachers: list[str], section: str | None = None) -> str:
-        """Adds a section, under the id `section` or a new one. Returns its id."""
+        """Adds a section with the id `section`, or with a new id. Returns the id."""
         with self._editing() as stamp:
             key = section or self.district.new_id()
             record: Record = {
@@ -203,7 +203,7 @@ class Edits:
             self.district.forget_views()
 
     def reshare(self, ids: Collection[str]) -> None:
-        """Shows what `unshare` hid; every object comes back with the id it had."""
+        """Shows what `unshare` hid. Every object has the same id as before."""
         with self.district.lock:
             self.district.unshared.difference_update(ids)
             self.district.forget_views()
@@ -215,19 +215,19 @@ class Edits:
             self.district.forget_views()
 
     def disconnect(self) -> None:
-        """The district ends the connection: no longer listed, token dead."""
+        """Disconnects the district: its token is not listed any more, and does not work."""
         self.district.connected = False
 
     def connect(self) -> None:
-        """The district connects again, with the ids it had."""
+        """Connects the district again, with the same ids as before."""
         self.district.connected = True
 
     def revoke_token(self) -> None:
-        """The listed token stops working until it is rotated."""
+        """Makes the token stop working until `rotate_token`. It stays listed."""
         self.district.token_accepted = False
 
     def rotate_token(self) -> None:
-        """A new token is listed and works; the old one does not."""
+        """Lists a new token, which works. The old one does not work any more."""
         with self.district.lock:
             new = sha1(self.district.access_token.encode(), usedforsecurity=False).hexdigest()
             self.district.token = {**self.district.token, "access_token": new}
@@ -236,9 +236,9 @@ class Edits:
     # --- raw records ---
 
     def patch(self, kind: Kind, key: str, path: str, value: object) -> None:
-        """Sets one field, whatever its type should be: `patch("users", id, "roles.student.grade", 3)`.
+        """Sets one field, without checking the type: `patch("users", id, "roles.student.grade", 3)`.
 
-        Which role's list a user appears in stays as it is; that is for `set_roles`.
+        It does not change in which roles' lists a user is; `set_roles` does.
         """
         with self._record(kind, key) as record:
             *parents, last = path.split(".")
@@ -251,7 +251,7 @@ class Edits:
             _descend(record, parents).pop(last, None)
 
     def replace(self, kind: Kind, key: str, record: Record) -> None:
-        """Replaces a whole record, or adds one; nothing of it is stamped or checked."""
+        """Replaces a whole record, or adds one, without checks and without a new `last_modified`."""
         with self._editing():
             self.district.put(kind, key, record, roles=tuple(roles_of(record)) if kind == "users" else None)
 
@@ -259,10 +259,10 @@ class Edits:
 
     @contextmanager
     def _editing(self) -> Iterator[str]:
-        """Holds the lock, yields the time stamp of the change, and moves `last_sync` there at the end."""
+        """Holds the lock, yields the timestamp of the edit, and sets `last_sync` to it at the end."""
         with self.district.lock:
             moment = self._now()
-            if self.district.changed_at is not None:  # two changes never share a stamp, however quickly they follow each other
+            if self.district.changed_at is not None:  # two edits never have the same timestamp
                 moment = max(moment, self.district.changed_at + timedelta(milliseconds=1))
             self.district.changed_at = moment
             yield timestamp(moment)
@@ -271,7 +271,7 @@ class Edits:
 
     @contextmanager
     def _record(self, kind: Kind, key: str) -> Iterator[Record]:
-        """Yields a record to change in place; stored and stamped at the end. A changed `last_modified` is left alone."""
+        """Yields a record to change in place. At the end stores it with a new `last_modified`, unless the caller has set one."""
         with self._editing() as stamp:
             record = self.district.get(kind, key)
             before = record.get("last_modified")
@@ -281,9 +281,9 @@ class Edits:
             self.district.put(kind, key, record)
 
     def _sections_with(self, users: Collection[str]) -> Iterator[tuple[str, Record]]:
-        wanted = set(users)
-        for key, section in self.district.holding("sections", wanted):
-            if not wanted.isdisjoint(section["students"]) or not wanted.isdisjoint(section["teachers"]):
+        members = set(users)
+        for key, section in self.district.holding("sections", members):
+            if not members.isdisjoint(section["students"]) or not members.isdisjoint(section["teachers"]):
                 yield key, section
 
     def _sections_by_school(self, schools: Collection[str]) -> dict[str, list[str]]:
@@ -300,7 +300,7 @@ class Edits:
         self.district.put("sections", section, record | {"last_modified": stamp})
 
     def _replace_members(self, new: Mapping[str, str | None], stamp: str) -> None:
-        """Replaces users by others, or by nobody, in all sections and contacts' relationships."""
+        """Replaces user ids in all sections and contacts' relationships. None removes the user."""
         for key, section in self._sections_with(new):
             for field in ("students", "teachers"):
                 section[field] = [other for user in section[field] if (other := new.get(user, user)) is not None]
@@ -317,7 +317,7 @@ class Edits:
 
 
 def role_record(role: str, *, schools: list[str], username: str = "", number: str = "", grade: str | None = None) -> Record:
-    """The object under `roles.<role>` of a user, with the fields that are always there."""
+    """The object under `roles.<role>` of a user, with the fields that it always has."""
     credentials = {"district_username": username}
     primary = {"school": schools[0]} if schools else {}
     match role:
@@ -337,11 +337,11 @@ def role_record(role: str, *, schools: list[str], username: str = "", number: st
             return {"credentials": credentials, "schools": schools, "staff_id": number}
         case "district_admin":
             return {"title": ""}
-    raise UsageError(f"Nobody is added with the role {role}.", hint="Use student, teacher, staff or district_admin.")
+    raise UsageError(f"A user cannot be added with the role {role}.", hint="Use student, teacher, staff or district_admin.")
 
 
 def username_of(user: Record) -> str:
-    """The first `district_username` of a user's roles, "" when there is none."""
+    """The first `district_username` of a user's roles, or "" if there is none."""
     return next((role["credentials"]["district_username"] for role in roles_of(user).values() if role.get("credentials")), "")
 
 

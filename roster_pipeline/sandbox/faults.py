@@ -1,6 +1,6 @@
-"""Bad days on request: what to do to the answers of which requests, and for how long.
+"""Faults of the simulated Clever: which requests get a broken answer, how it is broken, and how often.
 
-Belongs here: the kinds of misbehaviour, their parameters, and which request each one hits. Does not belong here: carrying them out
+Belongs here: the kinds of fault, their parameters, and which request each one hits. Does not belong here: breaking the answer
 (`misbehaving.py`), and the ordinary rate limit (`limits.py`).
 """
 
@@ -11,14 +11,14 @@ from typing import Literal, TypedDict, get_args
 from roster_pipeline.errors import UsageError
 
 FaultKind = Literal[
-    "status",  # this status: 429 empty with `reset_s`, 401 and 403 a JSON message, all others an HTML page
-    "html",  # an HTML page under status 200
-    "body",  # `body` as JSON under status 200, whatever was asked for: valid JSON of the wrong shape
-    "truncated",  # the right answer, ended early in a well-formed HTTP message
-    "cut",  # the right Content-Length, half of the body, then the socket is closed
-    "delay",  # the right answer after `seconds`
+    "status",  # this status: 429 is empty and has `reset_s`, 401 and 403 are a JSON message, all others an HTML page
+    "html",  # an HTML page with status 200
+    "body",  # `body` as JSON with status 200: valid JSON that does not fit the request
+    "truncated",  # half of the correct body, in a well-formed HTTP message
+    "cut",  # the correct Content-Length and half of the body, then the socket is closed
+    "delay",  # the correct answer, after `seconds`
     "drip",  # one blank every `seconds`, without end
-    "next_self",  # `next` leads to the very same page
+    "next_self",  # `next` leads to the same page
     "next_earlier",  # `next` leads back to the beginning
     "next_without_cursor",  # `next` has no cursor
     "next_other_host",  # `next` is an absolute uri on another host
@@ -39,16 +39,16 @@ class FaultOptions(TypedDict, total=False):
 
 @dataclass
 class Fault:
-    """One misbehaviour.
+    """One fault.
 
     Attributes:
-        kind: what happens, see `FaultKind`.
-        pattern: regular expression searched for in path and query (`/v3.0/sections\\?.*starting_after=`).
-        times: how many matching requests are hit; None until cleared.
-        status: HTTP status (kind status).
-        reset_s: seconds until the announced reset of the rate limit (status 429); None sends no such header.
-        seconds: waiting time (kinds delay, drip).
-        body: any JSON value (kind body).
+        kind: see `FaultKind`.
+        pattern: regular expression that is searched in path and query (`/v3.0/sections\\?.*starting_after=`).
+        times: how many matching requests it hits; None for all of them, until it is cleared.
+        status: HTTP status (kind `status`).
+        reset_s: seconds until the rate limit resets, as the header says (status 429); None sends no such header.
+        seconds: waiting time (kinds `delay` and `drip`).
+        body: any JSON value (kind `body`).
     """
 
     kind: FaultKind
@@ -65,11 +65,11 @@ class Fault:
         try:
             re.compile(self.pattern)
         except re.error as error:
-            raise UsageError(f"The pattern is no regular expression: {error}.") from None
+            raise UsageError(f"The pattern is not a regular expression: {error}.") from None
 
 
 class Faults:
-    """The misbehaviours in force, oldest first; the first that matches a request hits it. Not thread-safe: the sandbox's lock guards it."""
+    """The active faults, oldest first. The first that matches a request hits it. Not thread-safe: hold the sandbox's lock."""
 
     def __init__(self) -> None:
         self._faults: list[Fault] = []
@@ -78,15 +78,15 @@ class Faults:
         return len(self._faults)
 
     def add(self, fault: Fault) -> None:
-        """Puts a misbehaviour in force."""
+        """Activates a fault."""
         self._faults.append(fault)
 
     def clear(self) -> None:
-        """Ends all misbehaviour."""
+        """Removes all faults."""
         self._faults.clear()
 
     def take(self, uri: str) -> Fault | None:
-        """The misbehaviour that hits a request of `uri`, counted; None: answer it well."""
+        """The fault that hits a request of `uri`, and counts that; None if the answer stays correct."""
         for fault in self._faults:
             if re.search(fault.pattern, uri):
                 if fault.times is not None:

@@ -1,6 +1,6 @@
-"""Districts made up from a seed, at the ratios of Clever's own recorded sandbox district.
+"""Generates districts from a seed, with the ratios of Clever's own recorded sandbox district.
 
-Belongs here: schools, and who belongs to them. Does not belong here: the fields of people (`people.py`) and the sections (`sections.py`).
+Belongs here: schools, and their people. Does not belong here: the fields of people (`people.py`) and the sections (`sections.py`).
 
 Recorded ratios (1,004 students): 8.9 sections a student, 23.7 students a section, 26 % of students in several schools and 4 % in three,
 12 % of sections co-taught, 13 % of teachers without a section, 9 teachers and 100 contacts per 100 students.
@@ -20,14 +20,14 @@ _WITHOUT_SECTIONS = 0.005
 
 
 def generate_district(seed: int, students: int, *, name: str | None = None, oddities: bool = True) -> District:
-    """A district of `students` students and whatever belongs to them.
+    """A district of `students` students, with schools, sections, staff and contacts.
 
     Args:
-        seed: the same seed and arguments give the same ids, records and token, byte for byte; another seed another district id.
+        seed: the same seed and arguments give the same ids, records and token, byte for byte. Another seed gives another district id.
         students: number of students; about 500 a school, at least three schools.
         name: the district's name; None for an invented one.
-        oddities: with False no odd names, blank or duplicate usernames, dangling ids, unknown schools or staff without a school: a district
-            in which every record can be rostered.
+        oddities: False for a district in which every record can be rostered: without odd names, blank or duplicate usernames, ids that do
+            not exist, and staff without a school.
     """
     draw = Draw(seed)
     district_id = f"67{sha256(f'district {seed}'.encode()).hexdigest()[:22]}"
@@ -58,7 +58,7 @@ def _district_record(district_id: str, name: str) -> Record:
 
 
 def _schools(district: District, draw: Draw, number: int) -> list[str]:
-    """Schools of all levels in turn, so that three schools already hold every grade."""
+    """Schools of all levels in turn, so that three schools have every grade."""
     found = []
     for index in range(number):
         level, grades = _level(index)
@@ -80,7 +80,7 @@ def _level(index: int) -> tuple[str, tuple[str, ...]]:
 
 
 def _employees(people: People, draw: Draw, rolls: list[Roll], students: int, *, oddities: bool) -> None:
-    """District admins, staff and teachers; some hold several roles or work at several schools."""
+    """District admins, staff and teachers. Some have several roles or work at several schools."""
     for _ in range(3 + students // 20_000):
         people.district_admin()
     for index, roll in enumerate(rolls):
@@ -97,13 +97,13 @@ def _employees(people: People, draw: Draw, rolls: list[Roll], students: int, *, 
         if index == 1:
             more["district_admin"] = {"title": "Technology"}
         teacher = people.teacher(at, more)
-        # The first teacher of every school has sections, or a small school would have none to teach them.
+        # The first teacher of every school always teaches sections. Otherwise a small school could have no teacher for its sections.
         if index < len(rolls) or not draw.chance(0.13):
             home.teachers.append(teacher)
 
 
 def _students(people: People, draw: Draw, rolls: list[Roll], number: int) -> None:
-    """Students, each with a contact; a student's schools are the primary one and up to two more."""
+    """Students, each with a contact. A student has a primary school and up to two more."""
     for index in range(number):
         at = index % len(rolls)
         share = draw.random()

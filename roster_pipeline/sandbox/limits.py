@@ -1,6 +1,6 @@
 """Clever's rate limit: a fixed window per bearer token.
 
-Does not belong here: the 429 answers of a misbehaviour (`faults.py`).
+Does not belong here: the 429 answers of a fault (`faults.py`).
 """
 
 from collections.abc import Callable
@@ -8,10 +8,10 @@ from math import ceil
 
 
 class RateLimit:
-    """Counts requests per token and window. Not thread-safe: the sandbox's lock guards it.
+    """Counts requests per token and window. Not thread-safe: hold the sandbox's lock.
 
     Args:
-        limit: requests per window; None counts but never refuses (the headers then announce Clever's usual 1,200).
+        limit: requests per window; None counts but never refuses (the headers then say Clever's usual 1,200).
         window_s: length of a window in seconds; windows start at multiples of it.
         clock: seconds since the epoch.
     """
@@ -24,7 +24,7 @@ class RateLimit:
         self._used: dict[str, int] = {}
 
     def use(self, token: str) -> tuple[bool, dict[str, str]]:
-        """Counts one request: whether it is allowed, and the four headers that every answer carries."""
+        """Counts one request. Returns whether it is allowed, and the four headers of every answer."""
         window = int(self._clock() // self._window_s)
         if window != self._window:
             self._window = window

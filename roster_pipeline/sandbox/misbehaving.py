@@ -1,6 +1,6 @@
-"""Carries out misbehaviour on the way to and from the API.
+"""Middleware that breaks answers of the API as the active faults say.
 
-Belongs here: what each kind of fault does to an HTTP answer. Does not belong here: which request is hit (`faults.py`).
+Belongs here: what each kind of fault does to an HTTP answer. Does not belong here: which request it hits (`faults.py`).
 """
 
 import json
@@ -19,14 +19,14 @@ from roster_pipeline.sandbox.state import Sandbox, Seen
 
 
 class Misbehaving:
-    """ASGI middleware: notes every request in `sandbox.seen`, and breaks the answers that a fault is to hit."""
+    """ASGI middleware: records every request in `sandbox.seen`, and breaks the answer if a fault hits the request."""
 
     def __init__(self, app: ASGIApp, sandbox: Sandbox) -> None:
         self._app = app
         self._sandbox = sandbox
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One request; anything but HTTP, and the control API, passes through."""
+        """Handles one request. Requests to the control API, and everything that is not HTTP, pass unchanged."""
         if scope["type"] != "http" or scope["path"].startswith("/_sandbox/"):
             await self._app(scope, receive, send)
             return
@@ -35,23 +35,23 @@ class Misbehaving:
         with self._sandbox.lock:
             fault = self._sandbox.faults.take(query.uri)
 
-        async def noting(message: Message) -> None:
+        async def recording(message: Message) -> None:
             if message["type"] == "http.response.start":
                 self._sandbox.seen.append(Seen(query.uri, message["status"]))
             await send(message)
 
         if fault is None:
-            await self._app(scope, receive, noting)
+            await self._app(scope, receive, recording)
         elif fault.kind == "delay":
             await anyio.sleep(fault.seconds)
-            await self._app(scope, receive, noting)
-        elif (made_up := self._made_up(fault)) is not None:
-            await made_up(scope, receive, noting)
+            await self._app(scope, receive, recording)
+        elif (fake := self._fake(fault)) is not None:
+            await fake(scope, receive, recording)
         else:
-            await self._spoil(fault, query, scope, receive, noting)
+            await self._break(fault, query, scope, receive, recording)
 
-    def _made_up(self, fault: Fault) -> Response | None:
-        """The answers that need no right answer to start from."""
+    def _fake(self, fault: Fault) -> Response | None:
+        """The broken answer, if it can be made without the correct answer; else None."""
         match fault.kind:
             case "status" if fault.status == 429:
                 reset = {} if fault.reset_s is None else {"X-RateLimit-Reset": str(int(self._sandbox.now().timestamp() + fault.reset_s))}
@@ -68,8 +68,8 @@ class Misbehaving:
                 return StreamingResponse(_drip(fault.seconds), media_type=JSON)
         return None
 
-    async def _spoil(self, fault: Fault, query: Query, scope: Scope, receive: Receive, send: Send) -> None:
-        """Gets the right answer and sends it spoiled."""
+    async def _break(self, fault: Fault, query: Query, scope: Scope, receive: Receive, send: Send) -> None:
+        """Gets the correct answer, breaks it, and sends it."""
         body = b""
         start: Message = {}
 
@@ -83,17 +83,17 @@ class Misbehaving:
         await self._app(scope, receive, collect)
         if fault.kind == "cut":
             await send(start)
-            # Returning before the announced length is reached makes the server close the socket.
+            # The body is shorter than its Content-Length, so the server closes the socket when we return.
             await send({"type": "http.response.body", "body": body[: len(body) // 2], "more_body": True})
             return
         if start["status"] == 200:
-            body = body[: len(body) // 2] if fault.kind == "truncated" else _spoil_list(fault, query, body)
+            body = body[: len(body) // 2] if fault.kind == "truncated" else _break_list(fault, query, body)
         headers = [(name, value) for name, value in start["headers"] if name != b"content-length"]
         await send({**start, "headers": [*headers, (b"content-length", str(len(body)).encode())]})
         await send({"type": "http.response.body", "body": body})
 
 
-def _spoil_list(fault: Fault, query: Query, body: bytes) -> bytes:
+def _break_list(fault: Fault, query: Query, body: bytes) -> bytes:
     page = json.loads(body)
     next_uri = {
         "next_self": query.uri,

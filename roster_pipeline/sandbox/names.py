@@ -1,6 +1,6 @@
-"""The names that generated people, schools and courses are drawn from.
+"""Lists of names for generated people, schools and courses. All names are invented or common.
 
-Belongs here: word lists. Does not belong here: how they are drawn (`people.py`, `generate.py`). All names are invented or common.
+Does not belong here: drawing from the lists (`people.py`, `generate.py`).
 """
 
 FIRST = (
@@ -54,7 +54,7 @@ LAST = (
     ),
 )
 
-# Names that real rosters hold and naive code breaks on. Escapes where an editor would not show, or would change, what is meant.
+# Names like those in real rosters, on which naive code fails. Characters that an editor hides or changes are written as escapes.
 ODD: tuple[tuple[str, str], ...] = (
     ("Zoë", "Núñez-Ibáñez"),
     ("Siobhán", "O'Brien"),
@@ -70,7 +70,7 @@ ODD: tuple[tuple[str, str], ...] = (
     ("X", "Æ"),
     ("Wolfeschlegelsteinhausenbergerdorff" * 6, "Keihanaikukauakahihuliheekahaunaele" * 8),
     ("  Maria", "Lopez  "),
-    ("Rene\u0301", "Mu\u0308ller"),  # NFD: letter and combining accent apart
+    ("Rene\u0301", "Mu\u0308ller"),  # NFD: the accent is a character of its own
     ("Mary\tAnn", "Smith"),
     ("Ni\u200dna", "Rao"),  # zero-width joiner inside a word
     ("Łukasz", "Święcicki"),

@@ -1,7 +1,7 @@
-"""What Clever's lists and single objects look like on the wire: cursors, links, envelopes.
+"""The format of Clever's lists and single objects: cursors, links, envelopes.
 
-Belongs here: paging rules and JSON envelopes. Does not belong here: which records are asked for (`api.py`).
-Every rule was read from Clever's recorded answers.
+Belongs here: paging rules and JSON envelopes. Does not belong here: which records a request asks for (`api.py`).
+Every rule comes from Clever's recorded answers.
 """
 
 from bisect import bisect_left, bisect_right
@@ -16,10 +16,10 @@ _CACHE_BYTES = 512 * 2**20
 
 
 class BadParameterError(ValueError):
-    """A query parameter Clever refuses.
+    """A query parameter that Clever refuses.
 
     Attributes:
-        status: HTTP status to answer with.
+        status: HTTP status of the answer.
     """
 
     def __init__(self, status: int, message: str) -> None:
@@ -33,7 +33,7 @@ class Query:
 
     Attributes:
         path: with the version, without the query.
-        text: the query as it was sent, without the question mark.
+        text: the query as the client sent it, without the question mark.
     """
 
     path: str
@@ -41,29 +41,29 @@ class Query:
 
     @property
     def items(self) -> list[tuple[str, str]]:
-        """Decoded parameters in the order sent."""
+        """Decoded parameters, in the order of the query."""
         return parse_qsl(self.text, keep_blank_values=True)
 
     def get(self, name: str) -> str | None:
-        """The value of a parameter, None when it was not sent."""
+        """The value of a parameter, None if the query does not have it."""
         return dict(self.items).get(name)
 
     @property
     def uri(self) -> str:
-        """The relative uri that was asked for."""
+        """The relative uri of the request."""
         return f"{self.path}?{self.text}" if self.text else self.path
 
     def moved(self, cursor: str, to: str) -> str:
-        """The uri of a neighbouring page: the other parameters kept, the cursor replaced."""
-        kept = [(name, value) for name, value in self.items if name not in ("starting_after", "ending_before")]
-        return f"{self.path}?{urlencode([*kept, (cursor, to)])}"
+        """The uri of another page: the same parameters with another cursor."""
+        others = [(name, value) for name, value in self.items if name not in ("starting_after", "ending_before")]
+        return f"{self.path}?{urlencode([*others, (cursor, to)])}"
 
     @property
     def limit(self) -> int:
         """Records a page.
 
         Raises:
-            BadParameterError: 413 above 10,000; 400 for what is no positive whole number (Clever's answer to that is not recorded).
+            BadParameterError: 413 above 10,000; 400 for anything but a positive whole number (there is no recording of Clever's answer).
         """
         text = self.get("limit")
         if text is None:
@@ -76,7 +76,7 @@ class Query:
 
 
 def window(ids: list[str], query: Query) -> list[str]:
-    """The ids of the page asked for. Cursors are positions: an id that is gone still works, and `ending_before=last` means the end."""
+    """The ids of the requested page. A cursor need not exist: it is a place in the order of ids. `ending_before=last` means the end."""
     after, before = query.get("starting_after"), query.get("ending_before")
     low = bisect_right(ids, after) if after else 0
     high = bisect_left(ids, before) if before else len(ids)
@@ -86,7 +86,7 @@ def window(ids: list[str], query: Query) -> list[str]:
 
 
 def links(query: Query, page: list[str]) -> list[dict[str, str]]:
-    """`next` if and only if the page is full, though nothing may follow; `prev` on every page that was reached by a cursor."""
+    """`next` if and only if the page is full, even if no record follows; `prev` on every page that was requested with a cursor."""
     found = [{"rel": "self", "uri": query.uri}]
     if len(page) == query.limit:
         found.append({"rel": "next", "uri": query.moved("starting_after", page[-1])})
@@ -109,7 +109,7 @@ def list_body(district: District, kind: Kind, ids: list[str], query: Query) -> b
 
 
 def _assemble(district: District, kind: Kind, page: list[str], query: Query) -> bytes:
-    """One join of every piece: with megabytes a page, each further copy would show in a benchmark."""
+    """Joins all pieces once. A page has megabytes, and further copies would be measurable in a benchmark."""
     records = district.records[kind]
     middle = f',"uri":"{_version(query)}/{kind}/'.encode()
     pieces = [b'{"data":[']
@@ -122,7 +122,7 @@ def _assemble(district: District, kind: Kind, page: list[str], query: Query) -> 
 
 
 def district_list_body(district: District, query: Query) -> bytes:
-    """The list of districts: a token reads exactly one, and the list has no paging."""
+    """The list of districts, without paging: a token gives access to exactly one."""
     self_link = [{"rel": "self", "uri": query.uri}]
     if query.get("count") == "true":
         return encode({"count": 1, "links": self_link})
@@ -130,7 +130,7 @@ def district_list_body(district: District, query: Query) -> bytes:
 
 
 def single_body(raw: bytes, query: Query, kind: str, key: str, relations: tuple[str, ...]) -> bytes:
-    """One object with the links to what it is related to. Single objects have no `uri` of their own."""
+    """One object, with links to its related objects. A single object has no `uri` of its own."""
     base = f"{_version(query)}/{kind}/{key}"
     related = [{"rel": _LINK_NAMES.get(name, name), "uri": f"{base}/{name}"} for name in relations]
     return b'{"data":%b,"links":%b}' % (raw, encode([{"rel": "self", "uri": query.uri}, *related]))

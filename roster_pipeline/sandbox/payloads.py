@@ -1,6 +1,6 @@
-"""A district from recorded Clever answers: list pages of users, sections, districts and tokens, served again unchanged.
+"""Makes a district from recorded answers of Clever: list pages of users, sections, districts and tokens, served unchanged.
 
-Belongs here: finding and reading the recordings, and making up the schools, terms and courses that they refer to but do not contain.
+Belongs here: finding and reading the recordings, and inventing the schools, terms and courses that they refer to but do not contain.
 """
 
 import json
@@ -11,24 +11,24 @@ from roster_pipeline.errors import UsageError
 from roster_pipeline.sandbox.district import District, Record, roles_of, schools_of
 from roster_pipeline.sandbox.people import GENERATED_AT
 
-# what a recording holds -> a key that the records of no other kind have
-_TELLING_KEYS = {"tokens": "access_token", "users": "roles", "sections": "students", "districts": "portal_url"}
+# what a recording contains -> a key that only its records have
+_DISTINCTIVE_KEYS = {"tokens": "access_token", "users": "roles", "sections": "students", "districts": "portal_url"}
 
 
 def load_payloads(directory: Path) -> District:
-    """The district that the recordings in `directory` (`*.json`, list bodies as Clever sent them) describe.
+    """The district of the recordings in `directory` (`*.json`, list bodies that Clever sent).
 
-    Which file is which is told from the records in it. Recorded records are served unchanged. The token goes to the district that the data
-    belongs to, also where the recorded owner is another one.
+    The records in a file show what the file contains. Recorded records are served unchanged. The token becomes the token of the district
+    that the users belong to, even if the recorded owner is another district.
 
     Raises:
         UsageError: the folder or a recording is missing, or a recording is not readable.
     """
     found = _recordings(directory)
-    missing = [kind for kind in _TELLING_KEYS if kind not in found]
+    missing = [kind for kind in _DISTINCTIVE_KEYS if kind not in found]
     if missing:
         raise UsageError(
-            f"{directory} holds no recording of {', '.join(missing)}.", hint="Recordings are Clever's list answers, one JSON file each."
+            f"{directory} has no recording of {', '.join(missing)}.", hint="Recordings are Clever's list answers, one JSON file each."
         )
     users, sections = found["users"], found["sections"]
     district = District(_owner(users, found["districts"]), token=dict(found["tokens"][0]))
@@ -49,19 +49,19 @@ def _recordings(directory: Path) -> dict[str, list[Record]]:
             items = json.loads(file.read_bytes())["data"]
             records = [item.get("data", item) for item in items]
         except (ValueError, TypeError, KeyError, AttributeError):
-            raise UsageError(f"{file} is no list answer of Clever.", hint="It needs the shape {data: [...], links: [...]}.") from None
-        for kind, key in _TELLING_KEYS.items():
+            raise UsageError(f"{file} is not a list answer of Clever.", hint="It needs the form {data: [...], links: [...]}.") from None
+        for kind, key in _DISTINCTIVE_KEYS.items():
             if records and key in records[0]:
                 found.setdefault(kind, []).extend(records)
     return found
 
 
 def _owner(users: list[Record], districts: list[Record]) -> Record:
-    wanted = users[0]["district"]
+    district_id = users[0]["district"]
     for record in districts:
-        if record["id"] == wanted:
+        if record["id"] == district_id:
             return record
-    raise UsageError("The recorded districts do not hold the one that the recorded users belong to.", district=wanted)
+    raise UsageError("The district of the recorded users is not among the recorded districts.", district=district_id)
 
 
 def _synthesise(district: District, users: list[Record], sections: list[Record]) -> None:

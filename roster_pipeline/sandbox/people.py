@@ -8,7 +8,7 @@ from roster_pipeline.sandbox.draw import Draw
 from roster_pipeline.sandbox.names import FIRST, LAST, ODD
 
 GRADES = ("Kindergarten", *(str(number) for number in range(1, 13)))
-# created and last_modified of everything generated: before any clock that later changes it
+# created and last_modified of all generated records: earlier than any later change
 GENERATED_AT = tuple(
     f"2025-08-0{1 + day}T0{hour}:{minute:02d}:17.{minute * 13:03d}Z" for day in range(5) for hour in range(8) for minute in range(0, 60, 7)
 )
@@ -17,7 +17,7 @@ _RACES = (
     *("Caucasian", "Asian", "Black or African American", "American Indian", "Hawaiian or Other Pacific Islander"),
     *("Two or More Races", "Unknown", ""),
 )
-# One in so many usernames, from the given one on: a small district has each oddity too.
+# Every 500th username is blank, beginning with the 21st, and so on: a small district has each oddity too.
 _BLANK_EVERY, _BLANK_FROM = 500, 21
 _DUPLICATE_EVERY, _DUPLICATE_FROM = 1000, 31
 _ODD_NAME = 0.01
@@ -27,9 +27,9 @@ class People:
     """Draws users into a district.
 
     Args:
-        district: receives the users.
-        draw: the seeded source of everything drawn.
-        oddities: whether odd names, blank and duplicate usernames occur.
+        district: where to add the users.
+        draw: the seeded source of all draws.
+        oddities: whether there are odd names, and blank and duplicate usernames.
     """
 
     def __init__(self, district: District, draw: Draw, *, oddities: bool) -> None:
@@ -89,7 +89,7 @@ class People:
         return self._user(name, self._email(name, "schools"), roles)
 
     def staff(self, schools: list[str]) -> str:
-        """A member of staff: Clever's school admin. `schools` may be empty."""
+        """A member of staff, which is Clever's role for a school admin. `schools` may be empty."""
         name = self._name()
         return self._user(
             name,
@@ -181,6 +181,6 @@ _ROLES: dict[tuple[str, ...], tuple[str, ...]] = {}
 
 
 def _interned(roles: Record) -> tuple[str, ...]:
-    """One tuple per combination of roles instead of one per person."""
+    """The roles as a tuple. People with the same roles share one tuple, to save memory."""
     key = tuple(roles)
     return _ROLES.setdefault(key, key)

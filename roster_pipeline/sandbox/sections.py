@@ -1,6 +1,7 @@
-"""A school year's terms, courses and sections, dealt to given students and teachers.
+"""Generates a school year's terms, courses and sections, and puts students and teachers into the sections.
 
-Belongs here: how students are spread over sections. Does not belong here: who the students and teachers are (`generate.py`, `changes.py`).
+Belongs here: how students are spread over sections. Does not belong here: which students and teachers a school has (`generate.py`,
+`changes.py`).
 """
 
 from collections.abc import Callable
@@ -10,20 +11,20 @@ from roster_pipeline.sandbox.district import District, Kind, Record
 from roster_pipeline.sandbox.draw import Draw
 from roster_pipeline.sandbox.names import COURSES
 
-# Every student passes 8 times through sections of the primary school and 6 in 10 once more; second and third schools give the rest of 8.9.
+# Each student is in 8 sections of the primary school, and 60 % in one more. Second and third schools add the rest of the ratio of 8.9.
 _PASSES = 8
 _EXTRA_PASS = 0.6
-_SIZES = (14, 33)  # students; a remainder too small for a section joins the one before it
+_SIZES = (14, 33)  # students of a section; a smaller remainder joins the previous section
 _CO_TAUGHT = 0.12
 
 
 @dataclass
 class Roll:
-    """Who can be in the sections of one school. Students are (grade, id), so that sections can be dealt by grade.
+    """The people that can be in the sections of one school. Students are (grade, id), because sections are filled by grade.
 
     Attributes:
-        students: those who have it as primary school.
-        guests: those who have it as second or third school.
+        students: their primary school is this one.
+        guests: their second or third school is this one.
     """
 
     school: str
@@ -33,14 +34,14 @@ class Roll:
 
 
 class SchoolYear:
-    """Deals one school year into a district.
+    """Adds one school year to a district.
 
     Args:
-        district: receives terms, courses and sections.
+        district: where to add terms, courses and sections.
         draw: the seeded source.
         year: calendar year in which the school year begins.
-        stamp: gives created and last_modified of each section.
-        oddities: whether some sections name unknown people or an unknown school.
+        stamp: returns created and last_modified of each section.
+        oddities: whether some sections name people or a school that do not exist.
     """
 
     def __init__(self, district: District, draw: Draw, *, year: int, stamp: Callable[[], str], oddities: bool) -> None:
@@ -74,7 +75,7 @@ class SchoolYear:
         return key
 
     def _groups(self, roll: Roll) -> list[list[tuple[str, str]]]:
-        """Students of the school's sections: each pass deals everyone once, mostly by grade, so nobody is in a section twice."""
+        """The students of each of the school's sections. One pass puts every student into one section, mostly by grade."""
         groups = []
         for number in range(_PASSES + 1):
             if number < _PASSES:

@@ -23,11 +23,11 @@ _GRACE_SECONDS = 1.0
 
 
 class SandboxServer:
-    """A context manager: answering when entered; port, thread and connections given back when left.
+    """A context manager: the server answers during the block, and leaves no port, thread or connection open after it.
 
     Args:
-        sandbox: what to serve; change it at any time.
-        port: 0 takes a free one.
+        sandbox: what to serve. It may change at any time.
+        port: 0 for any free one.
         gzip: compress answers for clients that accept it.
     """
 

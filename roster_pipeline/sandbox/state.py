@@ -1,6 +1,6 @@
-"""The whole simulated Clever: its districts, the application's credentials, the rate limit and the misbehaviour in force.
+"""The state of the simulated Clever: its districts, the application's credentials, the rate limit and the active faults.
 
-Belongs here: what is common to all districts. Does not belong here: HTTP (`app.py`) and how one district's data changes (`changes.py`).
+Belongs here: what all districts have in common. Does not belong here: HTTP (`app.py`) and changes of one district (`changes.py`).
 """
 
 import threading
@@ -18,7 +18,7 @@ from roster_pipeline.sandbox.limits import RateLimit
 
 
 class Seen(NamedTuple):
-    """One request: its path with query, and the HTTP status of the answer, whatever became of its body."""
+    """One request: its path with query, and the HTTP status of the answer, even if the body was not sent in full."""
 
     uri: str
     status: int
@@ -28,13 +28,13 @@ class Sandbox:
     """A simulated Clever, safe to read and change from any thread.
 
     Args:
-        client_id, client_secret: what the token list accepts.
+        client_id, client_secret: the credentials that the token list accepts.
         rate_limit: requests per window and token, None for no limit. Clever: 1,200 a minute.
-        rate_window_s: length of that window, whole seconds; shorter ones keep tests quick.
-        clock: seconds since the epoch; stamps changes and the rate limit.
+        rate_window_s: length of that window in whole seconds. Tests use short ones.
+        clock: seconds since the epoch, for the timestamps of changes and for the rate limit.
 
     Attributes:
-        seen: the last 100,000 requests, oldest first, so that a test can tell what a client asked for. The control API is not among them.
+        seen: the last 100,000 requests, oldest first, without those of the control API: a test can check what a client requested.
     """
 
     def __init__(
@@ -58,14 +58,14 @@ class Sandbox:
             self.add(district)
 
     def now(self) -> datetime:
-        """The simulated Clever's time, aware, UTC."""
+        """The time of the simulated Clever, aware, UTC."""
         return datetime.fromtimestamp(self._clock(), UTC)
 
     def add(self, district: District) -> District:
         """Connects a district.
 
         Raises:
-            UsageError: its id is taken (generated districts differ by their seed).
+            UsageError: there is a district with this id already (each seed generates another id).
         """
         with self.lock:
             if district.id in self.districts:
@@ -77,7 +77,7 @@ class Sandbox:
         """A district by its id, or the only one.
 
         Raises:
-            UsageError: no such district, or None while there are several.
+            UsageError: there is no such district, or the id is None and there are several.
         """
         with self.lock:
             if district_id is None and len(self.districts) == 1:
@@ -87,7 +87,7 @@ class Sandbox:
             return self.districts[district_id]
 
     def change(self, district_id: str | None = None) -> Changes:
-        """The changes that can be made to a district, or to the only one: `sandbox.change().rename(user, first="Ada")`."""
+        """Changes a district, or the only one: `sandbox.change().rename(user, first="Ada")`."""
         return Changes(self.district(district_id), self.now)
 
     def tokens(self) -> list[Record]:
@@ -96,7 +96,7 @@ class Sandbox:
             return [district.token for district in self.districts.values() if district.connected]
 
     def authorised(self, token: str) -> District | None:
-        """The district that a bearer token reads; None when Clever would not accept it."""
+        """The district of a bearer token; None if Clever would refuse the token."""
         with self.lock:
             for district in self.districts.values():
                 if district.access_token == token and district.connected and district.token_accepted:
@@ -109,12 +109,12 @@ class Sandbox:
             self.faults.add(Fault(kind, pattern, **options))
 
     def behave(self) -> None:
-        """Ends all misbehaviour."""
+        """Removes all faults."""
         with self.lock:
             self.faults.clear()
 
     def counts(self) -> dict[str, object]:
-        """What there is, without anything personal: per district its state and the number of shared records by kind and role."""
+        """Counts without personal data: for each district its state, and the number of shared records by kind and role."""
         with self.lock:
             districts = list(self.districts.values())
         return {

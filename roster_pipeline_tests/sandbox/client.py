@@ -1,4 +1,4 @@
-"""A plain HTTP client for looking at the sandbox from outside."""
+"""A plain HTTP client for the sandbox."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from roster_pipeline.sandbox import District, SandboxServer
 
 
 class Client:
-    """Plain requests with the district's token: what is on the wire, and nothing of our own client."""
+    """Sends plain requests with the district's token, without any code of the pipeline's client."""
 
     def __init__(self, server: SandboxServer, district: District) -> None:
         self.url = server.url
@@ -18,7 +18,7 @@ class Client:
         self.session.headers["Authorization"] = f"Bearer {district.access_token}"
 
     def get(self, path: str) -> requests.Response:
-        """GET `path`, a relative uri with the version."""
+        """GETs `path`, a relative uri with the version."""
         return self.session.get(self.url + path, timeout=10)
 
     def tokens(self, query: str = "owner_type=district") -> list[dict[str, object]]:
@@ -29,7 +29,7 @@ class Client:
         return listed
 
     def walk(self, path: str) -> list[dict[str, Any]]:
-        """The objects of a whole list, following `next`."""
+        """All objects of a list, by following `next`."""
         found: list[dict[str, Any]] = []
         uri: str | None = path
         while uri is not None:
@@ -40,5 +40,5 @@ class Client:
         return found
 
     def control(self, verb: str, **arguments: object) -> requests.Response:
-        """POST to the control API."""
+        """POSTs to the control API."""
         return self.session.post(f"{self.url}/_sandbox/{verb}", json=arguments, timeout=10)

@@ -25,7 +25,7 @@ def test_token_list_is_flat_and_names_the_district(clever: Client) -> None:
 
 @pytest.mark.parametrize("authorization", [None, "Basic c2FuZGJveDp3cm9uZw==", "Basic %%%", "Bearer sandbox-secret"])
 def test_token_list_refuses_other_credentials_in_oauth_style(clever: Client, authorization: str | None) -> None:
-    """R3.1: an error body of OAuth's shape, not of the Data API's."""
+    """R3.1: the error body has OAuth's format, not the Data API's."""
     headers = {} if authorization is None else {"Authorization": authorization}
     answer = requests.get(f"{clever.url}/oauth/tokens", headers=headers, timeout=10)
     assert answer.status_code == 401
@@ -33,14 +33,14 @@ def test_token_list_refuses_other_credentials_in_oauth_style(clever: Client, aut
 
 
 def test_data_api_refuses_unknown_tokens(clever: Client) -> None:
-    """R3.3: 401 with a message; without a token too."""
+    """R3.3: 401 with a message, also without a token."""
     for headers in ({}, {"Authorization": "Bearer " + "0" * 40}, {"Authorization": f"Basic {clever.district.access_token}"}):
         answer = requests.get(f"{clever.url}/v3.0/users", headers=headers, timeout=10)
         assert (answer.status_code, list(answer.json())) == (401, ["message"])
 
 
 def test_rotated_token_replaces_the_old_one(clever: Client) -> None:
-    """R3.1: a client that lists the tokens again after a 401 goes on."""
+    """R3.1: a client that lists the tokens again after a 401 can go on."""
     clever.sandbox.change().rotate_token()
     assert clever.get("/v3.0/schools").status_code == 401
     clever.session.headers["Authorization"] = f"Bearer {clever.tokens()[0]['access_token']}"
@@ -55,7 +55,7 @@ def test_revoked_token_stays_listed_but_is_refused(clever: Client) -> None:
 
 
 def test_disconnected_district_leaves_the_list(clever: Client) -> None:
-    """R11.7: and comes back with the ids it had."""
+    """R11.7: its records have the same ids when it connects again."""
     before = clever.walk("/v3.0/users")
     clever.sandbox.change().disconnect()
     assert clever.tokens() == []
@@ -65,8 +65,8 @@ def test_disconnected_district_leaves_the_list(clever: Client) -> None:
     assert clever.walk("/v3.0/users") == before
 
 
-def test_districts_are_told_apart() -> None:
-    """Generated districts differ by seed; the same one twice is refused, and a change must say which of several it means."""
+def test_several_districts() -> None:
+    """Districts of two seeds differ, and the same one twice is refused. With several, a change must name one."""
     sandbox = Sandbox(generate_district(1, 10), generate_district(2, 10))
     assert len({token["access_token"] for token in sandbox.tokens()}) == 2
     with pytest.raises(UsageError, match="already"):
@@ -89,7 +89,7 @@ def time() -> _Time:
 
 @pytest.fixture
 def limited(time: _Time) -> Iterator[Client]:
-    """A district that may be asked three times in a window of a minute."""
+    """A client of a server with a limit of three requests a minute and token."""
     one, other = (District({"id": key * 24, "name": key}) for key in "ab")
     with SandboxServer(Sandbox(one, other, rate_limit=3, clock=time)) as server:
         client = Client(server, one)
@@ -98,7 +98,7 @@ def limited(time: _Time) -> Iterator[Client]:
 
 
 def test_rate_limit_is_a_fixed_window_per_token(limited: Client, time: _Time) -> None:
-    """R3.3: headers on every answer, an empty 429, free again at the announced reset; other tokens are not concerned."""
+    """R3.3: headers on every answer, an empty 429, and requests are allowed again at the reset. Each token has its own limit."""
     remaining, statuses = [], []
     for path in ("/v3.0/schools", "/v3.0/users/x", "/v3.0/nothing"):
         answer = limited.get(path)
@@ -122,7 +122,7 @@ def test_rate_limit_is_a_fixed_window_per_token(limited: Client, time: _Time) ->
 
 
 def test_without_a_limit_nothing_is_refused(limited: Client) -> None:
-    """The limit can be lifted, also while serving; the headers stay."""
+    """The limit can be removed while the server runs. The headers stay."""
     limited.sandbox.limits.limit = None
     assert [limited.get("/v3.0/schools").status_code for _ in range(5)] == [200] * 5
     assert limited.get("/v3.0/schools").headers["X-RateLimit-Limit"] == "1200"

@@ -1,4 +1,4 @@
-"""What changes in a district changes on the wire: in every list it belongs to, and nowhere else."""
+"""A change of a district shows in Clever's answers: in every list of the record, and nowhere else."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ from .client import Client
 
 
 def user(clever: Client, key: str) -> dict[str, Any]:
-    """A user as served."""
+    """A user, as the server returns it."""
     answer = clever.get(f"/v3.0/users/{key}")
     assert answer.status_code == 200
     found: dict[str, Any] = answer.json()["data"]
@@ -21,7 +21,7 @@ def user(clever: Client, key: str) -> dict[str, Any]:
 
 
 def students(clever: Client) -> list[str]:
-    """Ids of the students as served."""
+    """Ids of the students, as the server returns them."""
     return [str(item["id"]) for item in clever.walk("/v3.0/users?role=student")]
 
 
@@ -30,11 +30,11 @@ def sections_of(clever: Client, key: str) -> set[str]:
     return {str(item["id"]) for item in clever.walk("/v3.0/sections") if key in [*item["students"], *item["teachers"]]}
 
 
-def test_changes_are_stamped_and_move_last_sync(clever: Client) -> None:
-    """R3.7: `last_sync` moves with the data, strictly, however quickly changes follow each other."""
+def test_changes_set_last_modified_and_last_sync(clever: Client) -> None:
+    """R3.7: every change makes `last_sync` later, even if changes follow each other quickly."""
     change = clever.sandbox.change()
     one, other = students(clever)[:2]
-    untouched = user(clever, other)
+    before = user(clever, other)
     syncs = [clever.district.record["last_sync"]]
     for first in ("Ada", "Grace"):
         change.rename(one, first=first)
@@ -42,11 +42,11 @@ def test_changes_are_stamped_and_move_last_sync(clever: Client) -> None:
         assert user(clever, one)["last_modified"] == syncs[-1]
     assert syncs == sorted(set(syncs))
     assert user(clever, one)["name"]["first"] == "Grace"
-    assert user(clever, other) == untouched
+    assert user(clever, other) == before
 
 
-def test_two_changes_never_share_a_stamp() -> None:
-    """R3.8: the newest `last_modified` wins, so there has to be a newest one even if the clock stands still."""
+def test_two_changes_never_have_the_same_timestamp() -> None:
+    """R3.8: the newest `last_modified` wins, so there must be a newest one, even if the clock does not advance."""
     sandbox = Sandbox(generate_district(3, 10), clock=lambda: 2e9)
     syncs = []
     for _ in range(3):
@@ -56,7 +56,7 @@ def test_two_changes_never_share_a_stamp() -> None:
 
 
 def test_cached_pages_do_not_outlive_a_change(clever: Client) -> None:
-    """The list says what the object says."""
+    """The list has the same values as the object."""
     key = students(clever)[0]
     clever.sandbox.change().rename(key, last="Changed")
     assert next(item for item in clever.walk("/v3.0/users?role=student") if item["id"] == key)["name"]["last"] == "Changed"
@@ -73,8 +73,8 @@ def test_usernames_change_and_swap(clever: Client) -> None:
     assert names == ["second.name", "first.name"]
 
 
-def test_moved_student_takes_as_many_sections_of_the_new_school(clever: Client) -> None:
-    """R6.3: primary school, list of schools and sections all follow."""
+def test_moved_student_gets_as_many_sections_of_the_new_school(clever: Client) -> None:
+    """R6.3: the primary school, the list of schools and the sections all change."""
     schools = clever.district.shared("schools")
     key = next(key for key in students(clever) if user(clever, key)["roles"]["student"]["schools"] == [schools[0]])
     before = sections_of(clever, key)
@@ -97,7 +97,7 @@ def test_set_roles_moves_a_user_between_lists(clever: Client) -> None:
 
 
 def test_new_id_everywhere(clever: Client) -> None:
-    """R5.3: the old id is gone from users, sections and contacts; nothing else about the person changes."""
+    """R5.3: users, sections and contacts have the new id instead of the old one. Nothing else about the person changes."""
     key = next(key for key in students(clever) if sections_of(clever, key))
     before, sections = user(clever, key), sections_of(clever, key)
     [new] = clever.sandbox.change().re_id([key]).values()
@@ -124,9 +124,9 @@ def test_teacher_with_a_new_id_stays_the_primary_teacher(clever: Client) -> None
         assert item["teacher"] == item["teachers"][0]
 
 
-def test_unshared_school_vanishes_with_what_is_only_there_and_comes_back(clever: Client) -> None:
-    """R6.1, R7.1: same ids when shared again; who has another shared school stays; `last_sync` tells nothing of sharing."""
-    school = clever.district.shared("schools")[1]  # where a teacher is district admin too, who has to stay
+def test_unsharing_a_school_hides_it_with_everything_that_is_only_there(clever: Client) -> None:
+    """R6.1, R7.1: people with another shared school stay. Sharing does not change `last_sync`. Shared again, all ids are the same."""
+    school = clever.district.shared("schools")[1]  # one of its teachers is a district admin too, and has to stay
     before = {path: clever.walk(path) for path in ("/v3.0/schools", "/v3.0/sections", "/v3.0/users")}
     last_sync = clever.district.record["last_sync"]
     clever.sandbox.change().unshare([school])
@@ -137,13 +137,13 @@ def test_unshared_school_vanishes_with_what_is_only_there_and_comes_back(clever:
     visible: set[str] = set()
     for item in before["/v3.0/users"]:
         roles: dict[str, Any] = item["roles"]
-        if "contact" in roles:  # is only known through a student; everybody else comes before their contacts
+        if "contact" in roles:  # hidden with its student; the students come before their contacts in this list
             [relation] = roles["contact"]["student_relationships"]
-            gone = relation["student"] in hidden
+            is_hidden = relation["student"] in hidden
         else:
-            schools_held = {held for role in roles.values() for held in role.get("schools", [])}
-            gone = schools_held == {school} and "district_admin" not in roles
-        (hidden if gone else visible).add(str(item["id"]))
+            own_schools = {own for role in roles.values() for own in role.get("schools", [])}
+            is_hidden = own_schools == {school} and "district_admin" not in roles
+        (hidden if is_hidden else visible).add(str(item["id"]))
     assert shown == visible
     assert hidden
     assert clever.district.record["last_sync"] == last_sync
@@ -152,7 +152,7 @@ def test_unshared_school_vanishes_with_what_is_only_there_and_comes_back(clever:
 
 
 def test_unshared_user_leaves_a_dangling_id(clever: Client) -> None:
-    """R6.2: sections go on naming whom the application may not read."""
+    """R6.2: sections still list a user that the application may not read."""
     key = next(key for key in students(clever) if sections_of(clever, key))
     sections = sections_of(clever, key)
     clever.sandbox.change().unshare([key])
@@ -164,7 +164,7 @@ def test_unshared_user_leaves_a_dangling_id(clever: Client) -> None:
 
 
 def test_people_are_added_removed_and_restored(clever: Client) -> None:
-    """R5.4: a returning student has the id of before."""
+    """R5.4: a student who returns has the same id as before."""
     change = clever.sandbox.change()
     school, section = clever.district.shared("schools")[0], clever.district.shared("sections")[0]
     key = change.add_user("student", "Ada", "Lovelace", schools=[school], username="ada", grade="4", sections=[section])
@@ -181,7 +181,7 @@ def test_people_are_added_removed_and_restored(clever: Client) -> None:
 
 
 def test_sections_are_added_changed_and_removed(clever: Client) -> None:
-    """R6.2: without teachers there is no `teacher`, rather than null."""
+    """R6.2: a section without teachers has no `teacher`, not even null."""
     change = clever.sandbox.change()
     school, teacher = clever.district.shared("schools")[0], clever.district.shared("users", "teacher")[0]
     key = change.add_section(school, name="Chess", students=students(clever)[:3], teachers=[teacher])
@@ -195,7 +195,7 @@ def test_sections_are_added_changed_and_removed(clever: Client) -> None:
 
 
 def test_any_field_can_be_broken(clever: Client) -> None:
-    """R4.2: wrong types, missing keys; the user stays in the list of the role."""
+    """R4.2: wrong types and missing keys. The user stays in the list of the role."""
     change = clever.sandbox.change()
     key = students(clever)[0]
     change.patch("users", key, "roles.student.grade", 3)
@@ -222,15 +222,15 @@ def test_district_object_is_settable(clever: Client) -> None:
 
 
 def test_night_of_changes_is_plausible_and_seeded() -> None:
-    """About 1 % of everything, the same for the same seed, and what it reports is what happened."""
+    """It changes about 1 % of the records, makes the same changes for the same seed, and reports what it changed."""
     one, other = (Sandbox(generate_district(3, 1000), clock=lambda: 2e9) for _ in range(2))
     before = dict(one.district().records["users"])
     night = one.change().night_of_changes(5)
     assert other.change().night_of_changes(5) == night
     assert one.district().records == other.district().records
     after = dict(one.district().records["users"])
-    holders = one.district().roles
-    arrived = [key for key in after.keys() - before.keys() if "student" in holders[key]]
+    roles = one.district().roles
+    new = [key for key in after.keys() - before.keys() if "student" in roles[key]]
     assert night == {
         "new_students": 3,
         "left": 3,
@@ -241,7 +241,7 @@ def test_night_of_changes_is_plausible_and_seeded() -> None:
         "new_teachers": 1,
         "sections_retaught": 4,
     }
-    assert len(arrived) == night["new_students"] + night["new_ids"]
+    assert len(new) == night["new_students"] + night["new_ids"]
     assert len(before.keys() - after.keys()) == night["left"] + night["new_ids"]
     second = one.change().night_of_changes(6)
     assert second["returned"] == 1
@@ -249,16 +249,16 @@ def test_night_of_changes_is_plausible_and_seeded() -> None:
 
 
 def test_rollover_is_a_new_school_year() -> None:
-    """Grades up, grade 12 leaves, all sections new; who outgrows a school changes school."""
+    """Grades go up, grade 12 leaves, all sections are new. Students whose school does not have their new grade change school."""
     sandbox = Sandbox(generate_district(3, 300))
     district = sandbox.district()
     before = {key: district.get("users", key) for key in district.shared("users", "student")}
     sections = set(district.records["sections"])
     counts = sandbox.change().rollover(1)
     after = {key: district.get("users", key) for key in district.shared("users", "student")}
-    gone = before.keys() - after.keys()
-    assert {before[key]["roles"]["student"]["grade"] for key in gone} == {"12"}
-    assert (len(gone), counts["risen"] + counts["graduated"]) == (counts["graduated"], 300 - _without_grade(before))
+    removed = before.keys() - after.keys()
+    assert {before[key]["roles"]["student"]["grade"] for key in removed} == {"12"}
+    assert (len(removed), counts["risen"] + counts["graduated"]) == (counts["graduated"], 300 - _without_grade(before))
     grades = [(before[key]["roles"]["student"].get("grade"), after[key]["roles"]["student"].get("grade")) for key in after]
     assert {pair for pair in grades if pair[0]} == {("Kindergarten", "1"), *((str(grade), str(grade + 1)) for grade in range(1, 12))}
     for record in after.values():
@@ -276,7 +276,7 @@ def _without_grade(users: dict[str, Any]) -> int:
 
 
 def test_control_api_has_every_change(clever: Client) -> None:
-    """What Python can do, a browser or a shell can do."""
+    """Every change of the Python API can be made over HTTP."""
     assert set(CHANGES) == {name for name in dir(Changes) if not name.startswith("_") and name != "district"}
     key = students(clever)[0]
     assert clever.control("rename", user=key, first="Ada").json() == {"result": None}
@@ -302,6 +302,6 @@ def test_control_api_has_every_change(clever: Client) -> None:
     ],
 )
 def test_control_api_refuses_clearly(clever: Client, verb: str, arguments: dict[str, object], status: int) -> None:
-    """A wrong call is the caller's error, not a crash."""
+    """A wrong call gets an error status, and the server does not crash."""
     answer = clever.control(verb, **arguments)
     assert (answer.status_code, list(answer.json())) == (status, ["message"])

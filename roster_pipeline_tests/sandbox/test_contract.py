@@ -1,4 +1,4 @@
-"""Others than ourselves understand the sandbox: an independent Clever client, and Clever's own OpenAPI file."""
+"""The sandbox checked by code that is not ours: an independent Clever client, and Clever's own OpenAPI file."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -17,7 +17,7 @@ from roster_pipeline.sandbox.district import Kind
 
 from .client import Client
 
-# What bravado says about its own dependencies and about Clever's file.
+# Warnings of bravado about its own dependencies and about Clever's file.
 pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
     pytest.mark.filterwarnings("ignore:Found .* with siblings"),
@@ -26,7 +26,7 @@ pytestmark = [
 
 @pytest.fixture
 def independent(clever: Client) -> Iterator[clever_client.ApiClient]:
-    """strongmind-clever-client, pointed at the sandbox. Its paths have no version, so the host has it."""
+    """strongmind-clever-client, configured for the sandbox. Its paths have no version, so the host has it."""
     configuration = clever_client.Configuration()
     configuration.host = f"{clever.url}/v3.0"
     configuration.access_token = clever.district.access_token
@@ -38,7 +38,7 @@ def independent(clever: Client) -> Iterator[clever_client.ApiClient]:
 
 
 def walk(get: Callable[..., Any], **filters: object) -> list[str]:
-    """Ids of a collection through the independent client, page by page, until a page has no `next`."""
+    """Ids of a collection, read by the independent client page by page, until a page has no `next`."""
     found: list[str] = []
     cursor: dict[str, str] = {}
     while True:
@@ -50,7 +50,7 @@ def walk(get: Callable[..., Any], **filters: object) -> list[str]:
 
 
 def test_an_independent_client_walks_every_collection(clever: Client, independent: clever_client.ApiClient) -> None:
-    """It decodes each record into its own models and checks enums and patterns while doing so."""
+    """It decodes each record into its own models, and checks enums and patterns."""
     district = clever.district
     users = clever_client.UsersApi(independent)
     assert walk(clever_client.SchoolsApi(independent).get_schools) == district.shared("schools")
@@ -69,7 +69,7 @@ def test_an_independent_client_walks_every_collection(clever: Client, independen
 
 
 class _Answer(IncomingResponse):
-    """A requests answer as bravado's validation wants it."""
+    """Adapts an answer of requests to what bravado's validation expects."""
 
     def __init__(self, answer: Any) -> None:
         self.status_code = answer.status_code
@@ -85,13 +85,13 @@ class _Answer(IncomingResponse):
 @pytest.fixture(scope="module")
 def specification(clever_spec: Path) -> Spec:
     """Clever's v3.0 OpenAPI file."""
-    read = yaml.safe_load((clever_spec / "v3.0.yml").read_text())
-    made: Spec = Spec.from_dict(read, config={"validate_responses": True, "use_models": False})
-    return made
+    content = yaml.safe_load((clever_spec / "v3.0.yml").read_text())
+    spec: Spec = Spec.from_dict(content, config={"validate_responses": True, "use_models": False})
+    return spec
 
 
 def validate(specification: Spec, client: Client, template: str, query: str = "", **names: str) -> None:
-    """Validates the answer for one path of the file against what its operation declares for the status."""
+    """Validates the answer for one path of the file, as the file declares it for the answer's status."""
     operation = specification.get_op_for_request("GET", f"/v3.0{template}")
     assert operation is not None, template
     answer = client.get(f"/v3.0{template.format(**names)}{query}")
@@ -100,7 +100,7 @@ def validate(specification: Spec, client: Client, template: str, query: str = ""
 
 
 def test_every_answer_validates_against_clevers_specification(specification: Spec) -> None:
-    """All lists whole (every generated record), every path of the file for several objects, and the 404s."""
+    """All lists in full (every generated record), every path of the file for several objects, and 404s."""
     with SandboxServer(Sandbox(generate_district(11, 400), rate_limit=None)) as server:
         district = server.sandbox.district()
         client = Client(server, district)
@@ -115,14 +115,14 @@ def test_every_answer_validates_against_clevers_specification(specification: Spe
                         validate(specification, client, template, "?limit=10000")
                         validate(specification, client, template, "?limit=1&starting_after=" + "f" * 24)
                     continue
-                # Every other path that names one object begins with the list that the object is in.
+                # Every other path is about one object, and begins with the list that the object is in.
                 keys = [district.id] if kind == "districts" else district.shared(cast("Kind", kind))
                 for key in [keys[0], keys[len(keys) // 2], keys[-1], "0" * 24]:
                     validate(specification, client, template, id=key)
 
 
-def test_the_check_itself_finds_a_broken_record(specification: Spec, clever: Client) -> None:
-    """The validation above is not a formality: a wrong grade and a number for a string are refused."""
+def test_the_validation_finds_a_broken_record(specification: Spec, clever: Client) -> None:
+    """The validation in the test above works: it refuses a wrong grade, and a number instead of a string."""
     student = clever.district.shared("users", "student")[0]
     validate(specification, clever, "/users/{id}", id=student)
     for path, value in (("roles.student.grade", "eleven"), ("roles.student.sis_id", 7), ("roles.student.dob", "2015-02-01")):

@@ -1,4 +1,4 @@
-"""Every misbehaviour, seen by a plain client."""
+"""Every kind of fault, as a plain client sees it."""
 
 import json
 import socket
@@ -17,7 +17,7 @@ SCHOOLS = "/v3.0/schools?limit=2"
 
 
 def raw(clever: Client, path: str) -> tuple[bytes, bytes]:
-    """Head and body as they come over a plain socket, read until the server closes it."""
+    """Head and body of an answer, read from a plain socket until the server closes it."""
     address = urlsplit(clever.url)
     with socket.create_connection((str(address.hostname), int(address.port or 0)), timeout=10) as connection:
         request = f"GET {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {clever.district.access_token}\r\nConnection: close\r\n\r\n"
@@ -29,8 +29,8 @@ def raw(clever: Client, path: str) -> tuple[bytes, bytes]:
     return head, body
 
 
-def announced(head: bytes) -> int:
-    """The Content-Length of a head."""
+def content_length(head: bytes) -> int:
+    """The Content-Length in the head of an answer."""
     return int(next(line.split(b":")[1] for line in head.lower().splitlines() if line.startswith(b"content-length")))
 
 
@@ -39,8 +39,8 @@ def next_uri(clever: Client, path: str) -> str | None:
     return next((link["uri"] for link in clever.get(path).json()["links"] if link["rel"] == "next"), None)
 
 
-def test_a_fault_hits_the_matching_requests_and_as_many_as_asked(clever: Client) -> None:
-    """The next two requests for sections, nothing else; then all is well again."""
+def test_a_fault_hits_as_many_matching_requests_as_it_should(clever: Client) -> None:
+    """It hits the next two requests for sections, no other request, and not the third."""
     clever.sandbox.misbehave("status", r"/sections\?", times=2, status=503)
     statuses = [
         clever.get(path).status_code for path in (SCHOOLS, "/v3.0/sections?limit=1", "/v3.0/sections?limit=2", "/v3.0/sections?limit=3")
@@ -60,7 +60,7 @@ def test_a_fault_without_a_count_lasts_until_cleared(clever: Client) -> None:
 
 @pytest.mark.parametrize("status", [500, 502, 503])
 def test_server_errors_are_html(clever: Client, status: int) -> None:
-    """R3.3: any body may be HTML."""
+    """R3.3: any body can be HTML."""
     clever.sandbox.misbehave("status", "schools", status=status)
     answer = clever.get(SCHOOLS)
     assert (answer.status_code, answer.headers["content-type"]) == (status, "text/html; charset=utf-8")
@@ -75,16 +75,16 @@ def test_refusals_are_json(clever: Client, status: int) -> None:
 
 
 def test_429_is_empty_with_and_without_a_reset(clever: Client) -> None:
-    """R3.3: wait for the reset where one is announced."""
+    """R3.3: a client waits for the reset, if the answer has one."""
     clever.sandbox.misbehave("status", "schools", status=429, times=1)
     clever.sandbox.misbehave("status", "schools", status=429, times=1, reset_s=90)
-    bare, dated = clever.get(SCHOOLS), clever.get(SCHOOLS)
-    assert (bare.status_code, bare.content, dated.status_code, dated.content) == (429, b"", 429, b"")
-    assert "X-RateLimit-Reset" not in bare.headers
-    assert abs(int(dated.headers["X-RateLimit-Reset"]) - time.time() - 90) < 30
+    without, with_reset = clever.get(SCHOOLS), clever.get(SCHOOLS)
+    assert (without.status_code, without.content, with_reset.status_code, with_reset.content) == (429, b"", 429, b"")
+    assert "X-RateLimit-Reset" not in without.headers
+    assert abs(int(with_reset.headers["X-RateLimit-Reset"]) - time.time() - 90) < 30
 
 
-def test_html_under_status_200(clever: Client) -> None:
+def test_html_with_status_200(clever: Client) -> None:
     """R3.3."""
     clever.sandbox.misbehave("html", "schools")
     answer = clever.get(SCHOOLS)
@@ -92,8 +92,8 @@ def test_html_under_status_200(clever: Client) -> None:
     assert answer.text.startswith("<!DOCTYPE html>")
 
 
-def test_truncated_json_is_a_whole_http_message(clever: Client) -> None:
-    """R3.3: only the JSON is broken."""
+def test_truncated_json_is_a_complete_http_message(clever: Client) -> None:
+    """R3.3: only the JSON is broken, not the HTTP message."""
     whole = clever.get(SCHOOLS).content
     clever.sandbox.misbehave("truncated", "schools")
     answer = clever.get(SCHOOLS)
@@ -103,35 +103,35 @@ def test_truncated_json_is_a_whole_http_message(clever: Client) -> None:
         json.loads(answer.content)
 
 
-def test_any_json_of_the_wrong_shape(clever: Client) -> None:
-    """R3.2: every body of the documented shape, or the pull fails."""
+def test_valid_json_in_the_wrong_format(clever: Client) -> None:
+    """R3.2: the pull fails if any body does not have the documented format."""
     clever.sandbox.misbehave("body", "schools", times=1)
     clever.sandbox.misbehave("body", "schools", times=1, body={"data": {"0": None}})
     assert [clever.get(SCHOOLS).json() for _ in range(2)] == [[], {"data": {"0": None}}]
 
 
-def test_cut_connection_announces_more_than_it_sends(clever: Client) -> None:
-    """R3.3: the socket is closed in mid-body."""
+def test_cut_answer_is_shorter_than_its_content_length(clever: Client) -> None:
+    """R3.3: the server closes the socket in the middle of the body."""
     whole = clever.get(SCHOOLS).content
     clever.sandbox.misbehave("cut", "schools")
     head, body = raw(clever, SCHOOLS)
     assert head.startswith(b"HTTP/1.1 200")
-    assert announced(head) == len(whole)
+    assert content_length(head) == len(whole)
     assert body == whole[: len(whole) // 2]
     with pytest.raises(requests.exceptions.RequestException):
         clever.get(SCHOOLS)
 
 
-def test_slow_answer_outlasts_an_impatient_client_only(clever: Client) -> None:
-    """R3.3: time-outs are retried."""
+def test_delayed_answer(clever: Client) -> None:
+    """R3.3: a client with a short time-out gives up, and has to retry. A client that waits gets the answer."""
     clever.sandbox.misbehave("delay", "schools", seconds=0.4, times=2)
     with pytest.raises(requests.exceptions.ReadTimeout):
         clever.session.get(clever.url + SCHOOLS, timeout=0.1)
     assert clever.get(SCHOOLS).status_code == 200
 
 
-def test_drip_keeps_the_socket_busy_without_end(clever: Client) -> None:
-    """R3.3: a read time-out per socket read never fires on this; only a deadline ends it. Leaving the server ends it too."""
+def test_drip_sends_blanks_without_end(clever: Client) -> None:
+    """R3.3: a time-out per socket read never ends this, only a deadline does. Stopping the server ends it too."""
     clever.sandbox.misbehave("drip", "schools", seconds=0.01)
     with clever.session.get(clever.url + SCHOOLS, timeout=10, stream=True) as answer:
         assert answer.status_code == 200
@@ -139,8 +139,8 @@ def test_drip_keeps_the_socket_busy_without_end(clever: Client) -> None:
         assert [next(pieces) for _ in range(20)] == [b" "] * 20
 
 
-def test_next_that_leads_nowhere_good(clever: Client) -> None:
-    """R3.2: no cursor loop."""
+def test_wrong_next_links(clever: Client) -> None:
+    """R3.2: a client must not follow them into a loop, or to another host."""
     second = next_uri(clever, SCHOOLS)
     assert second is not None
     expected: dict[FaultKind, str] = {
@@ -164,7 +164,7 @@ def test_page_without_a_key(clever: Client, kind: FaultKind, key: str) -> None:
 
 
 def test_faults_also_hit_the_token_list(clever: Client) -> None:
-    """R11.7: a failed listing changes nothing, so it has to be able to fail."""
+    """R11.7: a failed listing changes nothing, so the sandbox must be able to make it fail."""
     clever.sandbox.misbehave("status", "^/oauth/tokens", status=502, times=1)
     with pytest.raises(requests.exceptions.HTTPError):
         clever.tokens()
@@ -172,7 +172,7 @@ def test_faults_also_hit_the_token_list(clever: Client) -> None:
 
 
 def test_unknown_kinds_and_bad_patterns_are_refused(clever: Client) -> None:
-    """By method and by control API."""
+    """By the method, and by the control API."""
     with pytest.raises(UsageError, match="no misbehaviour"):
         clever.sandbox.misbehave("sulk", "schools")  # type: ignore[arg-type]  # no such kind, on purpose
     with pytest.raises(UsageError, match="regular expression"):

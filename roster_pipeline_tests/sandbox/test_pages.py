@@ -1,4 +1,4 @@
-"""Lists, cursors and single objects behave as Clever's recorded answers do."""
+"""Lists, cursors and single objects are like those in Clever's recorded answers."""
 
 import json
 from urllib.parse import parse_qs, urlsplit
@@ -18,7 +18,7 @@ def rels(body: dict[str, object]) -> dict[str, str]:
 
 
 def test_full_page_has_next_and_an_exact_multiple_ends_on_an_empty_page(clever: Client) -> None:
-    """R3.2: `next` on a full page only says that the page is full; the walk ends on the absence of `next`."""
+    """R3.2: `next` only says that the page is full. A client stops when a page has no `next`."""
     schools = clever.district.shared("schools")
     assert len(schools) == 3
     full = clever.get("/v3.0/schools?limit=3").json()
@@ -31,7 +31,7 @@ def test_full_page_has_next_and_an_exact_multiple_ends_on_an_empty_page(clever: 
 
 
 def test_next_keeps_the_other_parameters_and_is_relative(clever: Client) -> None:
-    """R3.2: links are paths with the version prefix, for both versions."""
+    """R3.2: links are paths with the version, for both versions."""
     for version in ("v3.0", "v3.1"):
         body = clever.get(f"/{version}/users?role=student&limit=2").json()
         uri = urlsplit(rels(body)["next"])
@@ -40,8 +40,8 @@ def test_next_keeps_the_other_parameters_and_is_relative(clever: Client) -> None
         assert body["data"][0]["uri"] == f"/{version}/users/{body['data'][0]['data']['id']}"
 
 
-def test_prev_is_on_every_page_reached_by_a_cursor(clever: Client) -> None:
-    """Recorded: also where nothing comes before; its cursor is the first id of the page."""
+def test_prev_is_on_every_page_requested_with_a_cursor(clever: Client) -> None:
+    """Even if no record comes before, as in Clever's recordings. Its cursor is the first id of the page."""
     first, second, third = clever.district.shared("schools")
     before_all = clever.get("/v3.0/schools?limit=1&starting_after=" + "0" * 24).json()
     assert rels(before_all)["prev"] == f"/v3.0/schools?limit=1&ending_before={first}"
@@ -51,7 +51,7 @@ def test_prev_is_on_every_page_reached_by_a_cursor(clever: Client) -> None:
 
 
 def test_cursors_are_positions(clever: Client) -> None:
-    """The cursor's object may be gone: the walk goes on behind it. `ending_before` pages are ascending, and `last` is the end."""
+    """After the cursor's record is deleted, the next page begins behind it. `ending_before` pages are ascending; `last` is the end."""
     students = clever.district.shared("users", "student")
     clever.sandbox.change().remove_users([students[2]])
     body = clever.get(f"/v3.0/users?role=student&limit=2&starting_after={students[2]}").json()
@@ -62,14 +62,14 @@ def test_cursors_are_positions(clever: Client) -> None:
 
 @pytest.mark.parametrize("limit", [1, 7, 40, 120, 10_000])
 def test_every_page_size_gives_the_same_walk(clever: Client, limit: int) -> None:
-    """R5.7: 120 students, whole and in ascending order, at any page size (40 and 120 divide them exactly)."""
+    """R5.7: all 120 students in ascending order, with any page size (120 is a multiple of 40 and of 120)."""
     walked = [user["id"] for user in clever.walk(f"/v3.0/users?role=student&limit={limit}")]
     assert walked == sorted(clever.district.shared("users", "student"))
     assert len(walked) == 120
 
 
 def test_default_limit_is_100(clever: Client) -> None:
-    """Clever's default; `next` follows from it."""
+    """Clever's default. A page of 100 has a `next`."""
     body = clever.get("/v3.0/users").json()
     assert len(body["data"]) == 100
     assert "next" in rels(body)
@@ -84,7 +84,7 @@ def test_limit_bounds(clever: Client, limit: str, status: int) -> None:
 
 
 def test_count_has_no_data(clever: Client) -> None:
-    """`count=true` answers with the number only, after the role filter."""
+    """`count=true` returns only the number, after the role filter."""
     assert clever.get("/v3.0/users?count=true&role=student").json() == {
         "count": 120,
         "links": [{"rel": "self", "uri": "/v3.0/users?count=true&role=student"}],
@@ -93,7 +93,7 @@ def test_count_has_no_data(clever: Client) -> None:
 
 
 def test_role_filter_returns_every_holder_with_all_roles(clever: Client) -> None:
-    """R5.8: a teacher who is staff too comes back from both lists, whole; roles not held are absent, never null."""
+    """R5.8: a teacher who is also staff is in both lists, with all roles. A role that a user does not have is absent, never null."""
     teachers = {str(user["id"]): user for user in clever.walk("/v3.0/users?role=teacher")}
     staff = {str(user["id"]): user for user in clever.walk("/v3.0/users?role=staff")}
     both = teachers.keys() & staff.keys()
@@ -108,7 +108,7 @@ def test_role_filter_returns_every_holder_with_all_roles(clever: Client) -> None
 
 
 def test_single_object_has_links_and_no_uri(clever: Client) -> None:
-    """Only items of lists carry `uri`."""
+    """Only items of lists have a `uri`."""
     student = clever.district.shared("users", "student")[0]
     body = clever.get(f"/v3.0/users/{student}").json()
     assert set(body) == {"data", "links"}
@@ -126,7 +126,7 @@ def test_relations_lead_where_the_records_say(clever: Client) -> None:
     clever.sandbox.change().set_members(section_id, students=[*section["students"], "f" * 24])
     members = {user["id"] for user in clever.walk(f"/v3.0/sections/{section_id}/users")}
     known = {user for user in section["students"] if user in clever.district.records["users"]}
-    assert members == known | set(section["teachers"])  # the dangling id is no user to read
+    assert members == known | set(section["teachers"])  # without the id that does not exist
     assert {user["id"] for user in clever.walk(f"/v3.0/sections/{section_id}/users?role=teacher")} == set(section["teachers"])
     assert clever.get(f"/v3.0/sections/{section_id}/school").json()["data"]["id"] == section["school"]
     student = min(known)
@@ -140,7 +140,7 @@ def test_relations_lead_where_the_records_say(clever: Client) -> None:
 
 
 def test_primary_narrows_to_the_primary_school(clever: Client) -> None:
-    """`primary=true` leaves out who only visits the school."""
+    """`primary=true` leaves out students with another primary school."""
     school = clever.district.shared("schools")[0]
     students = [clever.district.get("users", key) for key in clever.district.shared("users", "student")]
     everyone = {user["id"] for user in clever.walk(f"/v3.0/schools/{school}/users?role=student")}
@@ -150,7 +150,7 @@ def test_primary_narrows_to_the_primary_school(clever: Client) -> None:
 
 
 def test_unknown_id_is_json_404_and_unknown_path_html_404(clever: Client) -> None:
-    """R3.3: any body may be HTML."""
+    """R3.3: any body can be HTML."""
     for path in ("/v3.0/users/" + "0" * 24, "/v3.0/sections/x/users", "/v3.0/districts/" + "0" * 24):
         answer = clever.get(path)
         assert (answer.status_code, list(answer.json())) == (404, ["message"])
@@ -162,7 +162,7 @@ def test_unknown_id_is_json_404_and_unknown_path_html_404(clever: Client) -> Non
 
 
 def test_a_token_reads_its_own_district_only() -> None:
-    """R3.6 is about Clever breaking this; the sandbox does not."""
+    """R3.6 protects from a Clever that does not keep to this. The sandbox does."""
     one, other = (District({"id": key * 24, "name": key}) for key in "ab")
     one.put("schools", "c" * 24, {"id": "c" * 24, "district": one.id, "name": "C"})
     with SandboxServer(Sandbox(one, other)) as server:
@@ -174,7 +174,7 @@ def test_a_token_reads_its_own_district_only() -> None:
 
 
 def test_a_lone_surrogate_reaches_the_wire_as_an_escape(clever: Client) -> None:
-    """R4.5: what JSON can say and UTF-8 cannot must be servable."""
+    """R4.5: the sandbox must be able to serve what JSON can express and UTF-8 cannot."""
     student = clever.district.shared("users", "student")[0]
     clever.sandbox.change().rename(student, first="A\ud800B")
     answer = clever.get(f"/v3.0/users/{student}")

@@ -1,4 +1,4 @@
-"""Recorded answers are served again, record for record."""
+"""Recorded answers are served unchanged, record by record."""
 
 import json
 import shutil
@@ -20,13 +20,13 @@ TOKEN = {"id": "e" * 24, "owner": {"type": "district", "id": "f" * 24}, "access_
 
 
 def record(directory: Path, name: str, *items: Mapping[str, object]) -> None:
-    """A recorded list."""
+    """Writes a recorded list."""
     directory.joinpath(name).write_text(json.dumps({"data": items, "links": []}))
 
 
 @pytest.fixture
 def recordings(tmp_path: Path) -> Path:
-    """One record of each kind; the file names tell nothing."""
+    """One record of each kind. The file names do not say which."""
     record(tmp_path, "1.json", {"data": USER, "uri": "x"})
     record(tmp_path, "2.json", {"data": SECTION, "uri": "x"})
     record(tmp_path, "3.json", {"data": DISTRICT, "uri": "x"})
@@ -35,7 +35,7 @@ def recordings(tmp_path: Path) -> Path:
 
 
 def test_clevers_own_recording_is_served_unchanged(clever_spec: Path) -> None:
-    """1,004 students, 89 teachers, 3 district admins, 1,002 contacts, 378 sections, each as recorded; what they refer to can be read."""
+    """1,004 students, 89 teachers, 3 district admins, 1,002 contacts, 378 sections, each unchanged. What they refer to can be read."""
     with SandboxServer(Sandbox(load_payloads(clever_spec / "fixtures"))) as server:
         district = server.sandbox.district()
         client = Client(server, district)
@@ -49,7 +49,7 @@ def test_clevers_own_recording_is_served_unchanged(clever_spec: Path) -> None:
             }
             assert roles == {"student": 1004, "teacher": 89, "contact": 1002, "district_admin": 3}
             [token] = client.tokens()
-            # The recorded owner of the token is another id than the data's district.
+            # The recorded owner of the token is not the district of the data.
             assert token["owner"] == {"type": "district", "id": "5a0c91b95c7cc000010d417c"}
             assert (
                 client.get("/v3.0/districts").json()["data"]
@@ -60,8 +60,8 @@ def test_clevers_own_recording_is_served_unchanged(clever_spec: Path) -> None:
                 assert {section[field] for section in sections} <= {item["id"] for item in client.walk(f"/v3.0/{kind}")}
 
 
-def test_files_are_known_by_their_content(recordings: Path) -> None:
-    """And what they refer to is made up."""
+def test_files_are_recognized_by_their_content(recordings: Path) -> None:
+    """And the schools and terms that they refer to are invented."""
     district = load_payloads(recordings)
     assert district.id == "d" * 24
     assert district.access_token == "0" * 40
@@ -74,20 +74,20 @@ def test_files_are_known_by_their_content(recordings: Path) -> None:
 
 @pytest.mark.parametrize(("file", "kind"), [("1.json", "users"), ("2.json", "sections"), ("3.json", "districts"), ("4.json", "tokens")])
 def test_a_missing_recording_is_named(recordings: Path, file: str, kind: str) -> None:
-    """Rather than a district without users."""
+    """It is an error, not a district without users."""
     recordings.joinpath(file).unlink()
     with pytest.raises(UsageError, match=f"no recording of {kind}"):
         load_payloads(recordings)
 
 
 def test_unreadable_recordings_are_refused(recordings: Path) -> None:
-    """No folder, no JSON, another shape, another district: each with its own sentence."""
+    """No folder, no JSON, another format, another district: each has its own message."""
     record(recordings, "3.json", {"data": DISTRICT | {"id": "9" * 24}, "uri": "x"})
-    with pytest.raises(UsageError, match="do not hold the one"):
+    with pytest.raises(UsageError, match="is not among the recorded districts"):
         load_payloads(recordings)
     for text in ("<html>", "[]", '{"data": 1}', '{"data": [1]}'):
         recordings.joinpath("5.json").write_text(text)
-        with pytest.raises(UsageError, match="no list answer"):
+        with pytest.raises(UsageError, match="not a list answer"):
             load_payloads(recordings)
     shutil.rmtree(recordings)
     with pytest.raises(UsageError, match="no folder"):

@@ -1,4 +1,4 @@
-"""The server starts ready and leaves nothing behind; the command tells what to export and ends cleanly."""
+"""The server is ready when it is entered, and leaves nothing open; the command prints what to export, and ends cleanly."""
 
 import json
 import os
@@ -26,7 +26,7 @@ DISTRICT = {"id": "d" * 24, "name": "D"}
 
 
 def test_server_gives_everything_back() -> None:
-    """No thread, no socket and no held port, also with an endless answer under way and an idle connection open."""
+    """It leaves no thread, socket or port open, even during an endless answer and with an idle connection."""
     threads = threading.active_count()
     for _ in range(3):
         sandbox = Sandbox(District(dict(DISTRICT)))
@@ -72,7 +72,7 @@ def test_gzip_is_for_those_who_ask() -> None:
 
 
 def test_concurrent_readers_see_whole_changes() -> None:
-    """Pages are from before or after a change, never from within it: a swap leaves each username there once."""
+    """A page is from before or after a change, never from the middle: during swaps, each username occurs once."""
     district = District(dict(DISTRICT))
     sandbox = Sandbox(district, rate_limit=None)
     change = sandbox.change()
