@@ -20,7 +20,7 @@ import sqlalchemy as sa
 from psycopg.conninfo import make_conninfo
 from pydantic import SecretStr
 
-from roster_pipeline.database.embedded import MAJOR_VERSION
+from roster_pipeline.database.embedded_place import MAJOR_VERSION
 from roster_pipeline.database.engine import Database, open_database, translate_database_errors
 from roster_pipeline.database.migrate import known_tables, migrate
 from roster_pipeline.database.tables import districts

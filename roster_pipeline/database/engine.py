@@ -1,7 +1,7 @@
-"""One open database: which server, a small pool of sessions, and what its errors mean.
+"""One open database: its server, a small pool of sessions, and the translation of its errors.
 
 Belongs here: the connection URL, session settings, Dagster's own database beside the application's, and the translation of driver errors
-into `errors.py`. Does not belong here: running a server (`embedded.py`), the schema (`migrate.py`) and any query about districts.
+into those of `errors.py`. Does not belong here: running a server (`embedded.py`), the schema (`migrate.py`), and queries about districts.
 """
 
 import re
@@ -27,8 +27,8 @@ OLDEST_SERVER = 15
 CONNECT_SECONDS = 10
 
 _SCHEMES = {"postgres", "postgresql", "postgresql+psycopg", "postgresql+psycopg2"}
-# Silence is noticed by both sides within about a minute, by keepalives, and by the server in the middle of a statement by looking at the
-# socket, so that the lock of a killed sync is free soon (R11.2), also where its whole machine is gone.
+# The lock of a killed sync must be free soon (R11.2), also after its whole machine has died. With keepalives, each side notices a dead
+# connection within about a minute. With client_connection_check_interval, the server notices a closed one even during a statement.
 _SESSION = (
     "-c timezone=UTC -c client_connection_check_interval=5s "
     "-c tcp_keepalives_idle=30 -c tcp_keepalives_interval=10 -c tcp_keepalives_count=3"
@@ -44,12 +44,12 @@ _CONNECT = {
 
 @dataclass(frozen=True)
 class Database:
-    """An open application database. For one process: a child process opens its own.
+    """An open application database. Only for the process that opened it: a child process opens its own.
 
     Attributes:
-        engine: SQLAlchemy on psycopg 3. Values are bound on the client, so that PostgreSQL plans with the district as a constant.
+        engine: SQLAlchemy with psycopg 3. Values are bound on the client, so that PostgreSQL plans with the district as a constant.
         url: of the application's database (`postgresql+psycopg`).
-        dagster_url: of Dagster's own database (`postgresql+psycopg2`, the only driver its storage speaks).
+        dagster_url: of Dagster's own database (`postgresql+psycopg2`, the only driver that its storage supports).
         embedded: whether the server is the project's own.
     """
 
@@ -61,10 +61,10 @@ class Database:
 
 @contextmanager
 def open_database(settings: Settings) -> Iterator[Database]:
-    """The application's database: ROSTER_DATABASE_URL, or `roster` on the embedded server, which runs for as long as this is open.
+    """The application's database: ROSTER_DATABASE_URL, or `roster` on the embedded server, which runs during the block.
 
     Raises:
-        PermanentError: the URL is not PostgreSQL's, the server refuses the user or database, is older than 15, or does not store UTF-8; the
+        PermanentError: the URL is not PostgreSQL's; the server refuses the user or database, is older than 15, or does not store UTF-8; the
             embedded server cannot start.
         TransientError: the server does not answer.
     """
@@ -85,29 +85,30 @@ def open_database(settings: Settings) -> Iterator[Database]:
 
 
 def ensure_dagster_database(database: Database) -> None:
-    """Creates Dagster's database where it is missing, if it is on the application's server; elsewhere its owner makes it.
+    """Creates Dagster's database if it is missing and is on the application's server. On another server, its owner creates it.
 
     Raises:
         PermanentError: the user may not create databases.
     """
-    beside = database.dagster_url.set(drivername=database.url.drivername, database=database.url.database) == database.url
-    if beside and _create_database(database.engine, name := str(database.dagster_url.database)):
+    same_server = database.dagster_url.set(drivername=database.url.drivername, database=database.url.database) == database.url
+    if same_server and _create_database(database.engine, name := str(database.dagster_url.database)):
         with _autocommit(database.engine) as connection:
-            # A power cut may cost the last moments of Dagster's event log; what counts is in `ops`. A fully synced event costs 32 ms.
+            # Waiting for the disk takes 32 ms for each event. A power cut may now lose Dagster's last events, but `ops` has all results.
             psycopg_connection(connection).execute(sql.SQL("alter database {} set synchronous_commit = off").format(sql.Identifier(name)))
 
 
 def psycopg_connection(connection: Connection) -> "psycopg.Connection[Any]":
-    """The driver's connection under SQLAlchemy's, in the same transaction: for COPY, and for scripts with `:` and `%` in them."""
+    """The driver's connection of a SQLAlchemy connection, in the same transaction: for COPY, and for scripts that contain `:` or `%`."""
     return cast("psycopg.Connection[Any]", connection.connection.driver_connection)
 
 
 @contextmanager
 def translate_database_errors() -> Iterator[None]:
-    """Turns whatever the driver raises inside into PermanentError or TransientError.
+    """Translates every error of the driver in the block into PermanentError or TransientError.
 
-    The message names SQLSTATE, table, column and constraint; the driver's own text is left out, also as a cause: it can hold row values.
-    An interrupt stays one: cleaning up after it in the middle of a statement can fail, and that failure would hide it.
+    The message has SQLSTATE, table, column and constraint. It does not have the driver's own text, and the driver's error is not the cause
+    either, because both can contain row values. An interrupt is raised again: if the clean-up after it fails in the middle of a statement,
+    the driver's error must not hide it.
     """
     try:
         yield
@@ -118,7 +119,7 @@ def translate_database_errors() -> Iterator[None]:
 
 
 def _interrupt_behind(error: BaseException) -> BaseException | None:
-    """The Ctrl-C or SIGTERM that was being handled when the driver failed."""
+    """The Ctrl-C or SIGTERM that was being handled when the driver failed, if there was one."""
     cause: BaseException | None = error
     while isinstance(cause, Exception | GeneratorExit):
         cause = cause.__context__
@@ -129,7 +130,7 @@ def _translated(error: BaseException | None) -> RosterError:
     if not isinstance(error, psycopg.Error):
         return PermanentError(f"The database driver failed: {type(error).__name__}.")
     state = error.sqlstate
-    if state is None:  # Nothing came from the server.
+    if state is None:  # The error is not from the server.
         if isinstance(error, psycopg.OperationalError):
             return TransientError("The connection to the database was lost.", hint="Try again; the transaction was rolled back.")
         return PermanentError(f"The database driver failed: {type(error).__name__}.")
@@ -150,7 +151,7 @@ def _translated(error: BaseException | None) -> RosterError:
     return PermanentError(reason, hint=_HINTS.get(state, ""))
 
 
-# Where PostgreSQL enlarges a table or a temporary file. It knows a full disk (53100), but calls a quota that is used up an internal error.
+# PostgreSQL's functions that enlarge a table or a temporary file. It reports a full disk as 53100, but a used-up quota as internal error.
 _GROWS_A_FILE = {"mdextend", "mdzeroextend", "BufFileDumpBuffer"}
 _TRANSIENT_CLASSES = {
     "08",  # connection
@@ -158,12 +159,12 @@ _TRANSIENT_CLASSES = {
     "58",  # an error of the operating system
 }
 _TRANSIENT_STATES = {
-    "25006",  # read-only: in the middle of a failover the address still leads to the standby
+    "25006",  # read-only: during a failover the address still leads to the standby
     "40001",  # serialization failure
     "40P01",  # deadlock
     "55006",  # object in use
     "55P03",  # lock not available
-    "57014",  # cancelled, a time-out of the server included
+    "57014",  # cancelled, also by a time-out of the server
     "57P01",  # shut down by an administrator
     "57P02",  # crashed
     "57P03",  # starting up or shutting down
@@ -173,7 +174,7 @@ _MIGRATE = "Run `roster migrate`."
 _HINTS = {
     "25006": "The server is read-only: a standby, or in the middle of a failover.",
     "3F000": _MIGRATE,
-    "42501": "Grant the user of ROSTER_DATABASE_URL what it lacks.",
+    "42501": "Grant the missing privilege to the user of ROSTER_DATABASE_URL.",
     "42703": _MIGRATE,
     "42883": _MIGRATE,
     "42P01": _MIGRATE,
@@ -199,7 +200,7 @@ def _connected(settings: Settings, url: URL, *, embedded: bool) -> Iterator[Data
 def _parse(text: str, variable: str) -> URL:
     try:
         url = make_url(text)
-    except (sqlalchemy.exc.ArgumentError, ValueError):  # ValueError: the port is no number
+    except (sqlalchemy.exc.ArgumentError, ValueError):  # ValueError: the port is not a number
         url = None
     if url is None or url.drivername not in _SCHEMES or not url.database:
         raise PermanentError(
@@ -234,7 +235,7 @@ def _check_server(engine: Engine) -> None:
 
 
 def _unreachable(url: URL, said: str) -> RosterError:
-    """Why no session could be opened. libpq gives no SQLSTATE for that, and its text is in the server's language: a ping decides."""
+    """The reason why no session could be opened. libpq gives no SQLSTATE for it, and its text can be in any language, so a ping decides."""
     host = url.host or str(url.query.get("host", "the local socket"))
     server = f"{host}:{url.port or url.query.get('port', 5432)}"
     keys = {"host": url.query.get("host", url.host), "port": url.query.get("port", url.port), "connect_timeout": CONNECT_SECONDS}
@@ -246,7 +247,7 @@ def _unreachable(url: URL, said: str) -> RosterError:
         )
     if answer == Ping.OK:
         return TransientError(
-            f"PostgreSQL at {server} takes no session at the moment.", hint="Try again; if it stays, raise max_connections."
+            f"PostgreSQL at {server} accepts no session at the moment.", hint="Try again; if it stays, raise max_connections."
         )
     return TransientError(f"PostgreSQL at {server} does not answer.", hint="Check that it runs and that host and port are right.")
 
@@ -258,7 +259,7 @@ def _autocommit(engine: Engine) -> Iterator[Connection]:
 
 
 def _create_database(engine: Engine, name: str) -> bool:
-    """Creates the database unless it exists, once even when two processes ask; whether it did."""
+    """Creates the database unless it exists, and returns whether it did. Two processes at once create it once."""
     with _autocommit(engine) as connection:
         connection.exec_driver_sql(f"select pg_advisory_lock({CREATE_DATABASE_LOCK})")
         try:

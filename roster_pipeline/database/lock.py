@@ -1,9 +1,9 @@
-"""One sync per district at a time, whoever starts it (R11.2), decided by the database and freed by it when the holder dies.
+"""Advisory locks of the database, above all: one sync per district at a time (R11.2). The database frees a lock when its session ends.
 
-Belongs here: the advisory locks, every key of which is made here, so that no two meanings share one. Does not belong here: what a command
-does about a running sync, and the marking of crashed ones (R11.4), which only asks `locked_districts`.
+Belongs here: the locks, and all their keys, so that no key has two meanings. Does not belong here: what a command does when a sync is
+running, and marking crashed syncs (R11.4), which only calls `locked_districts`.
 
-A key is one bigint: a constant prefix in the upper 16 bits says what is locked, the lower 48 bits which one.
+A key is one bigint. The upper 16 bits are a constant that says what kind of thing is locked, the lower 48 bits say which one.
 """
 
 import time
@@ -38,15 +38,15 @@ _RUNNING = text("select sync_id from ops.syncs where district_id = :district_id 
 
 @contextmanager
 def district_lock(connection: Connection, district_id: int, clever_id: str) -> Iterator[None]:
-    """Holds the district's lock for the length of the block; it belongs to this connection's session and ends with it, also by `kill -9`.
+    """Holds the district's lock during the block. The lock belongs to this connection's session, and ends with it, also by `kill -9`.
 
     Args:
-        connection: in autocommit, used for nothing else meanwhile, so that it is not idle inside a transaction for a whole sync.
+        connection: in autocommit, so that it is not idle inside a transaction for a whole sync. Use it for nothing else during the block.
         district_id: the application's id.
-        clever_id: named in the error.
+        clever_id: the Clever id, for the error.
 
     Raises:
-        SyncRunningError: another session holds it; with the id of its sync, unless its row did not appear within a second.
+        SyncRunningError: another session has the lock. The error has the id of its sync, unless its row does not appear within a second.
     """
     key = {"key": _DISTRICT_PREFIX << 48 | district_id}
     if not connection.execute(text("select pg_try_advisory_lock(:key)"), key).scalar_one():
@@ -61,7 +61,7 @@ def district_lock(connection: Connection, district_id: int, clever_id: str) -> I
 
 @contextmanager
 def delivery_lock(connection: Connection) -> Iterator[bool]:
-    """Held, if it is free, for the length of the block: who sends alerts is alone, so that none is sent twice (R11.8).
+    """Holds the lock of alert delivery during the block, if it is free. Only one process sends alerts, so that none is sent twice (R11.8).
 
     Args:
         connection: in autocommit.
@@ -79,7 +79,7 @@ def delivery_lock(connection: Connection) -> Iterator[bool]:
 
 
 def locked_districts(connection: Connection) -> set[int]:
-    """The district ids whose lock somebody holds. A `processing` row of any other district is that of a crashed sync (R11.4)."""
+    """The ids of districts whose lock is held. If another district has a sync in status `processing`, that sync has crashed (R11.4)."""
     return set(connection.execute(_LOCKED, {"prefix": _DISTRICT_PREFIX}).scalars())
 
 
@@ -87,12 +87,12 @@ def _unlock(connection: Connection, key: int) -> None:
     try:
         connection.execute(text("select pg_advisory_unlock(:key)"), {"key": key})
     except sqlalchemy.exc.SQLAlchemyError:
-        # The session is gone or useless. Closing it frees the lock, and what happened in the block stays the error.
+        # The session has ended or is broken. Closing it frees the lock. Not raised, so that an error of the block is not hidden.
         connection.invalidate()
 
 
 def _running_sync(connection: Connection, district_id: int) -> int | None:
-    """The holder writes its row a moment after it has the lock."""
+    """The id of the running sync. It waits for a second, because a sync writes its row shortly after it gets the lock."""
     deadline = time.monotonic() + _ROW_SECONDS
     while (sync_id := connection.execute(_RUNNING, {"district_id": district_id}).scalar()) is None and time.monotonic() < deadline:
         time.sleep(0.05)

@@ -1,6 +1,6 @@
-"""The schema's version: bring a database up to this code, refuse to work on any other, and name the tables without a database.
+"""The schema's version: upgrades a database to this release, refuses any other version, and lists the tables without a database.
 
-Belongs here: running Alembic from code and reading what the migrations create. Does not belong here: the schema itself
+Belongs here: running Alembic from code, and reading from the migrations which tables they create. Does not belong here: the schema itself
 (`migrations/versions/*.sql`).
 """
 
@@ -20,7 +20,7 @@ from roster_pipeline.database.engine import Database, translate_database_errors
 from roster_pipeline.database.lock import MIGRATION_LOCK
 from roster_pipeline.errors import PermanentError
 
-# Alembic takes a third of a second to load, and every command imports this module: it is imported where a migration runs.
+# Importing Alembic takes a third of a second, and every command imports this module. So only the functions that run a migration import it.
 if TYPE_CHECKING:
     from alembic.config import Config
 
@@ -30,18 +30,18 @@ _MIGRATIONS = Path(__file__).parent / "migrations"
 
 @dataclass(frozen=True)
 class MigrationReport:
-    """What a migration did. Equal revisions: nothing; None: the database was empty."""
+    """What a migration did. Equal revisions: nothing. `from_revision` None: the database was empty."""
 
     from_revision: str | None
     to_revision: str | None
 
 
 def migrate(database: Database) -> MigrationReport:
-    """Brings the schema up to this code's revision, in one transaction; the second of two at once waits and finds nothing to do.
+    """Upgrades the schema to this release's revision, in one transaction. A second process waits, and then has nothing to do.
 
     Raises:
-        PermanentError: the database is newer than this code, or its user may not create what is needed.
-        TransientError: the connection was lost; nothing has changed.
+        PermanentError: the database is newer than this release, or its user may not create schemas and tables.
+        TransientError: the connection was lost. Nothing has changed.
     """
     from alembic import command
 
@@ -57,22 +57,22 @@ def migrate(database: Database) -> MigrationReport:
 
 
 def require_current_schema(database: Database) -> None:
-    """Raises PermanentError unless the database's schema is exactly the one this code was written for."""
+    """Raises PermanentError unless the database's schema is exactly this release's."""
     with translate_database_errors(), database.engine.connect() as connection:
         current = _current(connection)
     if current is None:
         raise PermanentError("The database has no tables of this project yet.", hint="Run `roster migrate`.")
     _refuse_newer(current)
     if current != _revisions()[-1]:
-        raise PermanentError("The database's tables are those of an older release.", hint="Run `roster migrate`.")
+        raise PermanentError("The database has the tables of an older release.", hint="Run `roster migrate`.")
 
 
 @cache
 def known_tables() -> dict[str, tuple[str, ...]]:
-    """Every table and view the migrations create, as `schema.name` -> its columns in order, read from their SQL.
+    """Every table and view that the migrations create, read from their SQL: `schema.name` -> its columns in order.
 
     Raises:
-        ValueError: a `create table` or `create view` that cannot be read, in a file of ours.
+        ValueError: a migration has a `create table` or `create view` that this module cannot read.
     """
     return {name: tuple(columns) for name, columns in column_types().items()}
 
@@ -85,7 +85,7 @@ def lasting_table(name: str) -> sa.TableClause:
 
 @cache
 def column_types() -> dict[str, dict[str, str]]:
-    """The same tables, with each column's type as the migration writes it; a view's columns have none."""
+    """The same tables, with the type of each column, as text of the migration. The columns of a view have an empty type."""
     tables: dict[str, dict[str, str]] = {}
     for path in sorted((_MIGRATIONS / "versions").glob("*.sql")):
         script = path.read_text(encoding="utf-8")
@@ -97,7 +97,7 @@ def column_types() -> dict[str, dict[str, str]]:
 
 @cache
 def foreign_keys() -> dict[str, frozenset[str]]:
-    """The tables that each table's rows refer to, `schema.name` -> their names: a row is written after what it refers to."""
+    """For each table, the tables that it refers to by foreign keys. A row is written after the rows that it refers to."""
     keys: dict[str, frozenset[str]] = {}
     for path in sorted((_MIGRATIONS / "versions").glob("*.sql")):
         for table, body in re.findall(r"^create table (\w+\.\w+) \((.*?)^\);", path.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL):
@@ -129,7 +129,7 @@ def _typed_tables(script: str) -> dict[str, dict[str, str]]:
 
 
 def _created_kind(statement: list[sqlglot.Token]) -> str | None:
-    """TABLE or VIEW where the statement creates one, whatever modifiers (or replace, unlogged, materialized, ...) come before."""
+    """TABLE or VIEW, if the statement creates one. Modifiers (or replace, unlogged, materialized, ...) are skipped."""
     if not statement or statement[0].token_type is not TokenType.CREATE:
         return None
     modifiers = {"OR", "REPLACE", "GLOBAL", "LOCAL", "TEMP", "TEMPORARY", "UNLOGGED", "FOREIGN", "MATERIALIZED", "RECURSIVE"}
@@ -138,13 +138,13 @@ def _created_kind(statement: list[sqlglot.Token]) -> str | None:
 
 
 def _table(statement: list[sqlglot.Token], script: str) -> tuple[str | None, dict[str, str]]:
-    """Name and columns of `create table schema.name (...)`, from the tokens: sqlglot's parser does not know `exclude ... deferrable`."""
+    """Name and columns of `create table schema.name (...)`. It reads tokens, because sqlglot cannot parse `exclude ... deferrable`."""
     kinds = [token.token_type for token in statement]
     opening = kinds.index(TokenType.L_PAREN) if TokenType.L_PAREN in kinds else 0
     if opening < 4 or kinds[opening - 2] is not TokenType.DOT:
         return None, {}
     openers, closers = {TokenType.L_PAREN, TokenType.L_BRACKET}, {TokenType.R_PAREN, TokenType.R_BRACKET}
-    parts: list[list[sqlglot.Token]] = []  # The first word of every part of the list is a column, or opens a constraint of the table.
+    parts: list[list[sqlglot.Token]] = []  # Each part begins with a column's name, or with the first word of a table constraint.
     depth = 0
     for token, following in pairwise(statement[opening:]):
         depth += (token.token_type in openers) - (token.token_type in closers)
@@ -160,7 +160,7 @@ def _table(statement: list[sqlglot.Token], script: str) -> tuple[str | None, dic
 
 
 def _type(definition: list[sqlglot.Token], script: str) -> str:
-    """A column's type: what stands between its name and the first constraint."""
+    """A column's type: the words between its name and the first constraint."""
     constraints = {"NOT", "NULL", "DEFAULT", "CHECK", "PRIMARY KEY", "UNIQUE", "REFERENCES", "GENERATED", "COLLATE", "CONSTRAINT"}
     words = list(takewhile(lambda token: token.text.upper() not in constraints, definition))
     return script[words[0].start : words[-1].end + 1] if words else ""
@@ -188,7 +188,7 @@ def _config() -> "Config":
 
 @cache
 def _revisions() -> list[str]:
-    """The revisions of this release, oldest first: a migration's file is named by its revision."""
+    """The revisions of this release, oldest first. The name of a migration's file begins with its revision."""
     return sorted(path.name.partition("_")[0] for path in (_MIGRATIONS / "versions").glob("[0-9]*.py"))
 
 

@@ -1,7 +1,6 @@
-"""The small tables that Python reads and writes row by row, as SQLAlchemy Core tables. Their definition is the migrations'; a test compares
-the two.
+"""The small tables that Python reads and writes row by row, as SQLAlchemy Core tables. The migrations define them; a test compares the two.
 
-Does not belong here: tables that only SQL models touch.
+Does not belong here: tables that only SQL models read and write.
 """
 
 import sqlalchemy as sa
@@ -10,7 +9,7 @@ from sqlalchemy.dialects import postgresql as pg
 _metadata = sa.MetaData()
 _time = sa.DateTime(timezone=True)
 
-# The statuses of a sync that was applied, at least in part.
+# The statuses of a sync that was applied, completely or in part.
 APPLIED = ("successful", "held")
 
 # The statuses of a hold that the next sync of the district looks at. The life of a hold (R7.5):
@@ -164,7 +163,7 @@ staged_districts = sa.Table(
     schema="staging",
 )
 
-settled = sa.Table(
+unchanged_districts = sa.Table(
     "settled",
     _metadata,
     sa.Column("district_id", sa.BigInteger, primary_key=True),

@@ -21,7 +21,7 @@ from sqlalchemy import Connection
 import roster_pipeline
 from roster_pipeline.database.models import SQL
 from roster_pipeline.database.runner import local_name
-from roster_pipeline.database.tables import PENDING_HOLDS, holds, settled, syncs
+from roster_pipeline.database.tables import PENDING_HOLDS, holds, syncs, unchanged_districts
 from roster_pipeline.sync.plan import PLANS
 
 _STATE = sa.text(Path(__file__).with_suffix(".sql").read_text(encoding="utf-8"))
@@ -57,9 +57,9 @@ class Settled:
 def find_settled(connection: Connection, district_id: int) -> Settled | None:
     """The district's row, where it is true of what is in the tables now."""
     query = (
-        sa.select(settled, syncs.c.counts)
-        .join(syncs, syncs.c.sync_id == settled.c.sync_id)
-        .where(settled.c.district_id == district_id, ~_has_pending_holds(district_id))
+        sa.select(unchanged_districts, syncs.c.counts)
+        .join(syncs, syncs.c.sync_id == unchanged_districts.c.sync_id)
+        .where(unchanged_districts.c.district_id == district_id, ~_has_pending_holds(district_id))
     )
     row = connection.execute(query).mappings().one_or_none()
     # What takes time is asked last.
@@ -71,7 +71,7 @@ def find_settled(connection: Connection, district_id: int) -> Settled | None:
 def repeat(connection: Connection, district_id: int, found: Settled, sync_id: int) -> None:
     """Let this sync stand for the last one: what that found about the records, this one has found too."""
     connection.execute(_COPY_QUARANTINE, {"sync_id": sync_id, "last": found.sync_id})
-    connection.execute(sa.update(settled).where(settled.c.district_id == district_id).values(sync_id=sync_id))
+    connection.execute(sa.update(unchanged_districts).where(unchanged_districts.c.district_id == district_id).values(sync_id=sync_id))
 
 
 def settle(connection: Connection, district_id: int, snapshot: str, state: State, sync_id: int, since_sync_id: int) -> None:
@@ -83,12 +83,12 @@ def settle(connection: Connection, district_id: int, snapshot: str, state: State
         since_sync_id: the sync that compared everything.
     """
     row = {"district_id": district_id, "sync_id": sync_id, "snapshot": snapshot, "since_sync_id": since_sync_id}
-    connection.execute(sa.insert(settled).values(**row, state=_text(state)))
+    connection.execute(sa.insert(unchanged_districts).values(**row, state=_text(state)))
 
 
 def unsettle(connection: Connection, district_id: int) -> None:
     """What was noted is true no more."""
-    connection.execute(sa.delete(settled).where(settled.c.district_id == district_id))
+    connection.execute(sa.delete(unchanged_districts).where(unchanged_districts.c.district_id == district_id))
 
 
 # What identifies a row of `app` in the model that plans its table (PLANS).

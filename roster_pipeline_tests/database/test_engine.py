@@ -1,4 +1,4 @@
-"""Opening a database: which servers are accepted, what errors say, and that they never say what a row holds."""
+"""Opening a database: which servers are accepted, what errors say, and that errors never contain row values."""
 
 import os
 import shutil
@@ -39,7 +39,7 @@ def opening_fails_with(url: str) -> RosterError:
 
 
 def test_sessions_are_utc_and_notice_a_killed_client(database: Database) -> None:
-    """R11.2: a killed sync's lock is free soon because its session looks at the socket while a statement runs."""
+    """R11.2: a killed sync's lock is free soon, because the server checks the client's connection also during a statement."""
     with database.engine.connect() as connection:
         shown = {name: connection.exec_driver_sql(f"show {name}").scalar() for name in ("timezone", "client_connection_check_interval")}
         assert shown == {"timezone": "UTC", "client_connection_check_interval": "5s"}
@@ -65,7 +65,7 @@ def test_a_url_of_something_else_is_refused_without_repeating_it(url: str) -> No
     assert "ROSTER_DATABASE_URL" in error.reason
 
 
-def test_a_server_that_is_not_there_is_transient_and_named() -> None:
+def test_a_server_that_does_not_answer_is_transient_and_named() -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         port = unused.getsockname()[1]
@@ -113,7 +113,7 @@ def test_a_server_older_than_needed_is_refused(database: Database, monkeypatch: 
     assert f"runs PostgreSQL {major}" in error.reason
 
 
-def test_a_database_that_cannot_hold_every_name_is_refused(database_server: URL) -> None:
+def test_a_database_that_cannot_store_every_name_is_refused(database_server: URL) -> None:
     name = f"roster_test_{os.getpid()}_latin"
     with psycopg.connect(libpq_url(database_server), autocommit=True) as connection:
         connection.execute(f"create database {name} encoding 'LATIN1' locale_provider libc locale 'C' template template0")
@@ -125,7 +125,7 @@ def test_a_database_that_cannot_hold_every_name_is_refused(database_server: URL)
     assert "LATIN1" in error.reason
 
 
-def test_the_embedded_database_is_made_once_by_two_commands_at_once(tmp_path: Path) -> None:
+def test_two_commands_at_once_create_the_embedded_database_once(tmp_path: Path) -> None:
     home = tmp_path / "home"
     settings = Settings(roster_home=home, roster_database_url=None, roster_dagster_database_url=None)
 
@@ -142,7 +142,7 @@ def test_the_embedded_database_is_made_once_by_two_commands_at_once(tmp_path: Pa
         shutil.rmtree((home / "postgres").resolve())
 
 
-def test_dagsters_database_is_made_beside_and_reachable_by_its_own_driver(database: Database) -> None:
+def test_dagsters_database_is_created_and_its_own_driver_can_connect(database: Database) -> None:
     ensure_dagster_database(database)
     ensure_dagster_database(database)
     dagster = create_engine(database.dagster_url.render_as_string(hide_password=False))
@@ -158,7 +158,7 @@ def test_dagsters_database_is_made_beside_and_reachable_by_its_own_driver(databa
             maintenance.execute(f'drop database "{database.dagster_url.database}"')
 
 
-def test_dagsters_database_elsewhere_is_left_to_its_owner(database: Database) -> None:
+def test_dagsters_database_on_another_server_is_not_created(database: Database) -> None:
     url = database.url.render_as_string(hide_password=False)
     with open_database(settings_for(url, "postgres://someone:s3cret@elsewhere.invalid/roster_test_events")) as opened:
         assert opened.dagster_url.render_as_string() == "postgresql+psycopg2://someone:***@elsewhere.invalid/roster_test_events"
@@ -185,8 +185,8 @@ STATEMENTS: list[tuple[str, type[RosterError], str]] = [
 
 
 @pytest.mark.parametrize(("statement", "kind", "says"), STATEMENTS)
-def test_errors_tell_what_helps_and_never_a_value(empty_database: Database, statement: str, kind: type[RosterError], says: str) -> None:
-    """SPEC 12; also through the driver, and in the traceback."""
+def test_errors_say_what_to_do_and_never_a_value(empty_database: Database, statement: str, kind: type[RosterError], says: str) -> None:
+    """SPEC 12: with SQLAlchemy and with the driver alone, and also in the traceback."""
     with psycopg.connect(libpq_url(empty_database.url)) as holder:
         holder.execute("create table people (name text primary key)")
         holder.execute(f"insert into people values ('{MARKER}')")
@@ -210,15 +210,15 @@ def test_a_lost_connection_is_transient(database: Database) -> None:
 
 
 def test_bound_values_stay_out_of_sqlalchemys_own_message(database: Database) -> None:
-    """An error that nobody translated must not show the parameters either."""
+    """An error that is not translated must not show the parameters either."""
     with pytest.raises(sqlalchemy.exc.DBAPIError) as failed, database.engine.begin() as connection:
         connection.execute(text("select 1 from app.users where user_id = :value / 0"), {"value": 8675309})
     assert "8675309" not in str(failed.value)
 
 
 @pytest.mark.parametrize("interrupt", [KeyboardInterrupt(), SystemExit(143), DagsterExecutionInterruptedError()])
-def test_an_interrupt_stays_one(interrupt: BaseException) -> None:
-    """R11.4: the driver's clean-up after Ctrl-C in the middle of a statement can fail; `ops.syncs` is to say interrupted, not defective."""
+def test_an_interrupt_is_not_translated(interrupt: BaseException) -> None:
+    """R11.4: after Ctrl-C in the middle of a statement, the driver's clean-up can fail. `ops.syncs` must still say `Interrupted.`"""
 
     def clean_up_fails() -> None:
         try:

@@ -1,4 +1,4 @@
-"""One sync per district at a time, across sessions and processes, also when the holder is killed."""
+"""One sync per district at a time, across sessions and processes, also after the process with the lock is killed."""
 
 import os
 import subprocess
@@ -18,7 +18,7 @@ from roster_pipeline_tests.until import until
 
 REPOSITORY = Path(__file__).parents[2]
 
-# A sync's session: holds the lock, and is in the middle of a long statement when it is killed.
+# A session like a sync's: it holds the lock, and is killed in the middle of a long statement.
 HOLDER = """
 import sys
 from sqlalchemy import text
@@ -69,7 +69,7 @@ def test_the_second_caller_gets_the_running_syncs_id_and_the_lock_is_free_afterw
 
 
 def test_the_holders_row_may_appear_a_moment_later_or_not_at_all(connections: list[Connection]) -> None:
-    """R11.2: the id of the running sync, and None rather than the id of one that has ended."""
+    """R11.2: the error has the id of the running sync or None, never the id of a sync that has ended."""
     first, second = connections
     district_id = add_district(first)
     add_sync(first, district_id, "successful")
@@ -87,7 +87,7 @@ def test_the_holders_row_may_appear_a_moment_later_or_not_at_all(connections: li
 
 
 def test_districts_do_not_block_each_other_and_every_id_reads_back(connections: list[Connection]) -> None:
-    """R11.2, R11.4: also ids beyond 32 bits, whose halves pg_locks shows apart."""
+    """R11.2, R11.4: also ids of more than 32 bits, which pg_locks shows in two columns."""
     first, second = connections
     ids = {1, 2**31, 2**32 - 1, 2**32, 2**40 + 7, 2**48 - 1}
     first.execute(text("select pg_advisory_lock(:key), pg_advisory_lock(1), pg_advisory_lock(1, 2)"), {"key": MIGRATION_LOCK})
@@ -105,14 +105,14 @@ def test_another_database_of_the_same_server_does_not_count(connections: list[Co
         assert locked_districts(connections[0]) == set()
 
 
-def test_a_failure_inside_frees_the_lock_and_stays_the_error(connections: list[Connection]) -> None:
+def test_an_error_in_the_block_frees_the_lock_and_is_raised(connections: list[Connection]) -> None:
     first, second = connections
     with pytest.raises(ZeroDivisionError), district_lock(first, 5, "d"):
         raise ZeroDivisionError
     assert locked_districts(second) == set()
 
 
-def test_a_lost_session_inside_stays_the_error_that_happened(connections: list[Connection]) -> None:
+def test_a_lost_session_does_not_hide_the_error_in_the_block(connections: list[Connection]) -> None:
     first, second = connections
     pid = psycopg_connection(first).info.backend_pid
 
@@ -125,7 +125,7 @@ def test_a_lost_session_inside_stays_the_error_that_happened(connections: list[C
     assert locked_districts(second) == set()
 
 
-def test_a_killed_holder_frees_its_district_in_the_middle_of_a_statement(connections: list[Connection], database: Database) -> None:
+def test_a_holder_killed_in_the_middle_of_a_statement_frees_its_district(connections: list[Connection], database: Database) -> None:
     """R11.2, R11.4."""
     watcher, _ = connections
     holder = subprocess.Popen(

@@ -1,4 +1,4 @@
-"""The schema's version: reached once, whoever asks and however often, and anything else refused."""
+"""The schema's version: migrating reaches it once, even with several processes, and any other version is refused."""
 
 import os
 import subprocess
@@ -45,7 +45,7 @@ def test_a_second_migration_does_nothing(empty_database: Database) -> None:
     require_current_schema(empty_database)
 
 
-def test_two_commands_migrating_an_empty_database_at_once_both_succeed(empty_database: Database) -> None:
+def test_three_commands_can_migrate_an_empty_database_at_once(empty_database: Database) -> None:
     environment = os.environ | {"ROSTER_DATABASE_URL": empty_database.url.render_as_string(hide_password=False)}
     commands = [
         subprocess.Popen(
@@ -60,14 +60,14 @@ def test_two_commands_migrating_an_empty_database_at_once_both_succeed(empty_dat
         assert process.stdin is not None
         process.stdin.write("\n")
         process.stdin.flush()
-    said = sorted(process.communicate()[0].strip() for process in commands)
-    assert said == sorted([head(), head(), "None"])
+    before = sorted(process.communicate()[0].strip() for process in commands)
+    assert before == sorted([head(), head(), "None"])
     assert [process.returncode for process in commands] == [0, 0, 0]
 
 
-def test_a_failed_migration_leaves_the_database_as_it_was(empty_database: Database) -> None:
+def test_a_failed_migration_leaves_the_database_unchanged(empty_database: Database) -> None:
     with empty_database.engine.begin() as connection:
-        connection.execute(text("create schema reconcile"))  # what the migration is about to create
+        connection.execute(text("create schema reconcile"))  # the migration cannot create it again
     with pytest.raises(PermanentError, match="42P06"):
         migrate(empty_database)
     with empty_database.engine.connect() as connection:
@@ -83,19 +83,19 @@ def test_an_empty_an_older_and_a_newer_database_are_refused_with_what_to_do(
     assert "roster migrate" in refused.value.hint
 
     migrate(empty_database)
-    with monkeypatch.context() as patch:  # As if this code had one more migration than the database has seen.
+    with monkeypatch.context() as patch:  # as if this release had one more migration than the database
         patch.setattr(module, "_revisions", lambda: ["0001", head(), "9999"])
         with pytest.raises(PermanentError, match="older release") as refused:
             require_current_schema(empty_database)
         assert "roster migrate" in refused.value.hint
 
     set_revision(empty_database, "from_the_future")
-    for ask in (require_current_schema, migrate):
+    for check in (require_current_schema, migrate):
         with pytest.raises(PermanentError, match="newer release"):
-            ask(empty_database)
+            check(empty_database)
 
 
-def test_going_back_is_refused(database: Database) -> None:
+def test_a_downgrade_is_refused(database: Database) -> None:
     config = module._config()
     with database.engine.begin() as connection:
         config.attributes["connection"] = connection
@@ -104,7 +104,7 @@ def test_going_back_is_refused(database: Database) -> None:
 
 
 def test_known_tables_are_those_of_the_migrated_database(database: Database) -> None:
-    """The parser must miss no table and no column: the SQL models' dependencies are checked against it."""
+    """The parser must find every table and column, because the SQL models' dependencies are checked with them."""
     catalogue = text("""
         select n.nspname || '.' || c.relname, array_agg(a.attname::text order by a.attnum)
         from pg_class c
@@ -118,7 +118,7 @@ def test_known_tables_are_those_of_the_migrated_database(database: Database) -> 
         assert known_tables() == {name: tuple(columns) for name, columns in connection.execute(catalogue)}
 
 
-def test_tables_and_views_are_read_whatever_stands_around_them() -> None:
+def test_tables_and_views_are_read_among_other_statements() -> None:
     script = """
         -- create table commented.out (x int);
         create function app.f() returns trigger language plpgsql as $$ begin create table in_a.body (x int); end $$;
@@ -137,6 +137,6 @@ def test_tables_and_views_are_read_whatever_stands_around_them() -> None:
     "statement",
     ["create table a (x int)", "create table s.a as select 1 as x", "create view s.a as select * from s.b", "create table s.a ()"],
 )
-def test_a_table_that_cannot_be_read_is_an_error_not_an_omission(statement: str) -> None:
+def test_a_table_that_cannot_be_read_is_an_error(statement: str) -> None:
     with pytest.raises(ValueError, match="Cannot read"):
         tables_created_by(statement)

@@ -1,4 +1,4 @@
-"""The files of dbt_like_sql/ are the one source of dependencies, order and documentation."""
+"""The files of dbt_like_sql/ are the only source of dependencies, run order and documentation."""
 
 from pathlib import Path
 
@@ -21,8 +21,8 @@ def _load(root: Path, files: dict[str, str]) -> Models:
     return load_models({"app.users": ("user_id",)}, {}, ["users"], {}, root)
 
 
-def test_a_model_runs_after_what_it_reads() -> None:
-    """Every read of a model of the same or an earlier layer comes before it."""
+def test_a_model_runs_after_the_models_that_it_reads() -> None:
+    """If it reads a model of the same or an earlier layer, that model runs before it."""
     models = project_models()
     position = {model.name: index for index, model in enumerate(models)}
     for model in models:
@@ -32,7 +32,7 @@ def test_a_model_runs_after_what_it_reads() -> None:
 
 
 def test_tables_are_written_after_those_they_refer_to() -> None:
-    """R11.5: foreign keys give the order of the writing statements; nobody keeps a list."""
+    """R11.5: the order of the statements that write comes from foreign keys, not from a list."""
     order = [model.table for model in project_models().of("app")]
     assert foreign_keys()["app.enrollments"] == {"app.classrooms", "app.users"}
     assert order.index("schools") < order.index("users") < order.index("enrollments")
@@ -40,22 +40,22 @@ def test_tables_are_written_after_those_they_refer_to() -> None:
     assert set(order) == {"schools", "classrooms", "users", "user_roles", "enrollments"}
 
 
-def test_every_written_table_and_its_history_are_written_by_one_statement() -> None:
-    """SPEC 2: every written row of app has exactly one row in ops.changes."""
+def test_one_statement_writes_a_table_and_its_history() -> None:
+    """SPEC 2: every write of a row in app has exactly one row in ops.changes."""
     for model in project_models().of("app"):
         assert model.writes == {model.name, "ops.changes"}
 
 
-def test_lasting_models_have_a_key_and_the_columns_of_their_table() -> None:
-    """What outlives the sync is compared row by row with what is there."""
+def test_stored_models_have_a_key_of_columns_of_their_table() -> None:
+    """A sync compares the result of a stored model with the table row by row, by this key."""
     for model in project_models().of("staging", "reconcile"):
         if model.name in known_tables():
             assert model.key
             assert set(model.key) <= set(known_tables()[model.name])
 
 
-def test_a_table_that_nothing_makes_is_an_error(tmp_path: Path) -> None:
-    """Also when only a common table expression reads it."""
+def test_reading_an_unknown_table_is_an_error(tmp_path: Path) -> None:
+    """Also if only a common table expression reads it."""
     sql = HEADER + "with x as (select user_id from staging.peeple) select user_id from x"
     with pytest.raises(PermanentError, match=r"staging/users\.sql names staging\.peeple"):
         _load(tmp_path, {"staging/users": sql})
@@ -70,15 +70,15 @@ def test_a_table_that_nothing_makes_is_an_error(tmp_path: Path) -> None:
         (HEADER + "-- severity: fatal\nselect 1", "severity 'fatal'"),
     ],
 )
-def test_a_file_that_is_no_model_is_an_error_that_names_it(tmp_path: Path, sql: str, reason: str) -> None:
-    """The error says which file and what to correct."""
+def test_a_file_that_is_not_a_model_is_an_error_that_names_it(tmp_path: Path, sql: str, reason: str) -> None:
+    """The error says which file it is, and what to correct."""
     with pytest.raises(PermanentError, match=reason) as refusal:
         _load(tmp_path, {"audits/broken": sql})
     assert "dbt_like_sql/audits/broken.sql" in str(refusal.value)
 
 
 def test_a_circle_is_an_error(tmp_path: Path) -> None:
-    """Two models that read each other have no order."""
+    """Two models that read each other cannot be ordered."""
     files = {
         "reconcile/a": HEADER + "select user_id from reconcile.b",
         "reconcile/b": HEADER + "select user_id from reconcile.a",
@@ -88,19 +88,19 @@ def test_a_circle_is_an_error(tmp_path: Path) -> None:
 
 
 def test_reading_a_later_layer_means_its_state_before_the_sync(tmp_path: Path) -> None:
-    """Decisions read `app` as it was; the data of a decision does not flow from what is written by it."""
+    """A decision reads `app` before the sync writes to it. So `app` is not upstream of the decision."""
     files = {
         "staging/users": HEADER + "select user_id from clever.users",
-        "reconcile/gone": HEADER + "select users.user_id from app.users as users left join staging.users as s using (user_id)",
-        "app/users": HEADER + "insert into app.users select user_id from reconcile.gone",
+        "reconcile/removed": HEADER + "select users.user_id from app.users as users left join staging.users as s using (user_id)",
+        "app/users": HEADER + "insert into app.users select user_id from reconcile.removed",
     }
     models = _load(tmp_path, files)
-    assert [model.name for model in models] == ["staging.users", "reconcile.gone", "app.users"]
-    assert models.upstream(models.by_name["reconcile.gone"]) == {"staging.users"}
+    assert [model.name for model in models] == ["staging.users", "reconcile.removed", "app.users"]
+    assert models.upstream(models.by_name["reconcile.removed"]) == {"staging.users"}
 
 
 @pytest.mark.parametrize("layer", ["reconcile", "audits"])
-def test_a_model_that_decides_says_how_far_it_looks(tmp_path: Path, layer: str) -> None:
+def test_a_model_that_decides_must_have_a_reach(tmp_path: Path, layer: str) -> None:
     """The incremental plan relies on it."""
     with pytest.raises(PermanentError, match="does not say what it decides by") as refusal:
         _load(tmp_path, {f"{layer}/new": OPENING + "select user_id from app.users"})
@@ -113,7 +113,7 @@ def test_a_value_that_does_not_exist_is_an_error(tmp_path: Path) -> None:
         _load(tmp_path, {"audits/new": OPENING + "-- decides by: sis_id\nselect user_id from app.users"})
 
 
-def test_the_snapshot_and_the_writing_decide_nothing(tmp_path: Path) -> None:
+def test_models_of_staging_and_app_have_no_reach(tmp_path: Path) -> None:
     files = {
         "staging/users": OPENING + "select user_id from clever.users",
         "app/users": OPENING + "insert into app.users select user_id from staging.users",

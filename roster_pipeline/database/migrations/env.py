@@ -1,4 +1,4 @@
-"""How Alembic runs a migration here: on the connection and in the transaction that `migrate.py` opened, and in no other way."""
+"""How Alembic runs a migration here: always on the connection, and in the transaction, that `migrate.py` has opened."""
 
 from alembic import context
 

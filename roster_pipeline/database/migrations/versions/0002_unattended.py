@@ -1,4 +1,4 @@
-"""What running unattended needs: roles of requests, alerts, connections, recent syncs. Runs the SQL file of the same name beside it."""
+"""Tables for unattended operation: roles of requests, alerts, connections, recent syncs. Runs the SQL file of the same name beside it."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What a pull knows again, and districts that have nothing to do. Runs the SQL file of the same name beside it."""
+"""Digests of seen records, and unchanged districts. Runs the SQL file of the same name beside it."""
 
 from pathlib import Path
 

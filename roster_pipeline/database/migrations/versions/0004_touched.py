@@ -1,4 +1,4 @@
-"""Who else has a name that a sync has touched. Runs the SQL file of the same name beside it."""
+"""Indexes for the incremental plan. Runs the SQL file of the same name beside it."""
 
 from pathlib import Path
 

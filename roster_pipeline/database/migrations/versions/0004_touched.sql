@@ -1,11 +1,11 @@
--- What makes a plan of what has been touched: it asks who else has a name that somebody touched has or had.
+-- Indexes for the incremental plan: it looks for other people with a username that a changed person has or had.
 
-create index users_username on staging.users (district_id, app.normalize_username(username)); -- who asks for it
-create index users_own_id on staging.users (district_id, app.normalize_username(clever_id)); -- whose Clever id it is (R5.5)
--- Who had it; there is only one active user of a name.
+create index users_username on staging.users (district_id, app.normalize_username(username)); -- people that Clever gives it to
+create index users_own_id on staging.users (district_id, app.normalize_username(clever_id)); -- people whose Clever id it is (R5.5)
+-- Deleted users that had it. Another index has the active user; there is at most one.
 create index users_deleted_username on app.users (district_id, username_key) where deleted_at is not null;
 
--- Why the indexes of 0001 are there that do not say it.
+-- The purpose of those indexes of 0001 that have no comment there.
 comment on index app.agreed_schools_name_key is 'one agreed school of a name; however it is spelt';
 comment on index app.schools_clever_id_key is 'one school of a Clever id; a sync finds a district''s schools by it';
 comment on index app.users_clever_id_key is 'one user of a Clever id, also a deleted one (R8.3); a sync finds people by it';

@@ -1,4 +1,4 @@
-"""A profile needs nothing but its object in `profiles.py`. Runs the SQL file of the same name beside it."""
+"""A new profile needs only its object in `profiles.py`. Runs the SQL file of the same name beside it."""
 
 from pathlib import Path
 

@@ -1,3 +1,3 @@
--- The profiles are the objects of roster_pipeline/profiles.py, and a new one needs no migration. `roster district add` refuses any other name,
--- and the sync of a district whose row has one fails and says so.
+-- The profiles are the objects of roster_pipeline/profiles.py, so a new profile needs no migration. `roster district add` refuses an unknown
+-- name. If a district has one anyway, its sync fails and says so.
 alter table app.districts drop constraint districts_profile_check;
