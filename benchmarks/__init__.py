@@ -1,1 +1,1 @@
-"""Speed and memory of the product on synthetic districts, as ratios taken in one run. Never part of the test suite."""
+"""Speed and memory of the product with generated districts, as ratios within one run. Not part of the test suite."""

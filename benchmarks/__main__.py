@@ -1,9 +1,9 @@
-"""`make bench`: the product against the floor of this machine, and against what people use instead; ratios taken in one run.
+"""`make bench`: compares the product with the floor of this machine and with other tools, as ratios within one run.
 
-Belongs here: which steps are taken in which order, and the table. Does not belong here: the steps, each a module of its own, where they
-run (`place.py`), how a line looks (`table.py`), and nights of many districts (`night.py`).
+Belongs here: the order of the steps, and the lines of the table. Does not belong here: the steps, each in its own module, where they run
+(`place.py`), how a line is printed (`table.py`), and nights of many districts (`night.py`).
 
-Every step is a process of its own. Figures are medians; single seconds mean nothing on a shared machine, ratios do.
+Every step is a process of its own. Figures are medians. On a shared machine single seconds mean nothing; ratios do.
 """
 
 import argparse
@@ -16,7 +16,7 @@ from benchmarks.table import Line, at_least, at_most, machine, print_lines
 
 Runs = dict[str, list[Figures]]
 
-# Its two ways: one of much code, and the tutorials'.
+# dlt in two ways: a fast one that needs much code, and the one of its tutorials.
 DLT = {"arrow": "dlt with Arrow tables", "rest": "dlt with its REST client"}
 
 MB = 1_000_000
@@ -27,9 +27,9 @@ def main() -> None:
     """Run the benchmark and print its table, and with --json its figures."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--students", type=int, default=100_000, help="students of the generated district")
-    parser.add_argument("--rounds", type=int, default=3, help="how often everything but the first sync is measured")
-    parser.add_argument("--tenfold", action="store_true", help="also a district ten times as large: an hour")
-    parser.add_argument("--dlt", metavar="PYTHON", help="a Python with the packages of requirements-dlt.lock: also the comparison with dlt")
+    parser.add_argument("--rounds", type=int, default=3, help="how often to measure everything but the first sync")
+    parser.add_argument("--tenfold", action="store_true", help="also measure a district ten times as large: an hour")
+    parser.add_argument("--dlt", metavar="PYTHON", help="also compare with dlt: a Python with the packages of requirements-dlt.lock")
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")
     arguments = parser.parse_args()
     show = (lambda _lines: None) if arguments.json else print_lines
@@ -51,23 +51,23 @@ def main() -> None:
 
 
 def _product(here: Place, rounds: int) -> Runs:
-    """Floor and syncs, alternately."""
-    runs: Runs = {each: [] for each in ("floor", "first", "whole", "changed", "repeated", "unchanged")}
+    """Measures the floor and syncs, in turn."""
+    runs: Runs = {each: [] for each in ("floor", "first", "full", "changed", "repeated", "unchanged")}
     runs["floor"].append(here.step("product", "floor"))
-    # The sync after the first plans everything, and has nothing to write.
-    for name in ("first", "whole"):
+    # The sync after the first makes a full plan, and has nothing to write.
+    for name in ("first", "full"):
         runs[name].append(here.step("product", "sync"))
     for number in range(rounds):
         runs["floor"].append(here.step("product", "floor"))
         here.change(number)
-        # After it, the first sync of the same data looks again at what was written; from the second on there is nothing to do.
+        # The first sync of the same data after it compares what was written. Every further one has nothing to do.
         for name in ("changed", "repeated", "unchanged"):
             runs[name].append(here.step("product", "sync"))
     return runs
 
 
 def _others(here: Place, rounds: int, dlt: str | None) -> Runs:
-    """What else can be done with the same data: it is the last thing that happens to it."""
+    """Measures locks, and other tools with the same data. It comes last, because it changes the rows of `app`."""
     here.change(rounds)
     runs: Runs = {"locks": [here.step("locks")], "literally": [here.step("literally") for _ in range(rounds)]}
     if dlt:
@@ -77,7 +77,7 @@ def _others(here: Place, rounds: int, dlt: str | None) -> Runs:
 
 
 def _row_by_row(here: Place) -> Runs:
-    """The first time and the second, by the product and by the ORM."""
+    """Measures the first and the second run of the product and of the ORM."""
     return {
         "product": [here.step("product", "sync") for _ in range(3)],
         "orm": [here.step("with_orm") for _ in range(2)],
@@ -85,7 +85,7 @@ def _row_by_row(here: Place) -> Runs:
 
 
 def _tenfold(here: Place) -> Runs:
-    runs = {"first": [here.step("product", "sync")], "whole": [here.step("product", "sync")]}
+    runs = {"first": [here.step("product", "sync")], "full": [here.step("product", "sync")]}
     return runs | {"unchanged": [here.step("product", "sync") for _ in range(3)], "floor": [here.step("product", "floor")]}
 
 
@@ -103,7 +103,7 @@ def _lines(runs: Runs) -> Iterator[Line]:
     }
     for name, (what, target) in names.items():
         yield at_most(f"{what}: whole sync ÷ floor", _median(runs[name]) / floor, target)
-    yield Line("nothing changed, whole plan: whole sync ÷ floor", "", f"{_median(runs['whole']) / floor:,.2f}", True)
+    yield Line("nothing changed, full plan: whole sync ÷ floor", "", f"{_median(runs['full']) / floor:,.2f}", True)
     for name in ("unchanged", "repeated"):
         yield at_most(f"{names[name][0]}: rows written in app", max(each["rows"] for each in runs[name]), 0)
         yield at_most(f"{names[name][0]}: WAL of app, MB", max(each["app_wal_bytes"] for each in runs[name]) / MB, 1)
@@ -130,10 +130,10 @@ def _lines_of_others(runs: Runs, small: Runs, students: int) -> Iterator[Line]:
 
 def _lines_of_tenfold(runs: Runs, tenfold: Runs) -> Iterator[Line]:
     if tenfold:
-        small, memory = (max(each["peak_mb"] for name in ("first", "whole", "unchanged") for each in of[name]) for of in (runs, tenfold))
+        small, memory = (max(each["peak_mb"] for name in ("first", "full", "unchanged") for each in of[name]) for of in (runs, tenfold))
         yield at_most("ten times the students: peak memory ÷", memory / small, 1.3)
         yield at_most("ten times the students: peak memory, MB", memory, 600)
-        for name, what in (("unchanged", "nothing changed"), ("whole", "nothing changed, whole plan"), ("first", "first sync")):
+        for name, what in (("unchanged", "nothing changed"), ("full", "nothing changed, full plan"), ("first", "first sync")):
             yield at_most(f"ten times the students, {what}: time ÷ 10 ×", _median(tenfold[name]) / _median(runs[name]) / 10, 1.2)
 
 

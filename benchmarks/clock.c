@@ -1,6 +1,6 @@
-/* The clock of `machine.py`: what a process takes for the time is the real time plus the seconds in the file ROSTER_BENCHMARK_CLOCK, read at
- * every look, so that all processes jump at once. Monotonic time is left alone: whoever waits, waits as long as ever. (libfaketime 0.9.10
- * does more, and less: with monotonic time left alone, Python's time.sleep fails under it.)
+/* The clock of `machine.py`: for a process with this library, the time is the real time plus the seconds in the file ROSTER_BENCHMARK_CLOCK.
+ * The file is read at every call, so that the clocks of all processes jump at once. Monotonic time does not change, so that every wait takes
+ * as long as before. (libfaketime 0.9.10 cannot do this: when it leaves monotonic time unchanged, Python's time.sleep fails.)
  */
 #define _GNU_SOURCE
 #include <fcntl.h>

@@ -1,7 +1,7 @@
-"""A fleet of made-up districts, and what must be true of it after any number of nights.
+"""A fleet of generated districts, and checks that must hold after any number of nights.
 
-Belongs here: signing districts up, and the verdict: the rows of `app` against the reference model, and `ops.syncs` against the schedule.
-Does not belong here: what happens in a night, and who runs its syncs (`week.py`, `night.py` and the tests).
+Belongs here: signing districts up, and comparing the rows of `app` with the reference model, and `ops.syncs` with the schedule.
+Does not belong here: what happens in a night, and running its syncs (`week.py`, `night.py` and the tests).
 """
 
 from collections import Counter
@@ -27,7 +27,7 @@ Row = Mapping[str, Any]
 
 
 def sign_up(database: Database, sandbox: Sandbox, sizes: Sequence[int], *, seed: int = 1, settings: Row | None = None) -> list[str]:
-    """Connect a district for each number of students, the two profiles in turn, and record its agreement. Returns the Clever ids."""
+    """Connects a district for each number of students, with the two profiles in turn, and records its agreement. Returns the Clever ids."""
     signed_up = []
     for number, students in enumerate(sizes):
         district = sandbox.add(generate_district(seed + number, students))
@@ -48,13 +48,13 @@ def snapshot(district: District) -> Snapshot:
         )
 
 
-def unlike_the_model(database: Database, sandbox: Sandbox, now: datetime) -> list[str]:
-    """SPEC 3-9: to a district that has caught up with Clever, the reference model has nothing to do. What it would do, a line each.
+def differences_from_model(database: Database, sandbox: Sandbox, now: datetime) -> list[str]:
+    """SPEC 3-9: what the reference model would change in districts that should be up to date with Clever, a line each.
 
-    Districts that are not active, or hold something back, are left out: they are behind Clever on purpose.
+    Districts that are not active, or have a pending hold, are left out, because they are not up to date.
     """
     lines = []
-    for clever_id in caught_up(database):
+    for clever_id in up_to_date(database):
         live = LiveDistrict(database, clever_id)
         state = live.state()
         outcome = sync(state, snapshot(sandbox.district(clever_id)), live.rules(), now, live.holds())
@@ -63,54 +63,54 @@ def unlike_the_model(database: Database, sandbox: Sandbox, now: datetime) -> lis
     return lines
 
 
-def caught_up(database: Database) -> list[str]:
-    """The active districts with no hold that waits."""
+def up_to_date(database: Database) -> list[str]:
+    """The active districts without a pending hold."""
     with database.engine.connect() as connection:
-        waiting = set(connection.execute(sa.text("select district_id from ops.holds where status in ('open', 'approved')")).scalars())
-        return [each.clever_id for each in all_districts(connection) if each.status == "active" and each.district_id not in waiting]
+        pending = set(connection.execute(sa.text("select district_id from ops.holds where status in ('open', 'approved')")).scalars())
+        return [each.clever_id for each in all_districts(connection) if each.status == "active" and each.district_id not in pending]
 
 
 @dataclass(frozen=True)
-class Told:
-    """One row of `ops.syncs`: what was told of one sync."""
+class RecordedSync:
+    """One row of `ops.syncs`."""
 
     clever_id: str
     sync_id: int
     trigger: str
     status: str
-    is_asked_for: bool
+    is_requested: bool
     began_at: datetime
     ended_at: datetime | None
     message: str | None
 
     @property
     def night(self) -> date:
-        """By the date of its evening; from noon to noon."""
+        """The date of the night's evening. A night is from noon to noon."""
         return night_of(self.began_at)
 
     @property
     def is_scheduled(self) -> bool:
-        """Started by the schedule; the first one of a district calls itself `initial`."""
-        return self.trigger in ("scheduled", "initial") and not self.is_asked_for
+        """Whether the schedule started it. The trigger of a district's first sync is `initial`."""
+        return self.trigger in ("scheduled", "initial") and not self.is_requested
 
 
-def told(database: Database) -> list[Told]:
+def recorded_syncs(database: Database) -> list[RecordedSync]:
     """Every sync, oldest first."""
     query = sa.text("""
         select
-            clever_id, sync_id, trigger, syncs.status, requested_role is not null as is_asked_for,
+            clever_id, sync_id, trigger, syncs.status, requested_role is not null as is_requested,
             coalesce(started_at, requested_at) as began_at, finished_at as ended_at, message
         from ops.syncs as syncs
         join app.districts using (district_id)
         order by began_at, sync_id
     """)
     with database.engine.connect() as connection:
-        return [Told(**row) for row in connection.execute(query).mappings()]
+        return [RecordedSync(**row) for row in connection.execute(query).mappings()]
 
 
-def untrue(syncs: Iterable[Told]) -> list[str]:
-    """R11.2, R11.4: syncs of one district that overlap, and those that claim to be going on though everything is quiet."""
-    by_district: dict[str, list[Told]] = {}
+def wrong_syncs(syncs: Iterable[RecordedSync]) -> list[str]:
+    """R11.2, R11.4: syncs of one district that overlap, and syncs that have not ended although no process is running, a line each."""
+    by_district: dict[str, list[RecordedSync]] = {}
     for each in syncs:
         by_district.setdefault(each.clever_id, []).append(each)
     lines = []
@@ -125,13 +125,13 @@ def untrue(syncs: Iterable[Told]) -> list[str]:
     return lines
 
 
-def unlike_the_schedule(
-    database: Database, nights: Sequence[date], syncs: Iterable[Told], excused: Mapping[tuple[date, str], int]
+def differences_from_schedule(
+    database: Database, nights: Sequence[date], syncs: Iterable[RecordedSync], exceptions: Mapping[tuple[date, str], int]
 ) -> list[str]:
-    """R11.1: every active district has one scheduled sync a night, and not before its time. What is otherwise, a line each.
+    """R11.1: every active district has one scheduled sync a night, and not before its time. Returns a line for each difference.
 
     Args:
-        excused: how many there are instead, by evening and Clever id, where a fault was made on purpose.
+        exceptions: the expected number of scheduled syncs, by evening and Clever id, for nights with an intended fault.
     """
     scheduled = [each for each in syncs if each.is_scheduled]
     found = Counter((each.night, each.clever_id) for each in scheduled)
@@ -140,7 +140,7 @@ def unlike_the_schedule(
     lines = []
     for night in nights:
         for clever_id, time in times.items():
-            expected = excused.get((night, clever_id), 1 if time else 0)
+            expected = exceptions.get((night, clever_id), 1 if time else 0)
             if found[night, clever_id] != expected:
                 lines.append(f"{clever_id}: {found[night, clever_id]} scheduled syncs in the night of {night}, not {expected}")
     for each in scheduled:
@@ -151,12 +151,12 @@ def unlike_the_schedule(
 
 
 def moment_of(nightly_at: str, night: date) -> datetime:
-    """The moment (UTC) of a nightly time in the night of this evening: midnight is the beginning of the next day."""
+    """The moment (UTC) of a nightly time in the night of this evening. Midnight is the beginning of the next day."""
     return scheduled_at(nightly_at, night if nightly_at > "12:00" else date.fromordinal(night.toordinal() + 1))
 
 
-def table(nights: Sequence[date], districts: Sequence[str], syncs: Iterable[Told]) -> str:
-    """The syncs of each district by night, in the order in which they began: first letter of the trigger, and the end."""
+def table(nights: Sequence[date], districts: Sequence[str], syncs: Iterable[RecordedSync]) -> str:
+    """The syncs of each district by night, in the order in which they began: trigger and status, abbreviated."""
     cells: dict[tuple[str, date], list[str]] = {}
     for each in syncs:
         cells.setdefault((each.clever_id, each.night), []).append(f"{each.trigger[:2]}:{each.status[:4]}")
@@ -170,17 +170,17 @@ def table(nights: Sequence[date], districts: Sequence[str], syncs: Iterable[Told
 
 
 def _folded(cell: Sequence[str]) -> list[str]:
-    """The same thing in a row is said once, with how often."""
+    """Replaces equal cells by one, with their number."""
     return [each if times == 1 else f"{times}x{each}" for each, times in Counter(cell).items()]
 
 
 def alerts(database: Database) -> dict[str, tuple[int, int]]:
-    """By kind: how many were noted, and how many of them everybody has accepted."""
+    """By kind: how many alerts were recorded, and how many of them every receiver has accepted."""
     query = sa.text("select kind, count(*), count(closed_at) from ops.alerts group by kind order by kind")
     with database.engine.connect() as connection:
-        return {kind: (noted, accepted) for kind, noted, accepted in connection.execute(query)}
+        return {kind: (recorded, accepted) for kind, recorded, accepted in connection.execute(query)}
 
 
 def local(moment: datetime) -> str:
-    """For people: the wall clock in Los Angeles."""
+    """The time in Los Angeles, for people."""
     return f"{moment.astimezone(PACIFIC):%a %d %b %H:%M:%S}"

@@ -1,10 +1,10 @@
-"""The documented procedure done literally: `python -m benchmarks.literally DISTRICT`, a step of the benchmark.
+"""The documented procedure, done literally: `python -m benchmarks.literally DISTRICT`, a step of the benchmark.
 
-"Anything Clever does not share is soft-deleted", as it is often built: soft-delete everything of the district, then roster everything
-again. Here with set-based SQL in one transaction, on the product's own tables and after a pull by the product's own client.
+"Anything Clever does not share is soft-deleted" is often built in this way: soft-delete everything in the district, then roster everything
+again. Here it is set-based SQL in one transaction, on the product's own tables, after a pull with the product's own client.
 
-It knows the rules that a generated district needs to end in the same rows as a sync (usernames, roles, primary schools of the profile
-`typing_agent`). It has no holds, adoptions, relinks or licenses, and keeps no history: less work than a sync.
+It has the rules that a generated district needs to get the same rows as from a sync (usernames, roles, primary schools of the profile
+`typing_agent`). It has no holds, adoptions, relinks, licenses or history, so it does less work than a sync.
 """
 
 import argparse
@@ -27,10 +27,10 @@ from roster_pipeline.sync.frames import frame_of
 from roster_pipeline.sync.landing import copy_rows
 from roster_pipeline.sync.session import one_state, sync_session
 
-# Who is rostered, from the landed pages. A user who was returned under several roles is one.
-_WANTED = {
-    "wanted_roles": """
-    create temporary table wanted_roles on commit drop as
+# The people to roster, from the landed pages. Clever returns a user with several roles several times; here it is one row.
+_DESIRED = {
+    "desired_roles": """
+    create temporary table desired_roles on commit drop as
     with listed as (
         select clever_id, 'student' as role, school from landed_users where student_schools is not null
         union
@@ -44,16 +44,16 @@ _WANTED = {
     where schools.deleted_at is null
     union
     select clever_id, 'district_admin', null from landed_users where is_district_admin;
-    analyze wanted_roles
+    analyze desired_roles
     """,
-    "wanted_users": """
-    create temporary table wanted_users on commit drop as
+    "desired_users": """
+    create temporary table desired_users on commit drop as
     with people as (
         select distinct on (clever_id)
             *, case when is_district_admin or staff_schools is not null then clever_id else coalesce(username, clever_id) end as name
         from landed_users
-        where not rejected and clever_id in (select clever_id from wanted_roles)
-        order by clever_id, last_modified desc nulls last, arrival desc
+        where not rejected and clever_id in (select clever_id from desired_roles)
+        order by clever_id, last_modified desc nulls last, position desc
     ),
 
     named as (
@@ -68,7 +68,7 @@ _WANTED = {
     from named
     left join app.schools as schools
         on schools.district_id = %(district)s and named.school = schools.clever_id and schools.deleted_at is null;
-    analyze wanted_users
+    analyze desired_users
     """,
 }
 
@@ -128,7 +128,7 @@ _PEOPLE = {
         select
             %(district)s, clever_id, given, first_name, middle_name, last_name, case when student_schools is null then email end,
             sis_id, state_id, student_number, grade, school_id, 'clever', license_status, login_methods
-        from wanted_users
+        from desired_users
         on conflict (district_id, clever_id) where clever_id is not null do update
         set
             username = excluded.username, first_name = excluded.first_name, middle_name = excluded.middle_name,
@@ -139,7 +139,7 @@ _PEOPLE = {
     "user_roles": """
         insert into app.user_roles (district_id, user_id, role, school_id, source)
         select %(district)s, users.user_id, roles.role, roles.school_id, 'clever'
-        from wanted_roles as roles
+        from desired_roles as roles
         inner join app.users as users on users.district_id = %(district)s and roles.clever_id = users.clever_id
         on conflict on constraint user_roles_key do update
         set source = 'clever', deleted_at = null, updated_at = %(now)s
@@ -163,7 +163,7 @@ _PEOPLE = {
             classrooms.deleted_at is null
             and exists (
                 select 1
-                from wanted_roles as roles
+                from desired_roles as roles
                 where
                     roles.clever_id = members.person and roles.role = members.role
                     and (members.role = 'teacher' or roles.school_id = classrooms.school_id)
@@ -175,7 +175,7 @@ _PEOPLE = {
 
 
 def roster_literally(database: Database, settings: Settings, district: str) -> dict[str, Any]:
-    """One run over the district. Returns its seconds (pull and SQL), and the rows and WAL bytes of every table's statements."""
+    """Rosters the district once. Returns the seconds (pull and SQL), and rows and WAL bytes by table."""
     rows: Counter[str] = Counter()
     wal: Counter[str] = Counter()
     with written(database) as what, sync_session(database, settings) as connection:
@@ -185,8 +185,8 @@ def roster_literally(database: Database, settings: Settings, district: str) -> d
         _pull(driver, settings, district)
         pulled = time.perf_counter()
         with one_state(connection):
-            for acts in (_SOFT_DELETES, _PLACES, _WANTED, _PEOPLE):
-                for table, statement in acts.items():
+            for statements in (_SOFT_DELETES, _PLACES, _DESIRED, _PEOPLE):
+                for table, statement in statements.items():
                     before = wal_position(connection)
                     rows[table] += driver.execute(statement.encode(), values).rowcount
                     wal[table] += wal_between(connection, before, wal_position(connection))
@@ -202,10 +202,10 @@ def roster_literally(database: Database, settings: Settings, district: str) -> d
 
 
 def _pull(driver: "psycopg.Connection[Any]", settings: Settings, district: str) -> None:
-    """Every collection, validated as a sync does, in temporary tables."""
+    """Pulls every collection into temporary tables, validated as in a sync."""
     for resource in contracts.RESOURCES:
         columns = ", ".join(f"{column.name} {column.sql_type}" for column in contracts.columns(resource))
-        statement = f"create temporary table landed_{resource} (arrival bigint generated always as identity, {columns}, rejected boolean)"
+        statement = f"create temporary table landed_{resource} (position bigint generated always as identity, {columns}, rejected boolean)"
         driver.execute(statement.encode())
     with DistrictPull(settings, district, keep_student_email=False) as pull:
         for collection in Collection:
@@ -217,7 +217,7 @@ def _pull(driver: "psycopg.Connection[Any]", settings: Settings, district: str) 
 
 
 def main() -> None:
-    """The step in a process of its own; its last line is JSON."""
+    """Runs the step. The last line of its output is JSON."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.literally")
     parser.add_argument("district")
     arguments = parser.parse_args()

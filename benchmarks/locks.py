@@ -1,11 +1,11 @@
-"""How long a sync keeps others waiting: `python -m benchmarks.locks DISTRICT`, a step of the benchmark.
+"""How long other sessions wait for a sync: `python -m benchmarks.locks DISTRICT`, a step of the benchmark.
 
-While a sync runs in a process of its own, another session updates one user of the district after the other, each a random one and each in a
-transaction of its own. The longest of them is what was seen. What could have been seen is the time from the sync's first write in
-`app.users` to its commit: whoever comes right after that write waits for all of it. It is watched in `pg_locks`.
+While a sync runs in a process of its own, another session updates random users of the district, one after the other, each in a transaction
+of its own. Two figures are measured: the longest update, and the longest possible wait. That is the time from the sync's first write in
+`app.users` to its commit, because an update right after that write waits for all of it. It is observed in `pg_locks`.
 
-Updates are rare until the sync writes, and as many as possible from then on: one that hits a row between plan and write makes the sync plan
-again, as it must, and the waits are measured among rows that are written.
+Before the sync writes, updates are rare, because an update of a row between plan and write makes the sync plan again. After that there are
+as many updates as possible, so that waits are measured while the sync writes.
 """
 
 import argparse
@@ -38,12 +38,12 @@ _IS_WRITTEN = sa.text("""
 
 
 def longest_wait(database: Database, district: str) -> dict[str, Any]:
-    """One sync of the district, watched. Returns its exit status, the longest wait, and for how long it held rows of `app.users`."""
+    """Runs and observes one sync. Returns its exit status, the longest wait, and how long it held rows of `app.users`."""
     with database.engine.connect() as opened:
         connection = opened.execution_options(isolation_level="AUTOCOMMIT")
         values = {"district": find_district(connection, district).district_id}
         users = list(connection.execute(_USERS, values).scalars())
-        # Nothing is measured of what a first statement costs.
+        # The first statement of a session takes longer, so it is not measured.
         _update(connection, random.choice(users))
         start = time.perf_counter()
         command = [sys.executable, "-m", "roster_pipeline.cli", "sync", district, "--json"]
@@ -61,23 +61,23 @@ def longest_wait(database: Database, district: str) -> dict[str, Any]:
 
 
 def _watch(connection: Connection, users: list[int], sync: "subprocess.Popen[bytes]") -> tuple[list[float], list[float]]:
-    """Until the sync's end: seconds of every update, and seconds of every transaction that had written in `app.users`."""
+    """Until the sync ends: the seconds of every update, and of every transaction that had written in `app.users`."""
     waits: list[float] = []
     holds: list[float] = []
     began: float | None = None
     unwritten = next_update = time.perf_counter()
     while sync.poll() is None:
-        asked = time.perf_counter()
+        polled = time.perf_counter()
         is_written = connection.execute(_IS_WRITTEN).scalar_one()
         if is_written and began is None:
-            # At the latest poll it had not: a little too long rather than too short.
+            # Count from the last poll without a write: a little too long is better than too short.
             began = unwritten
         elif not is_written:
             if began is not None:
                 holds.append(time.perf_counter() - began)
                 began = None
-            unwritten = asked
-        if is_written or asked >= next_update:
+            unwritten = polled
+        if is_written or polled >= next_update:
             waits.append(_update(connection, random.choice(users)))
             next_update = time.perf_counter() + PAUSE_BEFORE_SECONDS
         else:
@@ -92,7 +92,7 @@ def _update(connection: Connection, user: int) -> float:
 
 
 def main() -> None:
-    """The step in a process of its own; its last line is JSON."""
+    """Runs the step. The last line of its output is JSON."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.locks")
     parser.add_argument("district")
     arguments = parser.parse_args()

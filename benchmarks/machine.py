@@ -1,9 +1,10 @@
-"""One machine that runs by itself: a simulated Clever, the embedded PostgreSQL and `roster dev`, with a clock in our hand.
+"""One unattended machine: a simulated Clever, the embedded PostgreSQL and `roster dev`, with a clock that we control.
 
-Belongs here: starting and ending the real processes, and time. Does not belong here: what is done with them (`week.py`, `night.py`).
+Belongs here: starting and ending the real processes, and the clock. Does not belong here: what happens on the machine (`week.py`,
+`night.py`).
 
-The clock runs at its usual speed and jumps over the hours in which nothing happens. It is a library of forty lines that every process is
-started with (`clock.c`), so this needs Linux and a C compiler.
+The clock runs at normal speed, and jumps over the hours in which nothing happens. Every process loads it as a small library (`clock.c`), so
+this needs Linux and a C compiler.
 """
 
 import os
@@ -31,7 +32,7 @@ from roster_pipeline.sandbox import Sandbox, SandboxServer
 from roster_pipeline.settings import Settings
 
 CLOCK = "ROSTER_BENCHMARK_CLOCK"
-# Real seconds for whatever is waited for.
+# Real seconds to wait for an event.
 PATIENCE = 900.0
 
 _OPEN_RUNS = "select count(*) from runs where status in ('QUEUED', 'NOT_STARTED', 'STARTING', 'STARTED', 'CANCELING')"
@@ -44,15 +45,15 @@ _FOLLOWED = sa.text("""
 _OURS = ("DAGSTER_HOME", "ROSTER_DAGSTER_URL", "ROSTER_DATABASE_URL")
 
 
-def under_the_clock(module: str, begins: datetime) -> Path:
-    """Where the clock is. The first process starts the module again with the clock at `begins`, and ends as that ends."""
+def run_with_clock(module: str, begins: datetime) -> Path:
+    """Returns the file of the clock. Without a clock, it runs the module again with a clock at `begins`, and exits with its status."""
     if CLOCK in os.environ:
         return Path(os.environ[CLOCK])
     compiler = shutil.which("cc")
     if compiler is None:
         sys.exit("A C compiler is needed for the clock: install gcc.")
     with tempfile.TemporaryDirectory(prefix="roster-") as folder:
-        # The embedded server of root runs under an account of its own, and has the clock too.
+        # Root's embedded server runs as another user, and must be able to read the clock too.
         Path(folder).chmod(0o755)
         library, offset = Path(folder, "clock.so"), Path(folder, "clock")
         subprocess.run([compiler, "-O2", "-shared", "-fPIC", "-o", library, Path(__file__).with_name("clock.c")], check=True)
@@ -64,15 +65,15 @@ def under_the_clock(module: str, begins: datetime) -> Path:
 
 
 class Machine:
-    """A context manager: database and Clever are there when entered, everything is gone when left.
+    """A context manager: database and Clever run during the block, and everything is removed after it.
 
     Args:
-        clock: from `under_the_clock`.
+        clock: from `run_with_clock`.
         settings: environment variables for `roster dev` and every command.
 
     Attributes:
-        database, sandbox: the application's, and the simulated Clever's data.
-        environment: of `roster dev`; what is changed counts from its next start.
+        database, sandbox: the application's database, and the simulated Clever.
+        environment: the environment of `roster dev`. A change has effect from its next start.
     """
 
     def __init__(self, clock: Path, settings: Mapping[str, str]) -> None:
@@ -90,7 +91,7 @@ class Machine:
             "CLEVER_AUTH_URL": clever,
             "CLEVER_CLIENT_ID": self.sandbox.client_id,
             "CLEVER_CLIENT_SECRET": self.sandbox.client_secret,
-            # Dagster's code servers end when nobody calls for a while: a jump is not to look like that.
+            # Dagster's code servers end when they are not called for some time. A jump of the clock must not end them.
             "DAGSTER_CODE_SERVER_AUTO_RESTART_INTERVAL": "1",
             "DAGSTER_GRPC_PROXY_HEARTBEAT_TTL_SECONDS": "1000000",
             **settings,
@@ -99,7 +100,7 @@ class Machine:
     def __enter__(self) -> Self:
         self._home.mkdir(mode=0o755)
         with ExitStack() as opened:
-            # Where root's server keeps its data, that is not below the temporary folder.
+            # The data of root's server are not below the temporary folder.
             opened.callback(lambda: shutil.rmtree((self._home / "postgres").resolve(), ignore_errors=True))
             opened.enter_context(EmbeddedServer(self._home))
             self.settings = Settings(_env_file=None, **self._own_settings())
@@ -127,7 +128,7 @@ class Machine:
     # --- processes ---
 
     def start(self) -> int:
-        """`roster dev`. Returns its process id once its daemon follows the schedules: no moment before that is made up for."""
+        """Starts `roster dev`. Returns its process id when its daemon follows the schedules, so that it cannot miss one afterwards."""
         began = datetime.now(UTC)
         command = [sys.executable, "-m", "roster_pipeline.cli", "dev", "--port", str(self._ui_port)]
         self._dev = dev = subprocess.Popen(command, cwd=self._home, env=self.environment, stdout=self._log, stderr=self._log)
@@ -137,28 +138,28 @@ class Machine:
         return dev.pid
 
     def stop(self) -> None:
-        """As Ctrl-C does."""
+        """Stops `roster dev` and waits until it has ended."""
         if self._dev is not None and self._dev.poll() is None:
             self._dev.send_signal(signal.SIGTERM)
             self._dev.wait()
 
     def ended(self) -> int:
-        """The exit status of `roster dev`, which ends by itself."""
+        """Waits until `roster dev` ends by itself, and returns its exit status."""
         assert self._dev is not None
         return self._dev.wait(PATIENCE)
 
     def roster(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
-        """A command of the pipeline, with --json."""
+        """Runs a command of the pipeline, with --json."""
         command = [sys.executable, "-m", "roster_pipeline.cli", *arguments, "--json"]
         return subprocess.run(command, cwd=self._home, env=self.environment, capture_output=True, text=True, check=False)
 
     def start_clever(self) -> None:
-        """The simulated Clever answers, with the data it had."""
+        """Starts the simulated Clever, with the data that it had before."""
         self._clever = SandboxServer(self.sandbox, self._clever_port)
         self._clever.__enter__()
 
     def stop_clever(self) -> None:
-        """Nobody answers where Clever was."""
+        """Stops the simulated Clever: its address does not answer."""
         if self._clever is not None:
             self._clever.__exit__(None, None, None)
             self._clever = None
@@ -172,7 +173,7 @@ class Machine:
     # --- time ---
 
     def jump(self, moment: datetime) -> None:
-        """The clock of every process to this moment; never back."""
+        """Sets the clock of every process to this moment, unless that is in the past."""
         ahead = (moment - datetime.now(UTC)).total_seconds()
         if ahead > 0:
             with self._clock.open("r+b") as file:
@@ -180,33 +181,33 @@ class Machine:
                 file.seek(0)
                 file.write(struct.pack("q", offset + round(ahead)))
 
-    def wait(self, what: str, has_come: Callable[[], bool], patience: float = PATIENCE) -> None:
-        """Until it has come; the clock runs meanwhile.
+    def wait(self, what: str, is_true: Callable[[], bool], patience: float = PATIENCE) -> None:
+        """Waits until the function returns true. The clock runs meanwhile.
 
         Raises:
-            TimeoutError: it has not.
+            TimeoutError: it did not return true in time.
         """
         deadline = time.monotonic() + patience
-        while not has_come():
+        while not is_true():
             if time.monotonic() > deadline:
                 raise TimeoutError(f"waited in vain for {what}")
             time.sleep(1)
 
-    # --- what is to be seen ---
+    # --- state ---
 
     def is_idle(self) -> bool:
-        """No sync waits or runs, and no run of Dagster's."""
+        """Whether no sync and no Dagster run is queued or running."""
         with self._dagster_database.connect() as connection:
             runs = int(connection.execute(sa.text(_OPEN_RUNS)).scalar_one())
         return runs == 0 and self.number("select count(*) from ops.syncs where finished_at is null") == 0
 
     def last_run_ended_at(self) -> datetime:
-        """By Dagster's own clock."""
+        """When the last Dagster run ended, as Dagster has recorded it."""
         with self._dagster_database.connect() as connection:
             return datetime.fromtimestamp(float(connection.execute(sa.text("select max(end_time) from runs")).scalar_one()), UTC)
 
     def number(self, query: str) -> int:
-        """The one number a query returns."""
+        """The one number that a query returns."""
         return int(str(self.column(query)[0]))
 
     def column(self, query: str) -> list[object]:
@@ -216,7 +217,7 @@ class Machine:
 
 
 def free_port() -> int:
-    """One that nobody uses now."""
+    """A port that is not in use now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

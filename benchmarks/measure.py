@@ -1,6 +1,6 @@
-"""What a step of the benchmark says about itself: its figures, and what it wrote.
+"""What a step of the benchmark measures: WAL, rows written in `app`, and peak memory.
 
-Belongs here: WAL, rows written in `app`, peak memory. Does not belong here: any step, and time, which every step takes itself.
+Does not belong here: the steps, and time, which every step measures itself.
 """
 
 import json
@@ -23,7 +23,7 @@ from roster_pipeline.process_memory import peak_mb
 PATIENCE_SECONDS = 30.0
 
 _POSITION = sa.text("select pg_current_wal_insert_lsn()::text")
-# Committing something flushes all WAL before it.
+# A commit of this flushes all WAL before it.
 _WRITE = sa.text("select pg_logical_emit_message(true, 'benchmarks', '')")
 _OTHERS = sa.text("""
     select count(*)
@@ -35,7 +35,7 @@ _ROWS = sa.text("""
     from pg_stat_user_tables
     where schemaname = 'app'
 """)
-# Tables of app, their indexes and their TOAST tables, as WAL names them: tablespace/database/file.
+# The tables of app, their indexes and their TOAST tables, with their names in WAL: tablespace/database/file.
 _FILES = sa.text("""
     with recursive relations as (
         select oid, reltoastrelid from pg_class where relnamespace = 'app'::regnamespace and relkind = 'r'
@@ -62,9 +62,9 @@ class Written:
     """What was written between two points.
 
     Attributes:
-        wal_bytes: by the whole server, its housekeeping and the catalog rows of temporary tables included.
+        wal_bytes: of the whole server, with its background work and the catalog rows of temporary tables.
         rows: inserted, updated and deleted rows of each table of `app`.
-        between: the two positions in the WAL.
+        between: the two positions in WAL.
     """
 
     wal_bytes: int = 0
@@ -74,15 +74,15 @@ class Written:
 
 @contextmanager
 def written(database: Database) -> Iterator[Written]:
-    """Counts what is written inside the `with`, by any process. At its end every other session of the database has to be over.
+    """Counts what any process writes during the block. At its end, every other session of the database must have ended.
 
     Raises:
-        TimeoutError: one is not.
+        TimeoutError: a session has not ended.
     """
     result = Written()
-    before, begin = _look(database)
+    before, begin = _rows_and_position(database)
     yield result
-    after, end = _look(database)
+    after, end = _rows_and_position(database)
     result.rows = after - before
     result.between = (begin, end)
     with database.engine.connect() as connection:
@@ -90,7 +90,7 @@ def written(database: Database) -> Iterator[Written]:
 
 
 def wal_position(connection: Connection) -> str:
-    """Where the next byte of WAL goes."""
+    """The position of the next byte of WAL."""
     return str(connection.execute(_POSITION).scalar_one())
 
 
@@ -101,9 +101,9 @@ def wal_between(connection: Connection, begin: str, end: str) -> int:
 
 
 def wal_of_app(database: Database, between: tuple[str, str]) -> int:
-    """Bytes of those WAL records that touch a table of `app` or an index of one.
+    """Bytes of the WAL records of the tables of `app` and their indexes.
 
-    To be asked soon, before the server recycles the files, and of the embedded server only, whose files can be read.
+    Call it soon, before the server reuses the files, and only with the embedded server, because it reads the files.
     """
     with database.engine.begin() as connection:
         connection.execute(_WRITE)
@@ -128,13 +128,13 @@ def wal_of_app(database: Database, between: tuple[str, str]) -> int:
 
 
 def print_figures(figures: dict[str, Any]) -> None:
-    """The last line of a step's output: its figures with the peak memory of its own process and of the largest it started, as JSON."""
+    """Prints the last line of a step's output, as JSON: its figures, with the peak memory of its process and of its largest child."""
     child_peak_mb = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss // 1024
     print(json.dumps(figures | {"peak_mb": peak_mb(), "child_peak_mb": child_peak_mb}))
 
 
-def _look(database: Database) -> tuple[Counter[str], str]:
-    # The rows that a session wrote are counted at the latest when it ends, before it leaves pg_stat_activity: none may stay, ours neither.
+def _rows_and_position(database: Database) -> tuple[Counter[str], str]:
+    # A session may report its rows only when it ends, before it leaves pg_stat_activity. So all sessions must end, also our own.
     database.engine.dispose()
     with database.engine.connect() as opened:
         connection = opened.execution_options(isolation_level="AUTOCOMMIT")

@@ -1,8 +1,8 @@
-"""`make night`: how long a night takes, with a run per district and with shards, through the real schedule, queue and processes.
+"""`make night`: how long a night takes, with a run per district and with shards, with the real schedule, queue and processes.
 
-Every district has been synced once, and about 1 % of each has changed; or, with --unchanged, nothing. A night's time is from the
-schedule's moment to the end of the last run. What a district costs beyond its own sync is the time of the night's two slots
-(`dagster.yaml`) less the seconds that `ops.syncs` says, by district. Seconds on a shared machine mean little, the ratio more.
+Every district has been synced once, and about 1 % of each has changed, or nothing with --unchanged. The time of a night is from the
+schedule's moment to the end of the last run. The overhead of a district is the time of the night's two slots (`dagster.yaml`) divided by
+the districts, minus the seconds of its sync in `ops.syncs`. On a shared machine, seconds mean little; the ratio means more.
 """
 
 import argparse
@@ -14,18 +14,18 @@ from typing import Any
 import sqlalchemy as sa
 
 from benchmarks import fleet
-from benchmarks.machine import Machine, under_the_clock
+from benchmarks.machine import Machine, run_with_clock
 from benchmarks.table import at_most, print_lines
 from roster_pipeline.sync.run import SyncRequest, run_sync
 
 SLOTS = 2
 EVENING = date(2026, 11, 10)
 NEVER, ALWAYS = 10**6, 0
-# Seconds of a slot, by district, of a night in which nothing has changed.
-MOST_BEYOND = 0.3
+# The target of a night in which nothing has changed: seconds of overhead per district.
+MAX_OVERHEAD = 0.3
 HOURS = 6 * 3600.0
 
-_HEADER = f"{'':<26}{'districts':>10}{'seconds':>9}{'a district':>12}{'own sync':>10}{'beyond it':>11}"
+_HEADER = f"{'':<26}{'districts':>10}{'seconds':>9}{'a district':>12}{'own sync':>10}{'overhead':>11}"
 
 
 def main() -> None:
@@ -33,11 +33,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.night", description=__doc__)
     parser.add_argument("--districts", type=int, default=200)
     parser.add_argument("--students", type=int, default=500, help="of each district")
-    parser.add_argument("--runs", type=int, help="how many of the districts to sync with a run each; the others are extrapolated")
+    parser.add_argument(
+        "--runs", type=int, help="how many of the districts to sync with a run each; the time for the others is extrapolated"
+    )
     parser.add_argument("--shards", type=int, default=8)
-    parser.add_argument("--unchanged", action="store_true", help="nothing changes: a night in shards only")
+    parser.add_argument("--unchanged", action="store_true", help="nothing changes; only a night in shards")
     arguments = parser.parse_args()
-    clock = under_the_clock("benchmarks.night", fleet.moment_of("21:00", EVENING) - timedelta(hours=8))
+    clock = run_with_clock("benchmarks.night", fleet.moment_of("21:00", EVENING) - timedelta(hours=8))
     with Machine(clock, {"ROSTER_SHARDS": str(arguments.shards)}) as machine:
         districts = fleet.sign_up(machine.database, machine.sandbox, [arguments.students] * arguments.districts)
         with machine.database.engine.begin() as connection:
@@ -45,13 +47,13 @@ def main() -> None:
         for district in districts:
             run_sync(machine.database, machine.settings, SyncRequest(district))
         if arguments.unchanged:
-            # The sync after the first has nothing to write, so that those after it have nothing to do. And of a district that is new to
-            # Dagster more is told.
+            # The second sync of a district writes nothing, so that the third has nothing to do. It is also the first one in Dagster, and
+            # reports more.
             _night(machine, districts, EVENING, shard_from=ALWAYS, changes=False)
             unchanged = _night(machine, districts, EVENING + timedelta(days=1), shard_from=ALWAYS, changes=False)
             print(_HEADER, _line("shards, nothing changed", **unchanged), sep="\n")
-            what = f"{arguments.districts:,} unchanged districts of {arguments.students:,}, a night: seconds beyond own sync"
-            print_lines([at_most(what, _beyond(**unchanged), MOST_BEYOND)])
+            what = f"{arguments.districts:,} unchanged districts of {arguments.students:,}, a night: overhead per district, seconds"
+            print_lines([at_most(what, _overhead(**unchanged), MAX_OVERHEAD)])
             return
         shards = _night(machine, districts, EVENING, shard_from=ALWAYS)
         alone = districts[: arguments.runs]
@@ -61,43 +63,43 @@ def main() -> None:
     for name, night in (("shards", shards), ("a run each", runs)):
         print(_line(name, **night))
     if len(alone) < len(districts):
-        whole = {**runs, "districts": len(districts), "seconds": runs["seconds"] * len(districts) / len(alone)}
-        print(_line("a run each, extrapolated", **whole))
+        extrapolated = {**runs, "districts": len(districts), "seconds": runs["seconds"] * len(districts) / len(alone)}
+        print(_line("a run each, extrapolated", **extrapolated))
     each = [night["seconds"] / night["districts"] for night in (runs, shards)]
     print(f"\nA run each takes {each[0] / each[1]:.1f} times as long as shards.")
 
 
 def _night(machine: Machine, districts: Sequence[str], evening: date, *, shard_from: int, changes: bool = True) -> dict[str, Any]:
-    """One night of these districts."""
+    """Runs one night of these districts, and returns its figures."""
     for number, district in enumerate(districts if changes else ()):
         machine.sandbox.change(district).night_of_changes(number)
     moment = fleet.moment_of("21:00", evening)
     with machine.database.engine.begin() as connection:
-        # A row that is written is looked at again by the next sync, even where it says what it said before.
+        # Only rows that have to change: the next sync compares every written row again, even with the same values.
         connection.execute(sa.text("update app.districts set status = 'paused' where clever_id <> all(:due)"), {"due": list(districts)})
     machine.environment["ROSTER_SHARD_FROM"] = str(shard_from)
     machine.start()
-    # Dagster's scheduler sleeps until the next full minute of the clock that it knows.
+    # Dagster's scheduler sleeps until the next full minute, by the clock before the jump.
     machine.jump(moment - timedelta(seconds=65))
 
-    def synced() -> list[fleet.Told]:
-        return [each for each in fleet.told(machine.database) if each.began_at >= moment and each.ended_at is not None]
+    def synced() -> list[fleet.RecordedSync]:
+        return [each for each in fleet.recorded_syncs(machine.database) if each.began_at >= moment and each.ended_at is not None]
 
     machine.wait("the night", lambda: len({each.clever_id for each in synced()}) == len(districts) and machine.is_idle(), HOURS)
     ended_at = machine.last_run_ended_at()
     machine.stop()
-    if wrong := [each for each in synced() if each.status != "successful"]:
-        raise SystemExit(f"{len(wrong)} syncs did not succeed: {wrong[0].message}")
+    if failed := [each for each in synced() if each.status != "successful"]:
+        raise SystemExit(f"{len(failed)} syncs did not succeed: {failed[0].message}")
     own = sum(((each.ended_at or datetime.now(UTC)) - each.began_at).total_seconds() for each in synced())
     return {"districts": len(districts), "seconds": (ended_at - moment).total_seconds(), "own": own / len(districts)}
 
 
 def _line(name: str, *, districts: int, seconds: float, own: float) -> str:
-    beyond = _beyond(districts=districts, seconds=seconds, own=own)
-    return f"{name:<26}{districts:>10,}{seconds:>9,.0f}{seconds / districts:>12.2f}{own:>10.2f}{beyond:>11.2f}"
+    overhead = _overhead(districts=districts, seconds=seconds, own=own)
+    return f"{name:<26}{districts:>10,}{seconds:>9,.0f}{seconds / districts:>12.2f}{own:>10.2f}{overhead:>11.2f}"
 
 
-def _beyond(*, districts: int, seconds: float, own: float) -> float:
+def _overhead(*, districts: int, seconds: float, own: float) -> float:
     return SLOTS * seconds / districts - own
 
 

@@ -1,7 +1,7 @@
-"""Where a benchmark runs: a simulated Clever with one generated district, an embedded server with the product's tables, steps as processes.
+"""The environment of a benchmark: a simulated Clever with one generated district, and an embedded server with the product's tables.
 
-Belongs here: starting these and running one step. Does not belong here: what a step does (`product.py`, `literally.py`, `locks.py`,
-`with_dlt.py`, `with_orm.py`), and which steps make the table (`__main__.py`).
+Belongs here: starting both, and running one step as a process. Does not belong here: what a step does (`product.py`, `literally.py`,
+`locks.py`, `with_dlt.py`, `with_orm.py`), and which steps make the table (`__main__.py`).
 """
 
 import json
@@ -26,13 +26,13 @@ from roster_pipeline.settings import Settings
 
 Figures = dict[str, Any]
 
-# Generated nights change more people of one school than a careful district would; what is measured is writing, not holding.
+# A generated night can change so many people of one school that a brake trips. The benchmark measures writing, not holding.
 _NO_BRAKES = {"brakes": {name: 10**9 for name in Brakes.model_fields if name.endswith("_floor")}}
 
 
 @dataclass(frozen=True)
 class Place:
-    """One district of `students` students, at the simulated Clever and signed up in the database."""
+    """One district of `students` students, in the simulated Clever and signed up in the database."""
 
     students: int
     district: str
@@ -40,7 +40,7 @@ class Place:
     control: str
 
     def step(self, module: str, *arguments: str, python: str = sys.executable) -> Figures:
-        """One step in a process of its own, so that its peak memory is its own. Returns what it prints last."""
+        """Runs one step in a process of its own, to measure its peak memory. Returns the last line of its output."""
         command = [python, "-m", f"benchmarks.{module}", self.district, *arguments]
         done = subprocess.run(command, env={**os.environ, **self.environment}, stdout=subprocess.PIPE, text=True, check=True)
         figures: Figures = json.loads(done.stdout.splitlines()[-1])
@@ -48,7 +48,7 @@ class Place:
         return figures
 
     def change(self, seed: int) -> None:
-        """What changes in a district overnight: about 1 % of its people, and their sections."""
+        """Makes the changes of a night: about 1 % of the people, and their sections."""
         request = Request(
             f"{self.control}/night_of_changes", data=json.dumps({"seed": seed}).encode(), headers={"Content-Type": "application/json"}
         )
@@ -58,7 +58,7 @@ class Place:
 
 @contextmanager
 def place(students: int) -> Iterator[Place]:
-    """A place for as long as the block runs."""
+    """A place during the block."""
     command = [sys.executable, "-m", "roster_pipeline.cli", "sandbox", "serve", "--port", "0", "--no-rate-limit", "--json"]
     with (
         tempfile.TemporaryDirectory(prefix="roster-bench-") as home,
@@ -69,13 +69,13 @@ def place(students: int) -> Iterator[Place]:
             assert clever.stdout is not None
             ready = json.loads(clever.stdout.readline())
             (district,) = ready["districts"]
-            # Where root's server keeps its data, that is not below the temporary folder.
+            # The data of root's server are not below the temporary folder.
             opened.callback(lambda: shutil.rmtree((Path(home) / "postgres").resolve(), ignore_errors=True))
             with EmbeddedServer(Path(home)), open_database(Settings(_env_file=None, roster_home=Path(home))) as database:
                 migrate(database)
                 with database.engine.begin() as connection:
                     record_agreement(connection, Agreement(district, "Benchmark", "typing_agent", "bench.example", settings=_NO_BRAKES))
-                # No session stays open: what a step writes is counted when all others are over.
+                # Close all sessions: a step counts what it has written when all other sessions have ended.
                 database.engine.dispose()
                 yield Place(students, district, {**ready["environment"], "ROSTER_HOME": home}, ready["control"])
         finally:

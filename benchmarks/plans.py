@@ -1,17 +1,18 @@
-"""The query plans of a sync among many districts: `python -m benchmarks.plans`. Ends with status 1 where one of them is bad.
+"""The query plans of a sync among many districts: `python -m benchmarks.plans`. The exit status is 1 if a plan has a violation.
 
-Belongs here: a database of many districts, the plans that PostgreSQL really followed in it, and what must not be in them. Does not belong
-here: seconds as a target (`__main__.py`), and mending (`dbt_like_sql/` and the migrations).
+Belongs here: a database of many districts, the query plans that PostgreSQL used in it, and what must not be in them. Does not belong here:
+targets for seconds (`__main__.py`), and fixing a bad plan (`dbt_like_sql/` and the migrations).
 
-One large district and one small one are synced for real; the small one is copied under other ids until there are as many districts as asked
-for. Then one night's changes of each are synced, with a whole plan, and a bad day of the large one, when many people are protected, missing
-(a brake holds them) or come under new ids. Every statement that names a table runs under EXPLAIN ANALYZE. What must not be in what it says:
+One large district and one small one are synced; the small one is copied with other ids, `--districts` times. Then come three syncs of the
+large district: a night with a full plan, a night with an incremental plan, and a bad day with a full plan, when many people are protected,
+missing (held by a brake) or have new ids. The small one has one night with a full plan. Every statement that names a table runs under
+EXPLAIN ANALYZE. These are violations:
 
-- *nested loop over people*: what is read again and again adds up to a multiple of the district's people, or an index is asked once for
-  each of many rows and finds next to nothing each time. Of the large district only: for a few hundred people a nested loop may be best.
-- *other districts' rows*: a table that holds every district's rows is read from end to end, or all of an index on it. Of both districts.
+- *nested loop over people*: rows are read repeatedly, and add up to a multiple of the district's people; or an index is searched for many
+  people, and finds almost nothing each time. Only in the large district: for a few hundred people a nested loop can be best.
+- *other districts' rows*: a table with the rows of all districts is read from end to end, or a whole index of it. In both districts.
 
-Foreign keys are looked up row by row, and that is in no plan.
+PostgreSQL checks foreign keys row by row, which is in no query plan.
 """
 
 import argparse
@@ -44,20 +45,20 @@ Node = dict[str, Any]
 
 SMALL = 500
 
-# So many rows of other districts are no offence.
+# Reading so many rows of other districts is not a violation.
 FEW = 1_000
-# An index may be asked for this share of the people, and all that is read again may be this multiple of them.
+# An index may be searched for this share of the people, and repeated reads may be this multiple of them.
 LOOKUPS_PER_PERSON = 0.1
 READS_PER_PERSON = 10
-# An index that finds at least this many rows each time is how a table is read in part: the members of each classroom.
+# An index that finds at least this many rows each time is a good way to read a part of a table, like the members of each classroom.
 ROWS_PER_LOOKUP = 10
-# They hand each row on that they make or remember of the row beside them.
+# These nodes compute or remember something for each row, and do not read a table.
 PER_ROW = {"Function Scan", "Memoize", "ProjectSet", "Result", "Values Scan"}
 
 _STATEMENT = re.compile(r"\s*(select|with|insert|update|delete|create temporary table[^(]*? as)\b", re.IGNORECASE)
 _NAMES_A_TABLE = re.compile(r"\b(app|staging|reconcile|ops|pg_temp)\"?\.")
 
-# What is copied: what a sync reads of a district, and the rows that its own syncs left in ops.
+# The tables to copy: those that a sync of the district reads, and the rows of its syncs in ops.
 _COPIED = sa.text("""
     select
         table_schema || '.' || table_name as table,
@@ -75,7 +76,7 @@ _NAMES = {"clever_id", "username", "school", "course", "term"}
 
 @dataclass
 class Statement:
-    """One statement of a sync, as it was executed."""
+    """One executed statement of a sync."""
 
     text: str
     plan: Node
@@ -84,12 +85,12 @@ class Statement:
 
     @property
     def writes(self) -> bool:
-        """Rows of a table, or the table itself."""
+        """Whether it writes rows of a table, or creates a table."""
         return self.plan["Node Type"] == "ModifyTable" or self.text.startswith("create")
 
     @property
     def rows(self) -> int:
-        """Those that it returned, or wrote."""
+        """How many rows it returned or wrote."""
         node = self.plan
         if node["Node Type"] == "ModifyTable":
             node = next(each for each in node["Plans"] if each["Parent Relationship"] == "Outer")
@@ -97,18 +98,18 @@ class Statement:
 
 
 class Explaining(psycopg.ClientCursor[Any]):
-    """A cursor that explains what it executes. What writes is executed by being explained; what reads is executed once more."""
+    """A cursor that explains what it executes. EXPLAIN ANALYZE executes a statement; one that reads is then executed for its rows."""
 
-    statements: list[Statement] = []  # noqa: RUF012  (of all cursors together)
+    statements: list[Statement] = []  # noqa: RUF012  (one list for all cursors)
 
     def execute(self, query: Any, params: Any = None, **options: Any) -> Self:
-        """As the cursor's own."""
+        """Executes a statement, like the cursor of psycopg."""
         text = self.mogrify(query, params)
-        # What writes and returns rows are single rows of ops.
+        # A statement that writes and returns rows writes only single rows of ops, and is not explained.
         if not _STATEMENT.match(text) or not _NAMES_A_TABLE.search(text) or " RETURNING " in text:
             return super().execute(query, params, **options)
         with psycopg.ClientCursor(self.connection) as other:
-            # Without the time of each node: asking the clock for every row would be most of it.
+            # Without the time of each node: reading the clock for every row would take most of the time.
             row = other.execute(b"explain (analyze, timing off, format json) " + text.encode()).fetchone()
         assert row is not None
         found = row[0][0]
@@ -120,8 +121,8 @@ class Explaining(psycopg.ClientCursor[Any]):
         return self
 
 
-def explained_sync(database: Database, settings: Settings, district: str, *, is_whole: bool = True) -> list[Statement]:
-    """One sync of a district with a whole plan, or with one of what has been touched, and every statement of it."""
+def explained_sync(database: Database, settings: Settings, district: str, *, is_full: bool = True) -> list[Statement]:
+    """Syncs a district with a full or an incremental plan, and returns every statement of the sync."""
 
     def explain(connection: Any, _record: object) -> None:
         connection.cursor_factory = Explaining
@@ -130,7 +131,7 @@ def explained_sync(database: Database, settings: Settings, district: str, *, is_
         for statement in Explaining.statements:
             statement.step = statement.step or step.name
 
-    if is_whole:
+    if is_full:
         with database.engine.begin() as connection:
             connection.execute(sa.text("delete from ops.settled"))
     database.engine.dispose()
@@ -138,34 +139,34 @@ def explained_sync(database: Database, settings: Settings, district: str, *, is_
     sa.event.listen(database.engine, "connect", explain)
     try:
         report = run_sync(database, settings, SyncRequest(district), on_step=name)
-        assert ("touched" in report.counts) != is_whole
+        assert ("touched" in report.counts) != is_full
     finally:
         sa.event.remove(database.engine, "connect", explain)
         database.engine.dispose()
     return list(Explaining.statements)
 
 
-def bad_nodes(plan: Node, people: int, *, is_large: bool) -> Iterator[str]:
-    """What must not be in a plan, as a line for each node."""
+def violations(plan: Node, people: int, *, is_large: bool) -> Iterator[str]:
+    """The violations of a query plan, a line for each node."""
     for node, above in _walk(plan):
         loops, kind, table = node["Actual Loops"], node["Node Type"], node.get("Relation Name", "")
         removed = node.get("Rows Removed by Filter", 0) + node.get("Rows Removed by Join Filter", 0)
         read = loops * (node["Actual Rows"] + removed)
-        # A sync's own tables are called by their whole name, `reconcile.people`.
-        is_everybodys = kind.endswith("Scan") and table and "." not in table
-        is_everything = "Index Cond" not in node and "Recheck Cond" not in node
-        # What a filter for the district lets through is its own.
+        # The temporary tables of a sync have a dot in their name, like `reconcile.people`.
+        has_all_districts = kind.endswith("Scan") and table and "." not in table
+        reads_everything = "Index Cond" not in node and "Recheck Cond" not in node
+        # With a filter for the district, only the rows that it removes are of other districts.
         others = loops * removed if "district_id = " in node.get("Filter", "") else read
-        if is_everybodys and is_everything and others > FEW:
+        if has_all_districts and reads_everything and others > FEW:
             yield f"other districts' rows: {_described(node, above)}"
         elif is_large and loops > 1 and kind not in PER_ROW:
-            is_many_lookups = loops > LOOKUPS_PER_PERSON * people and node["Actual Rows"] < ROWS_PER_LOOKUP
-            if is_many_lookups if "Index" in kind else read > READS_PER_PERSON * people:
+            too_many_lookups = loops > LOOKUPS_PER_PERSON * people and node["Actual Rows"] < ROWS_PER_LOOKUP
+            if too_many_lookups if "Index" in kind else read > READS_PER_PERSON * people:
                 yield f"nested loop over people: {_described(node, above)}"
 
 
 def _walk(node: Node, above: tuple[str, ...] = ()) -> Iterator[tuple[Node, tuple[str, ...]]]:
-    """Every node below this one and itself, each with what is above it."""
+    """This node and every node below it, each with the names of the nodes above it."""
     yield node, above
     for each in node.get("Plans", []):
         yield from _walk(each, (*above, each.get("Subplan Name", node["Node Type"])))
@@ -179,10 +180,10 @@ def _described(node: Node, above: tuple[str, ...]) -> str:
 
 
 def copy_district(database: Database, district_id: int, copies: int) -> None:
-    """Many districts like this one, each with ids and names of its own. Their rows lie together, as those of a first sync do."""
+    """Makes many districts like this one, each with its own ids and names. The rows of a copy are together, as after a first sync."""
     with database.engine.connect() as opened:
         connection = opened.execution_options(isolation_level="AUTOCOMMIT")
-        # Foreign keys hold for a copy as they do for the original.
+        # Do not check foreign keys: a copy keeps them as the original does.
         connection.exec_driver_sql("set session_replication_role = replica")
         for table, columns in connection.execute(_COPIED).all():
             names = ", ".join(name for name, _ in columns)
@@ -212,37 +213,37 @@ def _copied(column: str, kind: str) -> str:
 
 
 def main() -> None:
-    """Make the districts, look at their plans, print what they cost and what must not be in them."""
+    """Makes the districts, explains their syncs, and prints the slowest steps and the violations."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.plans")
     parser.add_argument("--students", type=int, default=100_000, help="students of the large district")
     parser.add_argument("--districts", type=int, default=1_000, help=f"other districts of {SMALL} students each")
     arguments = parser.parse_args()
-    # Also in a trial with few students.
+    # Allow an incremental plan also with few students.
     incremental.FROM_PEOPLE = 0
     found: list[str] = []
     with among_districts(arguments.students, arguments.districts) as (database, settings, sandbox, (large, small)):
-        for change, is_whole in ((night, True), (next_night, False), (bad_day, True)):
+        for change, is_full in ((night, True), (next_night, False), (bad_day, True)):
             change(database, sandbox, large)
-            statements = explained_sync(database, settings, large, is_whole=is_whole)
+            statements = explained_sync(database, settings, large, is_full=is_full)
             found += _report(change.__name__, statements, people_of(database, large), is_large=True)
         night(database, sandbox, small)
         found += _report("night", explained_sync(database, settings, small), people_of(database, small), is_large=False)
-    print(f"{len(found)} offences")
+    print(f"{len(found)} violations")
     sys.exit(1 if found else 0)
 
 
 def night(_database: Database, sandbox: Sandbox, district: str) -> None:
-    """About 1 % of everything changes."""
+    """Changes about 1 % of the records."""
     sandbox.change(district).night_of_changes(1)
 
 
 def next_night(_database: Database, sandbox: Sandbox, district: str) -> None:
-    """The same, with other people."""
+    """Does the same with other people."""
     sandbox.change(district).night_of_changes(2)
 
 
 def bad_day(database: Database, sandbox: Sandbox, district: str) -> None:
-    """Of the students, a twelfth is missing and a twentieth has new ids. A twentieth of all users is protected."""
+    """Removes a twelfth of the students, gives new ids to a twentieth of them, and protects a twentieth of all users."""
     students = sorted(user for user, roles in sandbox.district(district).roles.items() if "student" in roles)
     sandbox.change(district).remove_users(students[::12])
     sandbox.change(district).re_id(students[1::20])
@@ -253,12 +254,12 @@ def bad_day(database: Database, sandbox: Sandbox, district: str) -> None:
 
 @contextmanager
 def among_districts(students: int, others: int) -> Iterator[tuple[Database, Settings, Sandbox, list[str]]]:
-    """A large district and a small one, synced, with many copies of the small one beside them."""
+    """A database with a large district and a small one, both synced, and many copies of the small one."""
     sandbox = Sandbox(rate_limit=None)
     with ExitStack() as opened:
         home = Path(opened.enter_context(tempfile.TemporaryDirectory(prefix="roster-plans-")))
         clever = opened.enter_context(SandboxServer(sandbox))
-        # Where root's server keeps its data, that is not below the temporary folder.
+        # The data of root's server are not below the temporary folder.
         opened.callback(lambda: shutil.rmtree((home / "postgres").resolve(), ignore_errors=True))
         opened.enter_context(EmbeddedServer(home))
         settings = Settings(
@@ -281,14 +282,14 @@ def among_districts(students: int, others: int) -> Iterator[tuple[Database, Sett
 
 
 def people_of(database: Database, district: str) -> int:
-    """Everybody in the district's last accepted snapshot."""
+    """The number of people in the district's last accepted snapshot."""
     query = sa.text("select count(*) from staging.users inner join app.districts using (district_id) where districts.clever_id = :district")
     with database.engine.connect() as connection:
         return int(connection.execute(query, {"district": district}).scalar_one())
 
 
 def _report(what: str, statements: list[Statement], people: int, *, is_large: bool) -> list[str]:
-    """Prints the slowest steps of a sync of a district with so many people, and its offences, which it returns."""
+    """Prints the slowest steps of a sync of a district with so many people, and its violations. Returns the violations."""
     seconds: dict[str, float] = defaultdict(float)
     rows: dict[str, int] = defaultdict(int)
     for each in statements:
@@ -298,7 +299,9 @@ def _report(what: str, statements: list[Statement], people: int, *, is_large: bo
     print(f"\n{people:,} people, {what}: {sum(seconds.values()):.1f} s in {len(statements)} statements\n")
     print("\n".join(f"  {seconds[step]:7.2f} s {rows[step]:10,} rows  {step}" for step in slowest))
     found = [
-        f"{people:,} people, {what}, {each.step}: {line}" for each in statements for line in bad_nodes(each.plan, people, is_large=is_large)
+        f"{people:,} people, {what}, {each.step}: {line}"
+        for each in statements
+        for line in violations(each.plan, people, is_large=is_large)
     ]
     print("\n".join(["", *found]), flush=True)
     return found

@@ -1,7 +1,7 @@
-"""One sync, or the floor beneath it: `python -m benchmarks.product DISTRICT sync|floor`, a step of the benchmark.
+"""One sync, or the floor: `python -m benchmarks.product DISTRICT sync|floor`, a step of the benchmark.
 
-The floor is what every sync has to do that looks at each record: fetch the same pages over HTTP, decode them into the same typed records,
-and COPY the same columns into unlogged tables, as text, without index or constraint.
+The floor is the work of every sync that reads each record: fetch the same pages over HTTP, decode them into the same typed records, and
+COPY the same columns into unlogged tables, as text, without index or constraint.
 """
 
 import argparse
@@ -14,18 +14,18 @@ from benchmarks.place import Figures
 from roster_pipeline.clever.columns import flatten
 from roster_pipeline.clever.pull import DistrictPull
 from roster_pipeline.database.engine import Database, open_database, psycopg_connection
-from roster_pipeline.fleet import preload  # noqa: F401  (as a shard's processes begin)
+from roster_pipeline.fleet import preload  # noqa: F401  (the processes of a shard import it too)
 from roster_pipeline.settings import Settings
 from roster_pipeline.source.vocabulary import Collection
 from roster_pipeline.sync.landing import copy_rows
 from roster_pipeline.sync.run import SyncRequest, run_sync
 
-# Bytes of which PostgreSQL still has all files (`min_wal_size`, with room for a checkpoint in between).
-WAL_KEPT = 400_000_000
+# After this many bytes of WAL, PostgreSQL still has all its files (`min_wal_size`, with room for a checkpoint in between).
+READABLE_WAL_BYTES = 400_000_000
 
 
 def sync(database: Database, settings: Settings, district: str) -> Figures:
-    """One whole sync: its seconds, its slowest steps, and what it wrote in `app`."""
+    """Runs one sync. Returns its seconds, its slowest steps, and what it wrote in `app`."""
     with written(database) as what:
         start = time.perf_counter()
         report = run_sync(database, settings, SyncRequest(district))
@@ -34,13 +34,13 @@ def sync(database: Database, settings: Settings, district: str) -> Figures:
         raise RuntimeError(f"the sync ended as {report.status}")
     steps = {step.name: round(step.seconds, 2) for step in sorted(report.steps, key=lambda step: -step.seconds)[:12]}
     rows = sum(what.rows.values())
-    # The files of a sync that has written much, if only to its own tables, may be used again already.
-    app_wal = {} if rows or what.wal_bytes > WAL_KEPT else {"app_wal_bytes": wal_of_app(database, what.between)}
+    # After a sync that has written more, PostgreSQL may have reused the files already.
+    app_wal = {} if rows or what.wal_bytes > READABLE_WAL_BYTES else {"app_wal_bytes": wal_of_app(database, what.between)}
     return {"seconds": seconds, "steps": steps, "rows": rows, "wal_bytes": what.wal_bytes, **app_wal}
 
 
 def floor(database: Database, settings: Settings, district: str) -> Figures:
-    """Fetch, decode, COPY."""
+    """Fetches, decodes and COPYs all records. Returns the seconds and the rows."""
     rows = 0
     with database.engine.connect() as opened:
         connection = psycopg_connection(opened.execution_options(isolation_level="AUTOCOMMIT"))
@@ -62,7 +62,7 @@ def floor(database: Database, settings: Settings, district: str) -> Figures:
 
 
 def main() -> None:
-    """The step in a process of its own; its last line is JSON."""
+    """Runs the step. The last line of its output is JSON."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.product")
     parser.add_argument("district")
     parser.add_argument("what", choices=["sync", "floor"])

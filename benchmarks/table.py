@@ -15,25 +15,25 @@ class Line(NamedTuple):
     what: str
     target: str
     measured: str
-    is_met: bool
+    is_reached: bool
 
 
 def print_lines(lines: Iterable[Line]) -> None:
-    """Each part of the table as soon as it is known."""
+    """Prints lines of the table. It is called for each part as soon as that is measured."""
     for line in lines:
-        print(f"{line.what:<84}{line.target:>12}{line.measured:>12}{'' if line.is_met else '  missed'}", flush=True)
+        print(f"{line.what:<84}{line.target:>12}{line.measured:>12}{'' if line.is_reached else '  missed'}", flush=True)
 
 
 def at_most(what: str, measured: float, target: float) -> Line:
-    """A line that is met up to its target."""
+    """A line whose target is a maximum."""
     return Line(what, f"≤ {target:g}", f"{measured:,.2f}", measured <= target)
 
 
 def at_least(what: str, measured: float, target: float) -> Line:
-    """A line that is met from its target on."""
+    """A line whose target is a minimum."""
     return Line(what, f"≥ {target:g}", f"{measured:,.1f}", measured >= target)
 
 
 def machine() -> str:
-    """What the figures were taken on."""
+    """The machine on which the figures were measured."""
     return f"{os.cpu_count()} CPUs, load {os.getloadavg()[2]:.1f}, Python {platform.python_version()}, {platform.platform()}"

@@ -1,7 +1,7 @@
-"""`make week`: `roster dev` left alone with a made-up fleet for a week of nights, with faults, over the end of daylight-saving time.
+"""`make week`: `roster dev` runs unattended with a generated fleet for a week of nights, with faults, over the end of daylight-saving time.
 
 Belongs here: what happens in which night, and the report. Does not belong here: the processes and the clock (`machine.py`), and what must
-be true at the end (`fleet.py`): exit status 1 where something of it is not.
+be true at the end (`fleet.py`). If something is not true, the exit status is 1.
 """
 
 import argparse
@@ -18,20 +18,22 @@ import psutil
 import sqlalchemy as sa
 
 from benchmarks import fleet
-from benchmarks.machine import Machine, under_the_clock
+from benchmarks.machine import Machine, run_with_clock
 from roster_pipeline.districts.nights import due_districts
 from roster_pipeline.sandbox import generate_district
 from roster_pipeline_tests.alive import running
 
 FIRST_EVENING = date(2026, 10, 29)
 STUDENTS = (40, 60, 50)
-# Real seconds for what may take a tick or two of a sensor.
+# Real seconds to wait for what a sensor does in one or two ticks.
 SENSOR_SECONDS = 60.0
 
 _REFRESHED = "select count(*) from ops.syncs where trigger = 'refresh' and finished_at is not null"
-_ASKED_FOR = "select count(*) from ops.syncs where requested_role is not null and finished_at is null"
-# As the application does it.
-_ASK = sa.text("insert into ops.syncs (district_id, requested_by) select district_id, 'app' from app.districts where clever_id = :district")
+_REQUESTED = "select count(*) from ops.syncs where requested_role is not null and finished_at is null"
+# The insert by which the application requests a sync.
+_REQUEST = sa.text(
+    "insert into ops.syncs (district_id, requested_by) select district_id, 'app' from app.districts where clever_id = :district"
+)
 
 
 def main() -> None:
@@ -40,15 +42,15 @@ def main() -> None:
     parser.add_argument("--districts", type=int, default=13, help="districts of the fleet: an odd number from 7 on")
     parser.add_argument("--nights", type=int, default=7)
     arguments = parser.parse_args()
-    clock = under_the_clock("benchmarks.week", fleet.moment_of("21:00", FIRST_EVENING) - timedelta(hours=9))
+    clock = run_with_clock("benchmarks.week", fleet.moment_of("21:00", FIRST_EVENING) - timedelta(hours=9))
     raise SystemExit(run_week(clock, arguments.districts, arguments.nights))
 
 
 def run_week(clock: Path, districts: int, nights: int) -> int:
-    """Returns the exit status."""
+    """Runs the week, prints the report, and returns the exit status."""
     with webhook() as received:
         settings = {
-            # The districts of 21:00, one more than those of midnight, share two runs; those of midnight have a run each.
+            # There is one more district at 21:00 than at midnight. Those of 21:00 share two runs, those of midnight have a run each.
             "ROSTER_SHARD_FROM": str(districts // 2),
             "ROSTER_SHARDS": "2",
             "CLEVER_MAX_ATTEMPTS": "3",
@@ -67,52 +69,53 @@ def run_week(clock: Path, districts: int, nights: int) -> int:
 
 
 class Week:
-    """What happens. Where a night has a method of its own, that is its fault, at the moment that the name says."""
+    """The events of the week. A method like `_before_night_2` makes the fault of one night, at the moment in its name."""
 
     def __init__(self, machine: Machine, districts: list[str], evenings: list[date]) -> None:
         self.machine, self.database, self.sandbox = machine, machine.database, machine.sandbox
         self.districts, self.evenings = districts, evenings
         self.problems: list[str] = []
-        self.excused: dict[tuple[date, str], int] = {}
+        self.exceptions: dict[tuple[date, str], int] = {}
         self.restarted_at: datetime | None = None
         self.began = time.monotonic()
 
     def run(self) -> None:
-        """Night after night.
+        """Runs one night after the other.
 
         Raises:
-            TimeoutError: something that must happen has not.
+            TimeoutError: something that must happen did not happen.
         """
         self.dev = self.machine.start()
         for number, evening in enumerate(self.evenings, 1):
             self._night(number, evening)
 
     def _night(self, number: int, evening: date) -> None:
-        def act(when: str) -> None:
+        def events(when: str) -> None:
             getattr(self, f"_{when}_night_{number}", lambda _: None)(evening)
 
         nine, midnight = fleet.moment_of("21:00", evening), fleet.moment_of("00:00", evening)
         self.machine.jump(nine - timedelta(minutes=30))
         if number > 1:
             self._usual_changes(number)
-        act("before")
+        events("before")
         self.machine.jump(nine - timedelta(seconds=5))
-        act("at")
+        events("at")
         self._all_synced("21:00", evening)
-        act("after_nine_in")
+        events("after_nine_in")
         self.machine.jump(midnight - timedelta(seconds=5))
         self._all_synced("00:00", evening)
         self.machine.jump(midnight + timedelta(minutes=20))
-        self._settle("the end of the night", self.machine.is_idle)
+        self._wait_briefly("the end of the night", self.machine.is_idle)
         self.machine.jump(midnight + timedelta(hours=8))
-        act("after")
-        self._settle("the alerts", lambda: self.machine.number("select count(*) from ops.alerts where closed_at is null") == 0)
-        ends = [each.status for each in fleet.told(self.database) if each.night == evening]
-        self._say(f"night {number}, {evening}: " + ", ".join(f"{ends.count(end)} {end}" for end in sorted(set(ends))))
+        events("after")
+        self._wait_briefly("the alerts", lambda: self.machine.number("select count(*) from ops.alerts where closed_at is null") == 0)
+        statuses = [each.status for each in fleet.recorded_syncs(self.database) if each.night == evening]
+        counts = ", ".join(f"{statuses.count(status)} {status}" for status in sorted(set(statuses)))
+        self._say(f"night {number}, {evening}: {counts}")
 
     def _usual_changes(self, number: int) -> None:
         for place, district in enumerate(self.districts):
-            # What is approved is a plan; a student more who leaves would make it another one (R7.5).
+            # This district has an approved hold. If another student left, its acts would change, and the approval would be void (R7.5).
             if not (number == 5 and place == 3):
                 self.sandbox.change(district).night_of_changes(100 * number + place)
 
@@ -123,7 +126,7 @@ class Week:
 
     def _after_night_2(self, evening: date) -> None:
         self.sandbox.behave()
-        self._excuse(evening, self.districts[1], succeeded=False)
+        self._expect_retries(evening, self.districts[1], succeeded=False)
 
     # Night 3: Clever is down at nine, for a while.
 
@@ -132,15 +135,15 @@ class Week:
 
     def _at_night_3(self, evening: date) -> None:
         def has_failed() -> bool:
-            return any(each.night == evening and each.status == "failed" for each in fleet.told(self.database))
+            return any(each.night == evening and each.status == "failed" for each in fleet.recorded_syncs(self.database))
 
-        self._settle("the first failure", has_failed)
+        self._wait_briefly("the first failure", has_failed)
         self.machine.start_clever()
 
     def _after_night_3(self, evening: date) -> None:
-        self._excuse(evening, *self.districts, succeeded=True)
+        self._expect_retries(evening, *self.districts, succeeded=True)
 
-    # Night 4: a school of one district is not shared any more. Somebody approves in the morning.
+    # Night 4: one district does not share a school any more. Support approves that in the morning.
 
     def _before_night_4(self, evening: date) -> None:
         district = self.sandbox.district(self.districts[3])
@@ -153,7 +156,7 @@ class Week:
             self._roster("approve", str(hold), "--by", "support")
         self._say(f"approved: holds {holds}")
 
-    # Night 5: Clever loads a district anew when it has been synced already.
+    # Night 5: Clever loads newer data of a district that has been synced already.
 
     def _after_nine_in_night_5(self, evening: date) -> None:
         ten = fleet.moment_of("21:00", evening) + timedelta(hours=1)
@@ -162,12 +165,12 @@ class Week:
         self.machine.jump(ten + timedelta(minutes=6))
         self.machine.wait("the refresh", lambda: self.machine.number(_REFRESHED) > 0)
 
-    # Night 6: one district disconnects, another one connects; the daemon is killed in the middle; people ask for syncs meanwhile.
+    # Night 6: one district disconnects, another one connects. The daemon is killed during a sync, and people request syncs meanwhile.
 
     def _before_night_6(self, evening: date) -> None:
-        gone, new = self.districts[5], self.sandbox.add(generate_district(1_000, 40)).id
-        self.excused |= {(each, gone): int(each < evening) for each in self.evenings}
-        self.sandbox.change(gone).disconnect()
+        disconnected, new = self.districts[5], self.sandbox.add(generate_district(1_000, 40)).id
+        self.exceptions |= {(each, disconnected): int(each < evening) for each in self.evenings}
+        self.sandbox.change(disconnected).disconnect()
         statuses = "select count(*) from app.districts where status in ('requested', 'disconnected')"
         self.machine.wait("the connections", lambda: self.machine.number(statuses) == 2)
         self._say(f"district 6 is disconnected, {new} is requested")
@@ -180,49 +183,53 @@ class Week:
         self._say(f"the daemon is killed; roster dev ended with {self.machine.ended()}")
         self._roster("request", self.districts[2], "--requested-by", "support")
         with self.database.engine.begin() as connection:
-            connection.execute(_ASK, {"district": self.districts[4]})
+            connection.execute(_REQUEST, {"district": self.districts[4]})
         self.restarted_at = datetime.now(UTC)
         self.dev = self.machine.start()
-        self.machine.wait("the requests", lambda: self.machine.number(_ASKED_FOR) == 0)
+        self.machine.wait("the requests", lambda: self.machine.number(_REQUESTED) == 0)
 
     def _after_night_6(self, evening: date) -> None:
-        # A sync that outlived the daemon is not said again; one that ended with it is.
-        failed = [each for each in fleet.told(self.database) if each.night == evening and each.status == "failed"]
+        # A sync that went on without the daemon is not repeated. A sync that ended with the daemon is.
+        failed = [each for each in fleet.recorded_syncs(self.database) if each.night == evening and each.status == "failed"]
         cut_off = {each.clever_id for each in failed if self.restarted_at is not None and each.began_at < self.restarted_at}
-        self._excuse(evening, *cut_off, succeeded=True)
+        self._expect_retries(evening, *cut_off, succeeded=True)
 
     # --- tools ---
 
     def _all_synced(self, nightly_at: str, evening: date) -> None:
-        """Until every district of this moment has had its sync, and nothing is left to do."""
+        """Waits until every district that is due at this moment has been synced, and the machine is idle."""
         moment = fleet.moment_of(nightly_at, evening)
         with self.database.engine.connect() as connection:
             due = {each.clever_id for each in due_districts(connection, moment)}
 
-        def all_have() -> bool:
-            tonight = [each for each in fleet.told(self.database) if each.began_at >= moment and each.is_scheduled]
+        def all_ended() -> bool:
+            tonight = [each for each in fleet.recorded_syncs(self.database) if each.began_at >= moment and each.is_scheduled]
             return due <= {each.clever_id for each in tonight if each.ended_at} and self.machine.is_idle()
 
-        self.machine.wait(f"the syncs of {nightly_at} on {evening}", all_have)
+        self.machine.wait(f"the syncs of {nightly_at} on {evening}", all_ended)
 
-    def _excuse(self, evening: date, *districts: str, succeeded: bool) -> None:
-        """Syncs that failed because of us were tried again, and the last attempt `succeeded` or not."""
+    def _expect_retries(self, evening: date, *districts: str, succeeded: bool) -> None:
+        """Expects one sync for each failure that we caused, and a last one if that `succeeded`."""
         for district in districts:
-            ours = [each for each in fleet.told(self.database) if (each.night, each.clever_id) == (evening, district) and each.is_scheduled]
-            failures = sum(each.status == "failed" for each in ours)
+            scheduled = [
+                each
+                for each in fleet.recorded_syncs(self.database)
+                if (each.night, each.clever_id) == (evening, district) and each.is_scheduled
+            ]
+            failures = sum(each.status == "failed" for each in scheduled)
             if failures:
-                self.excused[evening, district] = failures + succeeded
+                self.exceptions[evening, district] = failures + succeeded
 
     def _roster(self, *arguments: str) -> None:
         done = self.machine.roster(*arguments)
         if done.returncode:
             self.problems.append(f"roster {arguments[0]} ended with {done.returncode}: {done.stdout}{done.stderr}")
 
-    def _settle(self, what: str, has_come: Callable[[], bool]) -> None:
-        """What the end of the week shows anyway is waited for, but not required."""
+    def _wait_briefly(self, what: str, is_true: Callable[[], bool]) -> None:
+        """Waits, but goes on after a time-out: the report at the end of the week shows it anyway."""
         time.sleep(6)
         try:
-            self.machine.wait(what, has_come, SENSOR_SECONDS)
+            self.machine.wait(what, is_true, SENSOR_SECONDS)
         except TimeoutError as error:
             self._say(str(error))
 
@@ -232,26 +239,26 @@ class Week:
     # --- the report ---
 
     def report(self, titles: list[str]) -> int:
-        """Print it. Returns the exit status."""
-        syncs = fleet.told(self.database)
-        self.problems += fleet.unlike_the_model(self.database, self.sandbox, datetime.now(UTC))
-        self.problems += fleet.untrue(syncs)
-        self.problems += fleet.unlike_the_schedule(self.database, self.evenings, syncs, self.excused)
+        """Prints the report, and returns the exit status."""
+        syncs = fleet.recorded_syncs(self.database)
+        self.problems += fleet.differences_from_model(self.database, self.sandbox, datetime.now(UTC))
+        self.problems += fleet.wrong_syncs(syncs)
+        self.problems += fleet.differences_from_schedule(self.database, self.evenings, syncs, self.exceptions)
         print(f"\n{fleet.table(self.evenings, self.districts, syncs)}\n")
-        print("alerts: kind, noted, accepted by the webhook")
-        for kind, (noted, accepted) in fleet.alerts(self.database).items():
-            print(f"  {kind:<18}{noted:>4}{accepted:>4}")
+        print("alerts: kind, recorded, accepted by the webhook")
+        for kind, (recorded, accepted) in fleet.alerts(self.database).items():
+            print(f"  {kind:<18}{recorded:>4}{accepted:>4}")
         print(f"{len(titles)} messages to the webhook:", *titles, sep="\n  ")
-        caught_up = fleet.caught_up(self.database)
-        print(f"\n{len(caught_up)} of {len(self.districts)} districts have caught up and were compared with the model.")
-        print(f"{(time.monotonic() - self.began) / 60:.0f} minutes.", "PROBLEMS:" if self.problems else "Everything is as it must be.")
+        up_to_date = fleet.up_to_date(self.database)
+        print(f"\n{len(up_to_date)} of {len(self.districts)} districts are up to date and were compared with the model.")
+        print(f"{(time.monotonic() - self.began) / 60:.0f} minutes.", "PROBLEMS:" if self.problems else "No problems.")
         for each in self.problems:
             print(f"  {each}")
         return int(bool(self.problems))
 
 
 class Webhook:
-    """What a receiver of alerts was sent: the title of each message."""
+    """The messages that a receiver of alerts has got: the title of each."""
 
     def __init__(self, port: int) -> None:
         self.port = port
@@ -269,7 +276,7 @@ def webhook() -> Iterator[Webhook]:
             self.end_headers()
 
         def log_message(self, *_: object) -> None:
-            """Nothing is printed."""
+            """Prints nothing."""
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         here = Webhook(server.server_address[1])

@@ -1,15 +1,15 @@
 """The same district loaded by dlt: `python -m benchmarks.with_dlt DISTRICT [--way arrow|rest]`, a step of the benchmark.
 
-dlt reads the same pages of the simulated Clever over HTTP and merges them into a schema of its own in the same PostgreSQL. What it loads is
-what the product stages: schools, terms, courses, sections with their members, and users of the four roles. It applies no rule, and does
-neither match, nor brake, nor keep a history: what it is measured by is less work.
+dlt reads the same pages of the simulated Clever over HTTP, and merges them into a schema of its own in the same PostgreSQL. It loads what
+the product stages: schools, terms, courses, sections with their members, and users of the four roles. It applies no rules or brakes,
+matches nobody and has no history, so it does less work.
 
-Both ways use what dlt's documentation recommends for speed: whole pages, orjson, bigger buffers, no compression, CSV files that COPY loads,
-`cdc` as merge strategy (an upsert that also deletes what is gone), which skips unchanged rows by comparing `last_modified` alone, no nested
-tables (members are one JSON column), PostgreSQL sessions with the product's work_mem.
+Both ways use what dlt's documentation recommends for speed: whole pages, orjson, larger buffers, no compression, CSV files that COPY loads,
+the merge strategy `cdc` (an upsert that also deletes missing rows, and skips unchanged rows by comparing `last_modified` alone), no nested
+tables (members are one JSON column), and PostgreSQL sessions with the product's work_mem.
 
-- `arrow`: pages become Arrow tables, which skip dlt's normalizer. The faster way, which takes code of one's own for every resource.
-- `rest`: pages go through RESTClient.paginate and the normalizer, in two processes. What the tutorials show.
+- `arrow`: pages become Arrow tables, which skip dlt's normalizer. It is faster, and needs code for every resource.
+- `rest`: pages go through RESTClient.paginate and the normalizer, in two processes, as in dlt's tutorials.
 
 Needs the packages of requirements-dlt.lock.
 """
@@ -20,11 +20,11 @@ import os
 # dlt reads these when it is imported.
 os.environ.update(
     {
-        # Nothing is sent anywhere.
+        # Send no usage data.
         "RUNTIME__DLTHUB_TELEMETRY": "false",
         "RUNTIME__LOG_LEVEL": "ERROR",
         "DATA_WRITER__BUFFER_MAX_ITEMS": "50000",
-        # More than one file of a big table, for the normalizer's processes and the loader's threads to share.
+        # Several files for a large table, so that the normalizer's processes and the loader's threads share the work.
         "DATA_WRITER__FILE_MAX_ITEMS": "50000",
         "DATA_WRITER__DISABLE_COMPRESSION": "true",
         "LOAD__DELETE_COMPLETED_JOBS": "true",
@@ -37,7 +37,7 @@ from typing import Any
 
 import dlt
 
-# Imported by dlt when it first needs them: a part of the start, which is not measured.
+# dlt would import these when it first needs them. Imported here, they are not part of the measured time.
 import dlt.destinations.impl.postgres.postgres
 import pandas as pd  # noqa: F401
 import pyarrow
@@ -57,7 +57,7 @@ DATASET = "by_dlt"
 
 Record = dict[str, Any]
 
-# Table -> endpoint and role. A user of two roles is a row of both tables: dlt's upserts need keys that occur once in a load.
+# Table -> endpoint and role. A user with two roles is a row of two tables, because the keys of a dlt upsert must be unique in a load.
 TABLES = {
     "schools": ("schools", None),
     "terms": ("terms", None),
@@ -71,13 +71,13 @@ TABLES = {
 
 
 def load(database: Database, settings: Settings, district: str, way: str) -> dict[str, Any]:
-    """One load of the district. Returns its seconds and those of dlt's steps, WAL bytes, and what is there now."""
+    """Loads the district once. Returns the seconds, also of dlt's steps, the WAL bytes, and the rows that are loaded now."""
     url = database.url
-    # dlt wants a host and a password; the socket in `host=` of the query is what libpq uses.
+    # dlt requires a host and a password. libpq uses the socket in `host=` of the query.
     url = url.set(drivername="postgresql", host=url.host or "localhost", password=url.password or "none", port=url.port or 5432)
     url = url.update_query_dict({"options": f"-cwork_mem={settings.roster_work_mem}"})
     dataset = f"{DATASET}_{way}"
-    # Arrow tables are only written anew as CSV: another process costs more than it saves.
+    # The normalizer only writes Arrow tables as CSV: for that, another process takes more time than it saves.
     os.environ["NORMALIZE__WORKERS"] = "1" if way == "arrow" else "2"
     with written(database) as what:
         start = time.perf_counter()
@@ -90,7 +90,7 @@ def load(database: Database, settings: Settings, district: str, way: str) -> dic
         pipeline.run(_resources(settings, district, way), loader_file_format="csv")
         seconds = time.perf_counter() - start
     steps = {step.step: (step.finished_at - step.started_at).total_seconds() for step in pipeline.last_trace.steps if step.step != "run"}
-    return {"seconds": seconds, "steps": steps, "wal_bytes": what.wal_bytes, **_arrived(database, dataset), "dlt": dlt.__version__}
+    return {"seconds": seconds, "steps": steps, "wal_bytes": what.wal_bytes, **_loaded(database, dataset), "dlt": dlt.__version__}
 
 
 def _resources(settings: Settings, district: str, way: str) -> list[Any]:
@@ -165,7 +165,7 @@ def _parameters(settings: Settings, role: str | None) -> dict[str, Any]:
     return {"limit": settings.clever_page_limit} | ({"role": role} if role else {})
 
 
-# --- what is kept of a record ---
+# --- the fields that are loaded of a record ---
 
 
 def _school(record: Record) -> Record:
@@ -247,16 +247,16 @@ ROWS: dict[str, Callable[[Record], Record]] = {
     "staff": _staff,
     "district_admins": _district_admin,
 }
-# Clever gives terms and courses no last_modified: all their columns are compared.
+# In Clever, terms and courses have no last_modified, so dlt compares all their columns.
 VERSIONED = TABLES.keys() - {"terms", "courses"}
 JSON_COLUMNS = {"sections": ("students", "teachers"), "students": ("schools",), "teachers": ("schools",), "staff": ("schools",)}
 
 
-# --- what has arrived ---
+# --- what is loaded ---
 
 
-def _arrived(database: Database, dataset: str) -> dict[str, Any]:
-    """Rows of every table; users of any role, each once; members of sections."""
+def _loaded(database: Database, dataset: str) -> dict[str, Any]:
+    """The rows of every table, the users with any role, each once, and the members of sections."""
     people = " union ".join(f"select id from {dataset}.{table}" for table, (_, role) in TABLES.items() if role)
     counts = ", ".join(f"(select count(*) from {dataset}.{table}) as {table}" for table in TABLES)
     members = " + ".join(f"json_array_length({column}::json)" for column in JSON_COLUMNS["sections"])
@@ -271,7 +271,7 @@ def _arrived(database: Database, dataset: str) -> dict[str, Any]:
 
 
 def main() -> None:
-    """The step in a process of its own; its last line is JSON."""
+    """Runs the step. The last line of its output is JSON."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.with_dlt")
     parser.add_argument("district")
     parser.add_argument("--way", choices=["arrow", "rest"], default="arrow")

@@ -1,13 +1,13 @@
 """The same district rostered row by row with SQLAlchemy's ORM: `python -m benchmarks.with_orm DISTRICT`, a step of the benchmark.
 
-Written as an application would: get or create every record by district and Clever id, set its attributes, flush; commit after every page;
-at the end soft-delete whoever was not seen. SQLAlchemy writes only attributes that differ. The rows go into the product's own tables, under
-a district of their own, and are the same as a sync's (`--collections` changes the way, not the rows).
+It is written as in an application: get or create every record by district and Clever id, set its attributes, flush; commit after every
+page; at the end soft-delete the rows that were not in the pull. SQLAlchemy writes only attributes that differ. The rows are in tables of
+the product, in a district of their own, and are the same as those of a sync, also with `--collections`.
 
-- by default every row is got or created on its own, roles and enrollments too.
-- `--collections`: roles of a person and enrollments of a section are loaded with one SELECT each, as a careful developer would.
+- By default every row is fetched or created separately, also roles and enrollments.
+- `--collections`: one SELECT loads all roles of a person, and one all enrollments of a section, as a careful developer would do it.
 
-It knows the rules that a generated district needs (the profile `typing_agent`), and has no holds, adoptions, relinks, licenses or history.
+It has the rules that a generated district needs (the profile `typing_agent`), and no holds, adoptions, relinks, licenses or history.
 """
 
 import argparse
@@ -31,13 +31,13 @@ from roster_pipeline.settings import Settings
 from roster_pipeline.source.vocabulary import Collection
 
 NAME = "Rostered row by row"
-COMMIT_EVERY = 10_000  # records, which is a page
+COMMIT_EVERY = 10_000  # records: one page
 
 Person = User | UserWithoutEmail
 
 
 class Base(DeclarativeBase):
-    """The columns that are read or set here."""
+    """The mapped classes have only the columns that this module reads or sets."""
 
     type_annotation_map = {datetime: sa.DateTime(timezone=True), list[str]: ARRAY(sa.Text)}  # noqa: RUF012  (SQLAlchemy's own attribute)
 
@@ -94,7 +94,7 @@ class UserRow(Base):
 
 
 class RoleRow(Base):
-    """app.user_roles. Has no primary key that the ORM could update by: a district-wide role has no school."""
+    """app.user_roles. The ORM cannot update by this primary key, because a district-wide role has no school."""
 
     __tablename__ = "user_roles"
     __table_args__ = {"schema": "app"}  # noqa: RUF012
@@ -121,10 +121,10 @@ class EnrollmentRow(Base):
 
 
 class Importer:
-    """One run over one district, page by page.
+    """Rosters one district, page by page.
 
     Args:
-        collections: load roles of a person and enrollments of a section with one SELECT each.
+        collections: load all roles of a person, and all enrollments of a section, with one SELECT.
     """
 
     def __init__(self, session: Session, district_id: int, *, collections: bool) -> None:
@@ -140,7 +140,7 @@ class Importer:
         self._enrollments: set[tuple[int, int, str]] = set()
 
     def schools(self, records: Sequence[School]) -> None:
-        """Get or create every school."""
+        """Gets or creates every school."""
         for record in records:
             row = self._session.scalars(sa.select(SchoolRow).filter_by(district_id=self._district_id, clever_id=record.id)).one_or_none()
             if row is None:
@@ -149,16 +149,16 @@ class Importer:
             row.name, row.source, row.deleted_at = clean(record.name), "clever", None
             self._session.flush()
             self._schools[record.id] = row.school_id
-            self._commit_now_and_then()
+            self._commit_after_a_page()
 
     def people(self, records: Sequence[Person]) -> None:
-        """Get or create every user who has a role, and the roles. Of one name only a single claimant gets it."""
+        """Gets or creates every user that has a role, and the roles. If several people have one username, none of them gets it."""
         rostered = {record.id: roles for record in records if (roles := self._listed_roles(record))}
-        # First, because a newcomer may have the username of somebody who has left.
+        # This comes first, because a new user may have the username of a user who has left.
         for user in self._session.scalars(sa.select(UserRow).filter_by(district_id=self._district_id, deleted_at=None)):
             if user.clever_id not in rostered:
                 user.deleted_at = self._now
-        claims = Counter(name_key(wanted_name(record)) for record in records if record.id in rostered)
+        claims = Counter(name_key(desired_name(record)) for record in records if record.id in rostered)
         for record in records:
             if record.id not in rostered:
                 continue
@@ -166,14 +166,14 @@ class Importer:
             if row is None:
                 row = UserRow(district_id=self._district_id, clever_id=record.id)
                 self._session.add(row)
-            self._describe(row, record, is_alone=claims[name_key(wanted_name(record))] == 1)
+            self._describe(row, record, is_alone=claims[name_key(desired_name(record))] == 1)
             self._session.flush()
             self._users[record.id] = row.user_id
             self._give_roles(row.user_id, rostered[record.id])
-            self._commit_now_and_then()
+            self._commit_after_a_page()
 
     def sections(self, records: Sequence[Section]) -> None:
-        """Get or create every classroom of a rostered school, and its enrollments."""
+        """Gets or creates every classroom of a rostered school, and its enrollments."""
         for record in records:
             school_id = self._schools.get(record.school or "")
             if school_id is None:
@@ -186,10 +186,10 @@ class Importer:
             self._session.flush()
             self._classrooms.add(row.classroom_id)
             self._enroll(row.classroom_id, school_id, record)
-            self._commit_now_and_then()
+            self._commit_after_a_page()
 
     def end(self) -> None:
-        """Soft-delete whatever else was not seen."""
+        """Soft-deletes the other rows that were not in the pull."""
         session, live = self._session, {"district_id": self._district_id, "deleted_at": None}
         for enrollment in session.scalars(sa.select(EnrollmentRow).filter_by(**live)):
             if (enrollment.classroom_id, enrollment.user_id, enrollment.role) not in self._enrollments:
@@ -206,7 +206,7 @@ class Importer:
         session.commit()
 
     def _listed_roles(self, record: Person) -> list[tuple[str, int | None]]:
-        """The roles at schools that are rostered: a student's at the primary school."""
+        """The roles at rostered schools. A student has one only at the primary school."""
         student, teacher, staff = record.roles.student, record.roles.teacher, record.roles.staff
         listed: list[tuple[str, str | None]] = []
         if student:
@@ -221,7 +221,7 @@ class Importer:
     def _describe(self, row: UserRow, record: Person, *, is_alone: bool) -> None:
         student, teacher = record.roles.student, record.roles.teacher
         at_school = [role for role in (student, teacher) if role]
-        row.username = wanted_name(record) if is_alone else record.id
+        row.username = desired_name(record) if is_alone else record.id
         row.first_name, row.middle_name, row.last_name = clean(record.name.first), clean(record.name.middle), clean(record.name.last)
         row.email = None if student else clean(getattr(record, "email", None))
         row.sis_id = next((role.sis_id for role in at_school if role.sis_id), None)
@@ -235,9 +235,9 @@ class Importer:
 
     def _give_roles(self, user_id: int, roles: list[tuple[str, int | None]]) -> None:
         query = sa.select(RoleRow).filter_by(user_id=user_id)
-        known = {(row.role, row.school_id): row for row in self._session.scalars(query)} if self._collections else {}
+        existing = {(row.role, row.school_id): row for row in self._session.scalars(query)} if self._collections else {}
         for role, school_id in roles:
-            row = known.get((role, school_id))
+            row = existing.get((role, school_id))
             if not self._collections:
                 row = self._session.scalars(query.filter_by(role=role, school_id=school_id)).one_or_none()
             if row is None:
@@ -255,15 +255,15 @@ class Importer:
 
     def _enroll(self, classroom_id: int, school_id: int, record: Section) -> None:
         query = sa.select(EnrollmentRow).filter_by(classroom_id=classroom_id)
-        known = {(row.user_id, row.role): row for row in self._session.scalars(query)} if self._collections else {}
-        wanted = [(person, "student", False) for person in record.students]
-        wanted += [(person, "teacher", number == 0) for number, person in enumerate(record.teachers)]
-        for person, role, is_primary in wanted:
+        existing = {(row.user_id, row.role): row for row in self._session.scalars(query)} if self._collections else {}
+        members = [(person, "student", False) for person in record.students]
+        members += [(person, "teacher", number == 0) for number, person in enumerate(record.teachers)]
+        for person, role, is_primary in members:
             user_id = self._users.get(person)
             if user_id is None or not self._may_enroll(user_id, role, school_id):
                 continue
             key = (classroom_id, user_id, role)
-            row = known.get((user_id, role)) if self._collections else self._session.get(EnrollmentRow, key)
+            row = existing.get((user_id, role)) if self._collections else self._session.get(EnrollmentRow, key)
             if row is None:
                 row = EnrollmentRow(classroom_id=classroom_id, user_id=user_id, role=role, district_id=self._district_id)
                 self._session.add(row)
@@ -274,25 +274,25 @@ class Importer:
         self._session.flush()
 
     def _may_enroll(self, user_id: int, role: str, school_id: int) -> bool:
-        """A student in sections of the own school, a teacher in every section."""
+        """Whether the user has the role. A student needs it at the section's school, a teacher at any school."""
         if role == "student":
             return (user_id, role, school_id) in self._roles
         return any((user_id, role, school) in self._roles for school in self._schools.values())
 
-    def _commit_now_and_then(self) -> None:
+    def _commit_after_a_page(self) -> None:
         self._records += 1
         if self._records % COMMIT_EVERY == 0:
             self._session.commit()
 
 
 def clean(text: str | None) -> str | None:
-    """As it is stored: NFC, trimmed, no control characters; None when nothing is left."""
+    """The text as a sync stores it: NFC, trimmed, without control characters; None if nothing is left."""
     text = re.sub(r"\r\n|[\t\n\v\f\r\x85\u2028\u2029]", " ", unicodedata.normalize("NFC", text or ""))
     return "".join(each for each in text if unicodedata.category(each) != "Cc").strip() or None
 
 
-def wanted_name(record: Person) -> str:
-    """The district's username, or the Clever id: where there is none, and for admins."""
+def desired_name(record: Person) -> str:
+    """The district's username. For admins, and people without one, it is the Clever id."""
     roles = record.roles
     if roles.district_admin is not None or roles.staff is not None:
         return record.id
@@ -301,12 +301,12 @@ def wanted_name(record: Person) -> str:
 
 
 def name_key(name: str) -> str:
-    """What is equal between two usernames."""
+    """The key by which usernames are compared."""
     return unicodedata.normalize("NFKC", name).strip().lower()
 
 
 def roster_row_by_row(database: Database, settings: Settings, district: str, *, collections: bool) -> dict[str, Any]:
-    """One run over the district. Returns its seconds, the rows written in `app`, and WAL bytes."""
+    """Rosters the district once. Returns the seconds, the rows written in `app`, and the WAL bytes."""
     district_id = _own_district(database, district)
     with written(database) as what, Session(database.engine) as session:
         start = time.perf_counter()
@@ -316,7 +316,7 @@ def roster_row_by_row(database: Database, settings: Settings, district: str, *, 
 
 
 def _own_district(database: Database, district: str) -> int:
-    """The district that the rows belong to: paused, so that nothing else syncs it."""
+    """The district that the rows belong to. It is paused, so that no sync changes it."""
     statement = sa.text("""
         insert into app.districts (clever_id, name, profile, status) values (:clever_id, :name, 'typing_agent', 'paused')
         on conflict (clever_id) do update set name = excluded.name
@@ -327,7 +327,7 @@ def _own_district(database: Database, district: str) -> int:
 
 
 def _import(importer: Importer, settings: Settings, district: str) -> None:
-    """Schools as they come; people and sections when everybody is known."""
+    """Imports schools page by page; people and sections at the end, when all people are known."""
     people: dict[str, Any] = {}
     sections: list[Any] = []
     with DistrictPull(settings, district, keep_student_email=False) as pull:
@@ -347,10 +347,12 @@ def _import(importer: Importer, settings: Settings, district: str) -> None:
 
 
 def main() -> None:
-    """The step in a process of its own; its last line is JSON."""
+    """Runs the step. The last line of its output is JSON."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.with_orm")
     parser.add_argument("district")
-    parser.add_argument("--collections", action="store_true", help="load roles and enrollments with one SELECT a person and section")
+    parser.add_argument(
+        "--collections", action="store_true", help="load roles with one SELECT per person, and enrollments with one per section"
+    )
     arguments = parser.parse_args()
     settings = Settings(_env_file=None)
     with open_database(settings) as database:

@@ -106,7 +106,7 @@ def test_nights_in_a_row(database: Database, sandbox: Sandbox, clock: Clock, dag
         held: [("scheduled", "held")],
         failing: [("scheduled", "failed")],
     }
-    assert held not in fleet.caught_up(database)
+    assert held not in fleet.up_to_date(database)
     approve_all(database, clock)
     sandbox.change(failing).rotate_token()
 
@@ -122,11 +122,11 @@ def test_nights_in_a_row(database: Database, sandbox: Sandbox, clock: Clock, dag
         failing: [("scheduled", "successful")],
     }
 
-    syncs = fleet.told(database)
-    assert fleet.caught_up(database) == [crashing, held, failing]
-    assert fleet.unlike_the_model(database, sandbox, clock()) == []
-    assert fleet.untrue(syncs) == []
-    assert fleet.unlike_the_schedule(database, EVENINGS, syncs, {(EVENINGS[2], crashing): 2}) == []
+    syncs = fleet.recorded_syncs(database)
+    assert fleet.up_to_date(database) == [crashing, held, failing]
+    assert fleet.differences_from_model(database, sandbox, clock()) == []
+    assert fleet.wrong_syncs(syncs) == []
+    assert fleet.differences_from_schedule(database, EVENINGS, syncs, {(EVENINGS[2], crashing): 2}) == []
     assert {kind: noted for kind, (noted, _) in fleet.alerts(database).items()} == {"hold_opened": opened(database), "sync_failed": 2}
 
 
@@ -135,10 +135,10 @@ def test_the_verdict_sees_what_is_wrong(environment: None, database: Database, s
     (district,) = fleet.sign_up(database, sandbox, [20])
     clock.until(fleet.moment_of("21:00", EVENINGS[0]))
     run.run_sync(database, settings(), run.SyncRequest(district, SCHEDULED), clock=clock)
-    assert fleet.unlike_the_model(database, sandbox, clock()) == []
+    assert fleet.differences_from_model(database, sandbox, clock()) == []
     (student, *_) = sandbox.district(district).shared("users", "student")
     sandbox.change(district).rename(student, first="Ada")
-    assert len(fleet.unlike_the_model(database, sandbox, clock())) == 2
+    assert len(fleet.differences_from_model(database, sandbox, clock())) == 2
     with database.engine.begin() as connection:
         for columns, values in (
             ("trigger, requested_role, status, started_at, finished_at", "'scheduled', null, 'successful', started_at, finished_at"),
@@ -147,9 +147,9 @@ def test_the_verdict_sees_what_is_wrong(environment: None, database: Database, s
             connection.execute(
                 sa.text(f"insert into ops.syncs (district_id, {columns}) select district_id, {values} from ops.syncs where sync_id = 1")
             )
-    syncs = fleet.told(database)
-    assert [line.partition(": ")[2] for line in fleet.untrue(syncs)] == ["sync 3 is processing", "syncs 1 and 2 overlap"]
-    assert len(fleet.unlike_the_schedule(database, EVENINGS[:2], syncs, {})) == 2
+    syncs = fleet.recorded_syncs(database)
+    assert [line.partition(": ")[2] for line in fleet.wrong_syncs(syncs)] == ["sync 3 is processing", "syncs 1 and 2 overlap"]
+    assert len(fleet.differences_from_schedule(database, EVENINGS[:2], syncs, {})) == 2
 
 
 # --- what the daemon does ---
@@ -225,7 +225,7 @@ def opened(database: Database) -> int:
 
 def statuses(database: Database, evening: date) -> dict[str, list[tuple[str, str]]]:
     found: dict[str, list[tuple[str, str]]] = {}
-    for each in fleet.told(database):
+    for each in fleet.recorded_syncs(database):
         if each.night == evening:
             found.setdefault(each.clever_id, []).append((each.trigger, each.status))
     return found

@@ -97,7 +97,7 @@ def test_killed_while_a_sync_runs(
     settings.cache_clear()
     run_sync(database, settings(), SyncRequest(clever_id))
     assert rows(database, "select status from ops.syncs order by sync_id") == [("failed",), ("successful",)]
-    assert fleet.unlike_the_model(database, sandbox, datetime.now(UTC)) == []
+    assert fleet.differences_from_model(database, sandbox, datetime.now(UTC)) == []
     assert rows(database, "select event from ops.alerts where kind = 'sync_failed'") == [("sync_failed:1",)]
 
 

@@ -123,9 +123,9 @@ def test_a_thousand_requests_at_once(environment: None, instance: dg.DagsterInst
             assert syncs[each.sync_id].status == "successful"
         else:
             assert read_at(syncs[each.sync_id], syncs) >= each.asked_at
-    assert fleet.untrue(fleet.told(database)) == []
-    assert fleet.caught_up(database) == clever_ids
-    assert fleet.unlike_the_model(database, sandbox, datetime.now(UTC)) == []
+    assert fleet.wrong_syncs(fleet.recorded_syncs(database)) == []
+    assert fleet.up_to_date(database) == clever_ids
+    assert fleet.differences_from_model(database, sandbox, datetime.now(UTC)) == []
     assert rows(database, "select event from ops.alerts where kind in ('sync_failed', 'run_failed')") == []
 
 
