@@ -1,4 +1,4 @@
-"""The town of these tests, made once, and a copy of its database for every test."""
+"""The town of these tests, set up once, and a copy of its database for every test."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +12,7 @@ from roster_pipeline_tests.faults.world import Town, World
 
 @pytest.fixture(scope="package")
 def town(database_server: URL, migrated_template: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Town]:
-    """A district in the middle of its life, with changes that wait at Clever."""
+    """A district that has been synced twice, and has changes in Clever for the next sync."""
     with worlds.town(database_server, migrated_template, tmp_path_factory.mktemp("town")) as made:
         yield made
 

@@ -1,6 +1,6 @@
-"""The `roster` command as a process of its own, forked from one that has everything imported: a fault costs a sync, not an interpreter.
+"""The `roster` command as a process of its own. It is forked from a process that has imported everything, so that it starts fast.
 
-Belongs here: starting, stopping and breaking such processes. Does not belong here: what is right afterwards (`world.py`).
+Belongs here: starting, stopping and breaking such processes. Does not belong here: what must be true afterwards (`world.py`).
 """
 
 import json
@@ -34,12 +34,12 @@ _numbers = count(1)
 
 
 class Running:
-    """A process that runs `target`, its two streams going to files.
+    """A process that runs `target` and writes its two streams to files.
 
     Args:
-        target: a function of a module, and so are its arguments of the kind that can be sent to another process.
-        environment: of the project's variables the process has these and no other.
-        directory: where it works and its output goes.
+        target: a function of a module. Its arguments must be picklable.
+        environment: the only variables of the project that the process has.
+        directory: its working directory, and the directory of its output.
     """
 
     def __init__(self, target: Callable[..., None], *arguments: Any, environment: Mapping[str, str], directory: Path) -> None:
@@ -51,13 +51,13 @@ class Running:
         return self._process.is_alive()
 
     def signal(self, number: signal.Signals) -> None:
-        """Send a signal, if the process is still there."""
+        """Sends a signal, if the process is still running."""
         if self._process.is_alive():
             assert self._process.pid is not None
             os.kill(self._process.pid, number)
 
     def ended(self) -> Ended:
-        """Wait for the end."""
+        """Waits until the process ends."""
         self._process.join(GIVE_UP_SECONDS)
         if self._process.exitcode is None:
             self._process.kill()
@@ -66,14 +66,14 @@ class Running:
         return Ended(self._process.exitcode, *(each.read_text() for each in self._streams))
 
     def discard(self) -> None:
-        """End the process, whatever it is doing."""
+        """Kills the process."""
         self.signal(signal.SIGKILL)
         self._process.join()
 
 
 @contextmanager
 def discarded(*processes: Running) -> Iterator[None]:
-    """No process outlives the block."""
+    """Kills the processes at the end of the block, if they are still running."""
     try:
         yield
     finally:
@@ -95,7 +95,7 @@ def _enter(
         opened = os.open(path, os.O_WRONLY | os.O_CREAT)
         os.dup2(opened, number)
         os.close(opened)
-    # What the fork server was started with may be a pipe of the test run, of which this process must not be a part.
+    # The fork server's streams may be a pipe of the test run. This process must not keep it open.
     sys.stdout, sys.stderr = os.fdopen(1, "w", closefd=False), os.fdopen(2, "w", closefd=False)
     for name in Settings.model_fields:
         os.environ.pop(name.upper(), None)
@@ -111,14 +111,14 @@ def roster(arguments: tuple[str, ...], prepare: Callable[[], None] = lambda: Non
 
 
 def roster_when_all_are_ready(arguments: tuple[str, ...], start: Any) -> None:
-    """Target: one command, once everybody else is ready."""
+    """Target: one command, when all other processes are ready."""
     start.wait(GIVE_UP_SECONDS)
     cli.main(arguments)
 
 
 def dagster_run(clever_id: str, start: Any) -> None:
-    """Target: a Dagster run of the district, once everybody is ready. Exit status 4 and the running sync's id, as the command has it."""
-    # Only here: Dagster takes longer to import than a sync takes.
+    """Target: a Dagster run of the district, when all processes are ready. If a sync is running: status 4 and its id, as the command."""
+    # Imported only here, because importing Dagster takes longer than a sync.
     import dagster as dg
 
     from roster_pipeline_tests.defs.runs import run as run_job
@@ -148,12 +148,12 @@ def _sync_and_die(settings: Settings, request: SyncRequest, now: datetime) -> No
 
 
 def barrier(parties: int) -> Any:
-    """At which processes wait for each other."""
+    """A barrier at which processes wait for each other."""
     return _context.Barrier(parties)
 
 
 def die_in_apply(point: int) -> None:
-    """Prepare: `kill -9` when the apply reaches this point, as `count_points` numbers them."""
+    """Prepare: `kill -9` when the apply reaches this point. `count_points` has the numbers."""
 
     def die(reached: int) -> None:
         if reached == point:
@@ -163,13 +163,13 @@ def die_in_apply(point: int) -> None:
 
 
 def count_points(file: Path) -> None:
-    """Prepare: write down the number of the last point of the apply: the one after the commit."""
+    """Prepare: write the number of the last point of the apply, the one after the commit, into the file."""
     _watch_apply(lambda reached: file.write_text(str(reached)))
 
 
 def lose_the_lock() -> None:
-    """Prepare: a sync that believes in a lock that it does not hold."""
-    # Not by assignment: for the type checker, what `run` imports is no attribute of `run`.
+    """Prepare: a sync that takes no lock, but goes on as if it had it."""
+    # Not by assignment: for the type checker, a function that `run` imports is not an attribute of `run`.
     vars(run)["district_lock"] = lambda *_: nullcontext()
 
 

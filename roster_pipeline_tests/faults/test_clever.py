@@ -1,4 +1,4 @@
-"""Whole syncs against a Clever that misbehaves (R3.2, R3.3): each fails and changes nothing, and the next is as if it had not been."""
+"""Whole syncs with a Clever that misbehaves (R3.2, R3.3): each fails and changes nothing, and does not affect the next sync."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -8,12 +8,12 @@ import pytest
 
 from roster_pipeline_tests.faults.world import World, assert_equal, assert_survived
 
-# Never the first page: what came before it has been read, and must not be taken for all there is.
+# Not the first page: the pages before the fault have been read, and must not count as the complete pull.
 LATER = r"/users\?.*starting_after"
 
 
 class Bad(NamedTuple):
-    """A misbehaviour until further notice, and what the sync then says."""
+    """A fault that lasts until it is cleared, and what the sync then says."""
 
     kind: Any
     says: str
@@ -53,7 +53,7 @@ CASES = {
 
 @pytest.mark.parametrize("bad", CASES.values(), ids=CASES.keys())
 def test_a_clever_that_misbehaves(bad: Bad, world: World) -> None:
-    """R3.2, R3.3, R11.4: half a district is none."""
+    """R3.2, R3.3, R11.4: an incomplete pull changes nothing."""
     world.sandbox.misbehave(bad.kind, bad.pattern, **bad.options)
     ended = world.sync(prepare=None, **bad.environment)
     assert ended.status == 1
@@ -65,8 +65,8 @@ def test_a_clever_that_misbehaves(bad: Bad, world: World) -> None:
     assert_survived(world)
 
 
-def test_a_bad_minute_is_sat_out(world: World) -> None:
-    """R3.1, R3.3: a rate limit until its reset, a token that has to be listed again, half a body; nobody is alerted."""
+def test_short_faults_are_retried(world: World) -> None:
+    """R3.1, R3.3: a rate limit until its reset, a token that has to be listed again, half a body. No alert is sent."""
     world.sandbox.misbehave("status", "/v3.0/schools", status=429, reset_s=1, times=1)
     world.sandbox.misbehave("status", LATER, status=401, times=1)
     world.sandbox.misbehave("cut", "/v3.0/terms", times=1)

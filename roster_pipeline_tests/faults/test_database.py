@@ -1,4 +1,4 @@
-"""A PostgreSQL that goes away under a sync, and one whose disk is full (R3.2, R11.4, R11.5)."""
+"""A PostgreSQL that stops during a sync, and one whose disk is full (R3.2, R11.4, R11.5)."""
 
 import shutil
 import signal
@@ -19,13 +19,13 @@ from roster_pipeline.database.migrate import migrate
 from roster_pipeline_tests.conftest import _database_settings, _libpq_url
 from roster_pipeline_tests.faults import world as worlds
 from roster_pipeline_tests.faults.processes import GIVE_UP_SECONDS
-from roster_pipeline_tests.faults.world import World, assert_survived, assert_untouched
+from roster_pipeline_tests.faults.world import World, assert_survived, assert_unchanged
 
 _numbers = count(1)
 
 
 def test_the_connection_is_cut_in_the_pull(world: World) -> None:
-    """R11.4: the reason is written on another connection."""
+    """R11.4: the sync records the reason on another connection."""
     with world.stopped_in_pull() as syncing:
         world.cut(world.backend())
         world.until(world.lock_is_free)
@@ -38,21 +38,21 @@ def test_the_connection_is_cut_in_the_pull(world: World) -> None:
 
 
 def test_the_connection_is_cut_in_the_apply(world: World) -> None:
-    """R11.5: between two rows of `app`, after staging and reconcile have been written."""
+    """R11.5: the cut is between two rows of `app`, after staging and reconcile have been written."""
     with world.blocked_in_apply() as (syncing, backend):
         world.cut(backend)
         ended = syncing.ended()
         assert (ended.status, ended.document["retryable"]) == (1, True)
-        assert_untouched(world)
+        assert_unchanged(world)
     ((message,),) = world.syncs("message")
     assert "worth retrying" in message
     assert_survived(world)
 
 
 def test_the_disk_is_full(world: World) -> None:
-    """R3.2, R11.5: it says what to do, can be tried again, and has applied nothing.
+    """R3.2, R11.5: the error says what to do, another attempt can help, and nothing is applied.
 
-    A trigger refuses with the SQLSTATE of a full disk (53100), because a test cannot fill a disk everywhere it runs.
+    A trigger raises the SQLSTATE of a full disk (53100), because a test cannot fill the disk of every machine.
     """
     world.rows("""
         create function full_disk() returns trigger language plpgsql as $$
@@ -70,12 +70,12 @@ def test_the_disk_is_full(world: World) -> None:
 
 
 @contextmanager
-def kept_database(server: URL, template: str) -> Iterator[URL]:
-    """A copy of `template` that goes with its server: no connection has to live as long as it does."""
-    name = f"kept_{next(_numbers)}"
+def lasting_database(server: URL, template: str) -> Iterator[URL]:
+    """A copy of `template` that is never dropped: it is removed with its server. So no connection must stay open until its end."""
+    name = f"lasting_{next(_numbers)}"
     with psycopg.connect(_libpq_url(server), autocommit=True) as maintenance:
-        # Not the default strategy: a sequence copied through the write-ahead log takes its unlogged reserve of numbers along, and goes back
-        # to where it was copied when the server crashes before the next checkpoint.
+        # Not the default strategy: it copies sequences through the write-ahead log, with a reserve of numbers that is not logged. If the
+        # server crashes before the next checkpoint, such a sequence goes back to the value that was copied.
         copying = sql.SQL("create database {} template {} strategy file_copy")
         maintenance.execute(copying.format(sql.Identifier(name), sql.Identifier(template)))
     yield server.set(database=name)
@@ -83,27 +83,27 @@ def kept_database(server: URL, template: str) -> Iterator[URL]:
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """ROSTER_HOME of a server that is restarted."""
-    made = tmp_path_factory.mktemp("restarted")
+    """The ROSTER_HOME of a server that is restarted."""
+    folder = tmp_path_factory.mktemp("restarted")
     try:
-        yield made
+        yield folder
     finally:
-        shutil.rmtree((made / "postgres").resolve(), ignore_errors=True)
+        shutil.rmtree((folder / "postgres").resolve(), ignore_errors=True)
 
 
 @pytest.fixture(scope="module")
 def restarted_town(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[worlds.Town]:
-    """The town on a server of its own."""
+    """The town, on its own server."""
     with EmbeddedServer(home) as server:
         url = server.url("postgres")
         with psycopg.connect(_libpq_url(url), autocommit=True) as connection:
-            # As in the server of all tests: restarts are not power cuts.
+            # As in the server of all tests: a restart is not a power cut.
             connection.execute("alter system set fsync = off")
             connection.execute("select pg_reload_conf()")
-        with kept_database(url, "template0") as template:
+        with lasting_database(url, "template0") as template:
             with open_database(_database_settings(template)) as database:
                 migrate(database)
-            with worlds.town(url, str(template.database), tmp_path_factory.mktemp("town"), kept_database) as made:
+            with worlds.town(url, str(template.database), tmp_path_factory.mktemp("town"), lasting_database) as made:
                 yield made
 
 
@@ -127,7 +127,7 @@ def server_down(home: Path, how: signal.Signals) -> Iterator[None]:
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGQUIT], ids=["fast", "immediate"])
 def test_the_server_is_restarted_in_the_pull(how: signal.Signals, home: Path, restarted: World) -> None:
-    """R11.4: the sync finds its session gone, and says so on the server that is back."""
+    """R11.4: the sync finds that its session has ended, and records that on the restarted server."""
     with restarted.stopped_in_pull() as syncing:
         with server_down(home, how):
             pass
@@ -141,7 +141,7 @@ def test_the_server_is_restarted_in_the_pull(how: signal.Signals, home: Path, re
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGQUIT], ids=["fast", "immediate"])
 def test_the_server_goes_down_in_the_apply(how: signal.Signals, home: Path, restarted: World) -> None:
-    """R11.4, R11.5: nothing of the transaction is there when it is back. Nobody could write how the sync ended: it reads as crashed."""
+    """R11.4, R11.5: the restarted server has nothing of the transaction. The sync could not record its end, so it counts as crashed."""
     with restarted.blocked_in_apply() as (syncing, _):
         with server_down(home, how):
             ended = syncing.ended()

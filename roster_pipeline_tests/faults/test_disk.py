@@ -1,4 +1,4 @@
-"""A PostgreSQL that cannot write any more while a pull lands (R3.2, R11.4)."""
+"""A PostgreSQL whose disk fills up during a pull (R3.2, R11.4)."""
 
 import signal
 import subprocess
@@ -9,19 +9,18 @@ import psutil
 import sqlalchemy as sa
 
 from roster_pipeline_tests.faults.test_database import home, restarted, restarted_town
-from roster_pipeline_tests.faults.world import World, assert_survived, assert_untouched
+from roster_pipeline_tests.faults.world import World, assert_survived, assert_unchanged
 
-# A server of the tests' own: the process of the session has to be on this machine.
+# The fixtures with an own server: the process of the session must be on this machine.
 __all__ = ["home", "restarted", "restarted_town"]
 
 
 @contextmanager
 def no_room(backend: int) -> Iterator[None]:
-    """No file grows at the hands of this session while the block runs.
+    """This session cannot make any file larger during the block.
 
-    PostgreSQL takes a file that would be larger than its process may write as it takes a full disk: the write fails, the server lives on.
-    The write-ahead log is such a file too, and a session that cannot write it takes the server down: it must
-    not commit meanwhile.
+    PostgreSQL treats the file size limit of its process like a full disk: the write fails, and the server goes on. But if a session cannot
+    write the write-ahead log, the whole server stops. So the session must not commit during the block.
     """
     _limit_files(backend, "0")
     try:
@@ -32,22 +31,22 @@ def no_room(backend: int) -> Iterator[None]:
 
 def _limit_files(backend: int, size: str) -> None:
     server = psutil.Process(backend)
-    # As the server's own account, because root in a container may not touch the limits of others.
+    # Run as the server's account, because root in a container may not change the limits of other users' processes.
     subprocess.run(
         ["prlimit", f"--pid={backend}", f"--fsize={size}:"], check=True, user=server.uids().real, group=server.gids().real
     )  # fmt: skip
 
 
 def test_the_disk_fills_up_while_pages_land(restarted: World) -> None:
-    """R3.2, R11.4, R11.5: in the middle of a COPY into a temporary table. It says so, can be tried again, and has applied nothing."""
+    """R3.2, R11.4, R11.5: in the middle of a COPY into a temporary table. The error says so, a retry can help, nothing is applied."""
     with restarted.stopped_in_pull() as syncing, restarted.database.engine.connect() as holder:
-        # The sync cannot write how it ended, and so not end, before there is room again.
+        # This lock keeps the sync from recording how it ended, and so from ending, until there is room again.
         holder.execute(sa.text("select 1 from ops.syncs where status = 'processing' for update"))
         with no_room(restarted.backend()):
             syncing.signal(signal.SIGCONT)
             restarted.until(restarted.waiting)
             assert restarted.syncs() == [("processing",)]
-        assert_untouched(restarted)
+        assert_unchanged(restarted)
         holder.rollback()
         ended = syncing.ended()
     assert (ended.status, ended.document["retryable"]) == (1, True)

@@ -1,7 +1,7 @@
-"""A thousand requests at once, while the sensor takes them and syncs run (R11.2-R11.4).
+"""A thousand requests at once, while the sensor starts runs for them and syncs are running (R11.2-R11.4).
 
-The daemon's loop and its run processes are the test's own loop and threads. All the rest is real: the requests, each sender on a
-connection of its own, the sensor, Dagster's storage, the syncs, PostgreSQL and HTTP.
+The test replaces the daemon's loop and its run processes by a loop and threads. Everything else is real: the requests, each sender on its
+own connection, the sensor, Dagster's storage, the syncs, PostgreSQL and HTTP.
 """
 
 import random
@@ -43,9 +43,9 @@ SLOTS = 3
 TICK_SECONDS = 0.1
 GIVE_UP_SECONDS = 300
 
-# As the application does it (docs/application.md).
+# The insert by which the application requests a sync (docs/application.md).
 PLAIN = "insert into ops.syncs (district_id, requested_by) values (%s, 'application')"
-# Refused by the database at the moment at which it happens.
+# With these indexes the database refuses two rows at once.
 NEVER_TWO = (
     "create unique index on ops.syncs (district_id) where status = 'processing'",
     "create unique index on ops.syncs (district_id) where status = 'queued' and requested_by = 'support'",
@@ -53,19 +53,19 @@ NEVER_TWO = (
 
 
 class Request(NamedTuple):
-    """What somebody is about to send: a row, or the function behind `roster request`."""
+    """A request to send: as a plain row, or by the function of `roster request`."""
 
     district_id: int
     is_plain: bool
 
 
-class Told(NamedTuple):
-    """What the function said: that this sync is queued, for this request or from before, or running."""
+class Answer(NamedTuple):
+    """The answer of the function: this sync is queued (`new`), was queued already (`waits`), or is running (`runs`)."""
 
     district_id: int
     sync_id: int | None
     how: str
-    asked_at: datetime
+    requested_at: datetime
 
 
 class Row(NamedTuple):
@@ -85,7 +85,7 @@ def sandbox() -> Sandbox:
 
 
 def test_a_thousand_requests_at_once(environment: None, instance: dg.DagsterInstance, database: Database, sandbox: Sandbox) -> None:
-    """R11.2, R11.3, R11.4: none is lost, no district is synced twice at a time, and everybody is told which sync it is."""
+    """R11.2, R11.3, R11.4: no request is lost, no district has two syncs at a time, and every answer names the right sync."""
     clever_ids = fleet.sign_up(database, sandbox, [STUDENTS] * DISTRICTS)
     instance.add_dynamic_partitions("districts", clever_ids)
     for statement in NEVER_TWO:
@@ -94,14 +94,14 @@ def test_a_thousand_requests_at_once(environment: None, instance: dg.DagsterInst
     with ThreadPoolExecutor(SLOTS) as slots, ThreadPoolExecutor(SENDERS) as senders:
         daemon = Daemon(instance, slots, on_step=lambda _: half_is_sent.wait(GIVE_UP_SECONDS))
         try:
-            # The first runs stand still in the middle of their pull until half of the thousand are there; the other half comes while some
-            # districts wait, some are being synced and some have been.
-            told = [ask(database, district_id) for district_id in range(1, SLOTS + 1)]
+            # The first runs stop in the middle of their pull until half of the requests are sent. The other half comes while some districts
+            # are queued, some are running and some have ended.
+            answers = [request(database, district_id) for district_id in range(1, SLOTS + 1)]
             daemon.tick_until(lambda: statuses(database) == {"processing": SLOTS})
             for half in halves():
                 sending = [senders.submit(send, half[number::SENDERS]) for number in range(SENDERS)]
                 daemon.tick_until(partial(all_done, sending))
-                told += [answer for sender in sending for answer in sender.result()]
+                answers += [answer for sender in sending for answer in sender.result()]
                 half_is_sent.set()
                 daemon.tick_until(lambda: statuses(database)["successful"] >= DISTRICTS // 2)
             daemon.tick_until(lambda: not statuses(database).keys() & {"queued", "processing"})
@@ -109,20 +109,20 @@ def test_a_thousand_requests_at_once(environment: None, instance: dg.DagsterInst
             half_is_sent.set()
 
     syncs = {each[0]: Row(*each) for each in rows(database, f"select {', '.join(Row._fields)} from ops.syncs")}
-    hows = Counter(each.how for each in told)
+    hows = Counter(each.how for each in answers)
     assert hows.keys() == {"new", "waits", "runs"}
     assert len(syncs) == hows["new"] + sum(each.is_plain for half in halves() for each in half)
     assert {each.sync_id for each in daemon.reports()} == {sync_id for sync_id, row in syncs.items() if row.status == "successful"}
     for row in syncs.values():
-        # What Clever had when it was asked for is in the sync that answers it.
+        # The sync that answers a request begins its pull after the request.
         assert read_at(row, syncs) >= row.requested_at
-    for each in told:
+    for each in answers:
         assert each.sync_id is not None
         assert syncs[each.sync_id].district_id == each.district_id
         if each.how == "runs":
             assert syncs[each.sync_id].status == "successful"
         else:
-            assert read_at(syncs[each.sync_id], syncs) >= each.asked_at
+            assert read_at(syncs[each.sync_id], syncs) >= each.requested_at
     assert fleet.wrong_syncs(fleet.recorded_syncs(database)) == []
     assert fleet.up_to_date(database) == clever_ids
     assert fleet.differences_from_model(database, sandbox, datetime.now(UTC)) == []
@@ -130,37 +130,37 @@ def test_a_thousand_requests_at_once(environment: None, instance: dg.DagsterInst
 
 
 def halves() -> list[list[Request]]:
-    """Twice 500 requests, in no order. In every other district two of three come from the application."""
+    """Twice 500 requests, in random order. In every other district, two of three come from the application."""
     half = [Request(number % DISTRICTS + 1, number % 2 > 0 and number % 3 > 0) for number in range(REQUESTS // 2)]
     draw = random.Random(4)
     return [draw.sample(half, len(half)) for _ in range(2)]
 
 
-def send(asked_for: Iterable[Request]) -> list[Told]:
-    """One sender: its requests one after the other. Returns what it was told."""
+def send(to_send: Iterable[Request]) -> list[Answer]:
+    """One sender: sends its requests one after the other, and returns the answers."""
     with RosterDatabase().open() as database, psycopg.connect(_libpq_url(database.url), autocommit=True) as application:
-        told = []
-        for each in asked_for:
+        answers = []
+        for each in to_send:
             if each.is_plain:
                 application.execute(PLAIN, [each.district_id])
             else:
-                told.append(ask(database, each.district_id))
-    return told
+                answers.append(request(database, each.district_id))
+    return answers
 
 
-def ask(database: Database, district_id: int) -> Told:
-    """What `roster request` does."""
+def request(database: Database, district_id: int) -> Answer:
+    """Requests a sync, as `roster request` does."""
     now = datetime.now(UTC)
     try:
         with translate_database_errors(), database.engine.begin() as connection:
             queued, already = request_sync(connection, str(district_id), Origin(requested_by="support"), now=now)
     except SyncRunningError as running:
-        return Told(district_id, running.running_sync_id, "runs", now)
-    return Told(district_id, queued.sync_id, "waits" if already else "new", now)
+        return Answer(district_id, running.running_sync_id, "runs", now)
+    return Answer(district_id, queued.sync_id, "waits" if already else "new", now)
 
 
 class Daemon:
-    """Ticks of the sensor, and the runs they start, as dagster.yaml has it: a key once, SLOTS at a time, one of a district at a time."""
+    """Ticks of the sensor, and their runs, with the limits of dagster.yaml: one run per key, SLOTS at a time, one per district."""
 
     def __init__(self, dagster: dg.DagsterInstance, slots: ThreadPoolExecutor, *, on_step: Callable[[Any], Any]) -> None:
         self._runs: dict[str, Future[SyncReport]] = {}
@@ -170,7 +170,7 @@ class Daemon:
         self._on_step = on_step
 
     def tick_until(self, holds: Callable[[], bool]) -> None:
-        """Tick until it is so, or a run fails: none has a reason to."""
+        """Ticks until the function returns true. Fails if a run fails."""
         give_up = time.monotonic() + GIVE_UP_SECONDS
         while not holds():
             assert time.monotonic() < give_up, "it did not happen"
@@ -179,7 +179,7 @@ class Daemon:
             time.sleep(TICK_SECONDS)
 
     def reports(self) -> list[SyncReport]:
-        """Of the runs that have ended. Raises what one of them raised."""
+        """The reports of the runs that have ended. Raises the error of a run that failed."""
         return [run.result() for run in self._runs.values() if run.done()]
 
     def _tick(self) -> None:
@@ -193,13 +193,13 @@ class Daemon:
                 self._runs[key] = self._slots.submit(self._run, run, district, self._turns[district])
 
     def _run(self, run: dg.DagsterRun, district: str, turn: Lock) -> SyncReport:
-        """What the run's asset does."""
+        """Syncs a district, as the run's asset does."""
         with turn, RosterDatabase().open() as database:
             return run_sync(database, settings(), SyncRequest(district, origin_of(run)), on_step=self._on_step)
 
 
 def read_at(row: Row, syncs: dict[int, Row]) -> datetime:
-    """When the sync that a request became, or that answered it, began to read."""
+    """When the pull began of the sync that a request became, or that answered it."""
     answer = row
     if row.status == "skipped":
         assert row.message.startswith(f"{ANSWERED_BY} ")
@@ -209,7 +209,7 @@ def read_at(row: Row, syncs: dict[int, Row]) -> datetime:
     return answer.snapshot_at
 
 
-def all_done(sending: list[Future[list[Told]]]) -> bool:
+def all_done(sending: list[Future[list[Answer]]]) -> bool:
     return all(each.done() for each in sending)
 
 

@@ -1,4 +1,4 @@
-"""Several syncs of one district: at the same moment, behind one that hangs, and past one that lost its lock (R11.2, R11.4, R11.6)."""
+"""Several syncs of one district: at the same moment, while one hangs, and after one has lost its lock (R11.2, R11.4, R11.6)."""
 
 import signal
 from functools import partial
@@ -15,16 +15,16 @@ from roster_pipeline_tests.faults.processes import (
     lose_the_lock,
     roster_when_all_are_ready,
 )
-from roster_pipeline_tests.faults.world import World, assert_applied, assert_failed, assert_next_is_clean, assert_survived, assert_untouched
+from roster_pipeline_tests.faults.world import World, assert_applied, assert_failed, assert_next_is_clean, assert_survived, assert_unchanged
 
 
 def test_two_commands_and_a_dagster_run_at_the_same_moment(world: World) -> None:
-    """R11.2: one of them syncs; the others get exit status 4 and its id, and leave no row."""
+    """R11.2: one of them syncs. The others get exit status 4 and its id, and write no row."""
     ready = barrier(3)
     arguments = ("sync", world.clever_id, "--json")
     start = partial(Running, environment=world.environment, directory=world.directory)
     with world.database.engine.connect() as holder:
-        # Whoever wins waits here until the others have lost.
+        # The sync that gets the lock waits here until the others have ended.
         holder.execute(sa.text("select 1 from app.users for update"))
         started = [
             start(roster_when_all_are_ready, arguments, ready),
@@ -46,7 +46,7 @@ def test_two_commands_and_a_dagster_run_at_the_same_moment(world: World) -> None
 
 
 def test_a_lock_without_a_row(world: World) -> None:
-    """R11.2, R11.4: a session that holds the lock though its sync has ended: exit status 4 without an id, no row, until it is gone."""
+    """R11.2, R11.4: a session holds the lock although its sync has ended: exit status 4 without an id, no row, until it ends."""
     with world.database.engine.connect() as opened:
         connection = opened.execution_options(isolation_level="AUTOCOMMIT")
         with district_lock(connection, 1, world.clever_id):
@@ -54,12 +54,12 @@ def test_a_lock_without_a_row(world: World) -> None:
             assert (ended.status, ended.document["retryable"]) == (4, True)
             assert "running_sync_id" not in ended.document
             assert world.syncs() == []
-            assert_untouched(world)
+            assert_unchanged(world)
     assert_next_is_clean(world)
 
 
 def test_a_sync_that_hangs(world: World) -> None:
-    """R11.2, R11.4: as long as its process is there it is running, whoever looks; others get its id. Killed, it is recovered."""
+    """R11.2, R11.4: while its process exists, the sync is shown as running everywhere, and others get its id. Killed, it is recovered."""
     with world.stopped_in_pull() as hanging:
         ((running,),) = world.syncs("sync_id")
         ended = world.sync()
@@ -73,12 +73,12 @@ def test_a_sync_that_hangs(world: World) -> None:
 
 
 def test_a_killed_sync_is_recovered_by_the_next(world: World) -> None:
-    """R11.4: nobody has looked in between; the next sync itself marks the row, with its alert, and applies."""
+    """R11.4: without any command in between, the next sync itself marks the row as failed, with its alert, and applies."""
     with world.stopped_in_pull() as hanging:
         hanging.signal(signal.SIGKILL)
         hanging.ended()
     world.until(world.lock_is_free)
-    assert_untouched(world)
+    assert_unchanged(world)
     assert world.syncs() == [("processing",)]
     assert world.sync().status == 0
     assert world.syncs() == [("failed",), ("successful",)]
@@ -87,7 +87,7 @@ def test_a_killed_sync_is_recovered_by_the_next(world: World) -> None:
 
 
 def test_an_older_pull_whose_connection_was_cut(world: World) -> None:
-    """R11.2, R11.6: the lock goes with the connection, and the connection with the pull: a newer sync is not overwritten."""
+    """R11.2, R11.6: the lock ends with the connection, and the older pull fails: it does not overwrite a newer sync."""
     with world.stopped_in_pull() as older:
         assert world.sync().status == 4
         world.cut(world.backend())
@@ -101,7 +101,7 @@ def test_an_older_pull_whose_connection_was_cut(world: World) -> None:
 
 
 def test_an_older_pull_that_lost_its_lock_unnoticed(world: World) -> None:
-    """R11.6: even with a session that lives on, what was read earlier is refused."""
+    """R11.6: an older snapshot is refused, even if the session is still open."""
     with world.stopped_in_pull(lose_the_lock) as older:
         assert world.sync().status == 0
         older.signal(signal.SIGCONT)
@@ -113,7 +113,7 @@ def test_an_older_pull_that_lost_its_lock_unnoticed(world: World) -> None:
 
 
 def test_two_killed_in_a_row(world: World) -> None:
-    """R11.4: each is marked, each is told once."""
+    """R11.4: each is marked, and each has one alert."""
     for _ in range(2):
         with world.stopped_in_pull() as hanging:
             hanging.signal(signal.SIGKILL)

@@ -1,6 +1,6 @@
-"""A district in the middle of its life, what it looks like before and after one more undisturbed sync, and the check after every fault.
+"""A district that has been synced, its rows before and after one more undisturbed sync, and the checks after every fault.
 
-Belongs here: making that district, reading everything a sync may write, and the five things that must hold. Does not belong here: faults.
+Belongs here: making that district, reading everything that a sync writes, and the checks. Does not belong here: faults.
 """
 
 import signal
@@ -27,14 +27,14 @@ from roster_pipeline_tests.ended import Ended
 from roster_pipeline_tests.faults.processes import GIVE_UP_SECONDS, Running, count_points, discarded, roster
 from roster_pipeline_tests.until import until
 
-# All that a sync writes for good, except the rows that tell of the sync itself.
+# Every stored table that a sync writes, except those about the sync itself.
 TABLES = (
     *(f"app.{each}" for each in ("districts", "schools", "classrooms", "users", "user_roles", "enrollments")),
     *(f"staging.{each}" for each in ("districts", "schools", "terms", "courses", "sections", "users", "quarantined")),
     *(f"reconcile.{each}" for each in ("user_matches", "soft_deletes", "license_reconciliation", "readiness")),
     *(f"ops.{each}" for each in ("holds", "quarantine", "changes")),
 )
-# Numbers and times that differ between two databases though the same happened in both.
+# Numbers and times that differ between two databases although the same happened in both.
 _DIFFERS = {"change_id", "hold_id", "sync_id", "created_at", "updated_at", "pulled_at", "changed_at"}
 _SLOW_SECONDS = 1.5
 
@@ -44,14 +44,14 @@ Copy = Callable[[URL, str], AbstractContextManager[URL]]
 
 @dataclass(frozen=True)
 class Town:
-    """A simulated Clever, and a template database: synced twice, with a third sync's worth of changes waiting at Clever.
+    """A simulated Clever, and a template database. The district has been synced twice, and Clever has changes for a third sync.
 
     Attributes:
-        template: name of the database that every test gets a copy of.
+        template: name of the database that is copied for every test.
         before: the template's rows.
-        after: the rows after an undisturbed sync, as `comparable` has them.
-        last_point: how many points the apply has (`processes.count_points`), counted from 0.
-        seconds: how long the undisturbed sync took, start of its process included.
+        after: the rows after an undisturbed sync, from `comparable`.
+        last_point: the number of the last point of the apply (`processes.count_points`), counted from 0.
+        seconds: how long the undisturbed sync took, with the start of its process.
     """
 
     sandbox: Sandbox
@@ -78,16 +78,16 @@ class World:
         ((self.last_sync,),) = self.rows("select max(sync_id) from ops.syncs")
 
     def start(self, *arguments: str, prepare: Callable[[], None] | None = None, **environment: str) -> Running:
-        """Start one command."""
-        given = (arguments,) if prepare is None else (arguments, prepare)
-        return Running(roster, *given, environment={**self.environment, **environment}, directory=self.directory)
+        """Starts one command."""
+        of_target = (arguments,) if prepare is None else (arguments, prepare)
+        return Running(roster, *of_target, environment={**self.environment, **environment}, directory=self.directory)
 
     def run(self, *arguments: str, prepare: Callable[[], None] | None = None, **environment: str) -> Ended:
-        """Run one command to its end."""
+        """Runs one command to its end."""
         return self.start(*arguments, prepare=prepare, **environment).ended()
 
     def sync(self, prepare: Callable[[], None] | None = None, **environment: str) -> Ended:
-        """Sync the district to the end."""
+        """Syncs the district, and waits for the end."""
         return self.run("sync", self.clever_id, "--json", prepare=prepare, **environment)
 
     def rows(self, query: str, **values: Any) -> list[tuple[Any, ...]]:
@@ -97,15 +97,15 @@ class World:
             return [tuple(row) for row in result] if result.returns_rows else []
 
     def syncs(self, columns: str = "status") -> list[tuple[Any, ...]]:
-        """Of every sync since the copy was made."""
+        """These columns of every sync since the copy was made."""
         return self.rows(f"select {columns} from ops.syncs where sync_id > :last order by sync_id", last=self.last_sync)
 
     def exact(self) -> Rows:
-        """All rows as they are."""
+        """All rows, with all columns."""
         return exact(self.database)
 
     def comparable(self) -> Rows:
-        """All rows without what differs by nature."""
+        """All rows, without numbers and times, which differ between databases."""
         return comparable(self.database)
 
     def lock_is_free(self) -> bool:
@@ -113,23 +113,23 @@ class World:
             return not locked_districts(connection)
 
     def until(self, holds: Callable[[], Any]) -> None:
-        """Wait for something that is bound to happen."""
+        """Waits until the function returns true."""
         until(holds, seconds=GIVE_UP_SECONDS)
 
     @contextmanager
     def stopped_in_pull(self, prepare: Callable[[], None] | None = None) -> Iterator[Running]:
-        """A sync that has read a part of the district and stands still (SIGSTOP): it holds the lock, and no transaction."""
+        """A sync that has read a part of the district and is stopped (SIGSTOP): it holds the lock, and has no transaction."""
         self.sandbox.misbehave("delay", "/v3.0/sections", seconds=_SLOW_SECONDS, times=1)
         syncing = self.start("sync", self.clever_id, "--json", prepare=prepare)
         with discarded(syncing):
-            # The fault is used up as soon as the request is there; the answer takes a little longer.
+            # The fault is used up when the request arrives. The answer comes later.
             self.until(lambda: not len(self.sandbox.faults))
             syncing.signal(signal.SIGSTOP)
             yield syncing
 
     @contextmanager
     def blocked_in_apply(self) -> Iterator[tuple[Running, int]]:
-        """A sync in the middle of its writing statements, waiting for a row of `app` that somebody else has locked; and its backend."""
+        """A sync in the middle of its apply that waits for a row of `app` that another session has locked, and its backend's process id."""
         with self.database.engine.connect() as holder:
             holder.execute(sa.text("select 1 from app.users where district_id = 1 for update"))
             syncing = self.start("sync", self.clever_id, "--json")
@@ -140,7 +140,7 @@ class World:
                 holder.invalidate()
 
     def waiting(self) -> list[int]:
-        """Backends that wait for a row of `app.users`."""
+        """Process ids of backends that wait for a lock."""
         waiting = "select pid from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
         return [pid for (pid,) in self.rows(waiting)]
 
@@ -154,18 +154,18 @@ class World:
         return int(pid)
 
     def cut(self, backend: int) -> None:
-        """End a connection from the server's side."""
+        """Ends a connection from the server's side."""
         self.rows("select pg_terminate_backend(:pid)", pid=backend)
 
 
-def assert_untouched(world: World) -> None:
-    """R3.2, R11.5: nothing is half applied, and nobody is deactivated: every row is as it was."""
+def assert_unchanged(world: World) -> None:
+    """R3.2, R11.5: nothing is applied, not even in part, and no user is deactivated: every row is the same as before."""
     assert world.exact() == world.town.before
 
 
 def assert_failed(world: World, failures: int = 1) -> None:
-    """R11.4, R11.8: every sync since the start reads as failed, on the page of recent syncs first, then to the command, then in its row;
-    each has its one alert."""
+    """R11.4, R11.8: every sync since the start is shown as failed: first in the view of recent syncs, then by the command, then in its row.
+    Each has one alert."""
     world.until(world.lock_is_free)
     page = world.rows("select status, kind from ops.recent_syncs where sync_id > :last", last=world.last_sync)
     assert page == [("failed", "on demand")] * failures
@@ -177,7 +177,7 @@ def assert_failed(world: World, failures: int = 1) -> None:
 
 
 def assert_next_is_clean(world: World) -> None:
-    """R11.4: the next sync is as good as one that nothing came before, and the one after it writes nothing (R7.2)."""
+    """R11.4: the next sync writes the same rows as an undisturbed one, and no further alert."""
     before = _alerts(world, "sync_failed")
     ended = world.sync()
     assert ended.status == 0, ended
@@ -187,15 +187,15 @@ def assert_next_is_clean(world: World) -> None:
 
 
 def assert_survived(world: World, failures: int = 1) -> None:
-    """The five things that must hold after a fault of a sync that did not reach its commit."""
-    assert_untouched(world)
+    """Everything that must hold after a fault of a sync that did not reach its commit."""
+    assert_unchanged(world)
     assert_failed(world, failures)
-    assert_untouched(world)
+    assert_unchanged(world)
     assert_next_is_clean(world)
 
 
 def assert_applied(world: World) -> None:
-    """R11.5, R7.2: all of the last sync is there, its row says so, nobody is alerted, and the next one finds nothing to write."""
+    """R11.5, R7.2: the last sync is applied completely, its row says so, there is no alert, and the next sync writes nothing."""
     world.until(world.lock_is_free)
     assert world.syncs()[-1] == ("successful",)
     assert world.rows("select status from ops.recent_syncs order by sync_id desc limit 1") == [("successful",)]
@@ -204,14 +204,14 @@ def assert_applied(world: World) -> None:
     assert world.sync().status == 0
     after = world.exact(), _alerts(world, "sync_failed")
     assert after[1] == before[1]
-    # The plan is another one, and the snapshot is newer and has its quarantine again; nothing else is.
+    # The next sync has another plan, a newer snapshot, and its own quarantine. Nothing else differs.
     for table in TABLES:
         if table not in ("reconcile.user_matches", "reconcile.soft_deletes", "reconcile.readiness", "staging.districts", "ops.quarantine"):
             assert after[0][table] == before[0][table], table
 
 
 def assert_equal(actual: Rows, expected: Rows) -> None:
-    """Row by row, so that a failure is short."""
+    """Compares row by row, so that the message of a failure is short."""
     for table in TABLES:
         ours, theirs = set(actual[table]), set(expected[table])
         assert (sorted(ours - theirs), sorted(theirs - ours)) == ([], []), table
@@ -232,7 +232,7 @@ def exact(database: Database) -> Rows:
 
 
 def comparable(database: Database) -> Rows:
-    """Every row as text, sorted, its numbers replaced by the Clever ids and names that they stand for, its times left out."""
+    """Every row as text, sorted. Numbers are replaced by the Clever ids and names of their rows, and times are left out."""
     with database.engine.connect() as connection:
         tables = {table: [dict(row) for row in connection.execute(sa.text(f"select * from {table}")).mappings()] for table in TABLES}
     names = {
@@ -280,7 +280,7 @@ def _entity(entity: str, entity_id: str, names: Mapping[str, Mapping[str, str]])
 
 @contextmanager
 def town(server: URL, template: str, directory: Path, copy: Copy = fresh_database) -> Iterator[Town]:
-    """Make the town on a server that has a migrated `template`."""
+    """Makes the town on a server that has a migrated `template`."""
     sandbox = Sandbox(generate_district(11, 24), rate_limit=None)
     with SandboxServer(sandbox) as clever, copy(server, template) as start:
         environment: dict[str, Any] = {
@@ -314,7 +314,7 @@ def world(made: Town, directory: Path) -> Iterator[World]:
 
 
 def _live(database: Database, sandbox: Sandbox, settings: Settings) -> None:
-    """Two syncs, and then what the third will find: every act that a sync knows."""
+    """Runs two syncs, and then makes changes for the third: every action that a sync has."""
     district, change = sandbox.district(), sandbox.change()
     with database.engine.begin() as connection:
         record_agreement(connection, Agreement(district.id, "Test", "typing_agent", "test.example"))
