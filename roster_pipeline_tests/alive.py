@@ -1,6 +1,6 @@
-"""Which of some processes still run. They come and go while they are looked at.
+"""Which processes are still running. They may end while these functions read them.
 
-Does not belong here: starting and ending them.
+Does not belong here: starting and ending processes.
 """
 
 from collections.abc import Iterable
@@ -9,19 +9,19 @@ import psutil
 
 
 def alive(processes: Iterable[psutil.Process]) -> list[psutil.Process]:
-    """Those that run. A zombie has ended: whether anybody reaps it is the machine's affair."""
+    """The processes that are running. A zombie has ended, even if its parent has not reaped it."""
     return [each for each in processes if _runs(each)]
 
 
 def running(module: str, processes: Iterable[psutil.Process]) -> list[psutil.Process]:
-    """Those that were started with `python -m module`."""
+    """The processes that were started with `python -m module`."""
     return [each for each in processes if module in _command(each)]
 
 
 def _command(process: psutil.Process) -> list[str]:
     try:
         return process.cmdline()
-    except psutil.NoSuchProcess:  # A zombie has none either.
+    except psutil.NoSuchProcess:  # psutil raises it for a zombie too.
         return []
 
 

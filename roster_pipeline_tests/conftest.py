@@ -1,8 +1,8 @@
-"""Fixtures that more than one test module needs. Databases are real: one server per worker of the test run, one database per test.
+"""Fixtures that several test modules need. Databases are real: one server per worker of the test run, one database per test.
 
-With `pytest -n`, every worker is a process with a server of its own, so that tests share no more than they do without.
+With `pytest -n`, every worker is a process with its own server, so that tests share no more than without workers.
 
-Does not belong here: what one module alone needs, and data of districts.
+Does not belong here: fixtures of a single module, and data of districts.
 """
 
 import os
@@ -35,6 +35,7 @@ SLOW = {
     "commands/test_cli_status.py": "commands as processes",
     "commands/test_cli.py": "commands as processes",
     "database/test_embedded.py": "a PostgreSQL of its own for every test",
+    "database/test_embedded_root.py": "a PostgreSQL of its own for every test",
     "database/test_lock.py": "waits until PostgreSQL notices a dead client",
     "defs/test_dev.py": "starts Dagster's web server and daemon",
     "defs/test_dev_killed.py": "starts Dagster's web server and daemon",
@@ -63,7 +64,7 @@ SLOW = {
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    # A CI job that runs out of time is sent SIGTERM: end as at Ctrl-C, with every fixture's clean-up, so that no server is left behind.
+    # A CI job that runs out of time gets SIGTERM: end as with Ctrl-C, with every fixture's clean-up, so that no server stays running.
     def end(number: int, frame: FrameType | None) -> None:
         if config.pluginmanager.has_plugin("dsession"):
             # The workers clean up, not this process. Ctrl-C in a terminal reaches them by itself, SIGTERM does not.
@@ -73,7 +74,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
     signal.signal(signal.SIGTERM, end)
     if missing := [each for each in SLOW if not (_HERE / each).exists()]:
-        raise pytest.UsageError(f"listed as slow, but not there: {', '.join(missing)}")
+        raise pytest.UsageError(f"listed as slow, but missing: {', '.join(missing)}")
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
@@ -94,20 +95,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def _database_settings(url: URL) -> Settings:
-    """Settings for this database and nothing from the environment that could lead elsewhere."""
+    """Settings for this database, without variables of the environment that name another one."""
     return Settings(
         roster_home=Path("/nonexistent"), roster_database_url=url.render_as_string(hide_password=False), roster_dagster_database_url=None
     )
 
 
 def _libpq_url(url: URL) -> str:
-    """The URL as psycopg and psql take it."""
+    """The URL in the form that psycopg and psql accept."""
     return url.set(drivername="postgresql").render_as_string(hide_password=False)
 
 
 @contextmanager
 def _fresh_database(server: URL, template: str = "template0") -> Iterator[URL]:
-    """A database of its own, a copy of `template`, dropped afterwards whoever is still connected."""
+    """A new database, a copy of `template`. It is dropped after the block, even if sessions are still connected."""
     name = f"roster_test_{os.getpid()}_{next(_numbers)}"
     with psycopg.connect(_libpq_url(server), autocommit=True) as maintenance:
         copy = sql.SQL("create database {} template {} encoding 'UTF8'")
@@ -120,7 +121,7 @@ def _fresh_database(server: URL, template: str = "template0") -> Iterator[URL]:
 
 @pytest.fixture(scope="session")
 def database_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[URL]:
-    """A server to make databases on: ROSTER_TEST_DATABASE_URL (whose user may create databases), else an embedded one of this test run."""
+    """A server for test databases: ROSTER_TEST_DATABASE_URL (its user must be able to create them), else an embedded one of this run."""
     if url := os.environ.get("ROSTER_TEST_DATABASE_URL"):
         yield make_url(url).set(drivername="postgresql+psycopg")
         return
@@ -128,7 +129,7 @@ def database_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[URL]:
     try:
         with EmbeddedServer(home) as server:
             with psycopg.connect(_libpq_url(server.url("postgres")), autocommit=True) as connection:
-                # Two checkpoints a test are most of its time where the disk is slow; the run's data need not survive a power cut.
+                # On a slow disk, the two checkpoints of each test take most of its time. The data need not survive a power cut.
                 connection.execute("alter system set fsync = off")
                 connection.execute("select pg_reload_conf()")
             yield server.url("postgres")
@@ -138,7 +139,7 @@ def database_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[URL]:
 
 @pytest.fixture(scope="session")
 def migrated_template(database_server: URL) -> Iterator[str]:
-    """The name of a migrated database that nobody is connected to."""
+    """The name of a migrated database without connections, for copies."""
     with _fresh_database(database_server) as url:
         with open_database(_database_settings(url)) as database:
             migrate(database)

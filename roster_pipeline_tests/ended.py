@@ -1,6 +1,6 @@
-"""How a `roster` command ended, in this process or in one of its own.
+"""How a `roster` command ended, in this process or in another one.
 
-Does not belong here: running one (`commands/conftest.py`, `faults/processes.py`).
+Does not belong here: running a command (`commands/conftest.py`, `faults/processes.py`).
 """
 
 import json
@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 
 class Ended(NamedTuple):
-    """Its exit status (of a killed process, minus the signal's number), and what it printed."""
+    """The exit status (for a killed process, minus the signal's number), and the output."""
 
     status: int
     out: str

@@ -1,6 +1,6 @@
-"""R7.3, R7.6, R9.2: a kind of brake is one object, and what is written elsewhere about kinds says the same.
+"""R7.3, R7.6, R9.2: a kind of brake is one object, and every other place that names kinds agrees with it.
 
-Each test is about one place that a new kind could be missing in; "Add a brake" in docs/architecture.md names the test beside each step.
+Each test is about one place in which a new kind could be missing. "Add a brake" in docs/architecture.md names the test for each step.
 """
 
 import ast
@@ -39,7 +39,7 @@ def _is_null(column: exp.Expr) -> bool:
 
 
 def _counted() -> Iterator[tuple[str, tuple[str, ...]]]:
-    """Of each SELECT of `reconcile.brake_acts` the kind, and the columns that are not null."""
+    """The kind of each SELECT of `reconcile.brake_acts`, and its columns that are not null."""
     for select in _tree("reconcile.brake_acts").find_all(exp.Select):
         kind = next((each for each in select.expressions if each.alias_or_name == "kind"), None)
         if kind is not None:
@@ -48,11 +48,11 @@ def _counted() -> Iterator[tuple[str, tuple[str, ...]]]:
 
 
 def test_the_sql_counts_every_kind_and_no_other() -> None:
-    """An object without its SQL, and SQL without its object, with the columns that distinguish two brakes of the kind."""
+    """There is no object without SQL, and no SQL without an object. Both have the columns that distinguish two brakes of the kind."""
     counted = list(_counted())
     assert len(counted) == len(dict(counted)), "one SELECT per kind"
     assert dict(counted) == {name: KINDS[name].columns for name in kinds_counted_by("reconcile.brake_acts")}
-    # The gate makes this one brake itself: all acts of its model are of one kind.
+    # The gate makes this brake itself, because all acts of its model are of one kind.
     assert kinds_counted_by("reconcile.license_acts") == (LICENSES.name,)
     assert {kind.acts for kind in KINDS.values()} == {"reconcile.brake_acts", "reconcile.license_acts"}
 
@@ -72,7 +72,7 @@ def _kinds_named_in(model: Model) -> set[str]:
 
 
 def test_what_a_hold_covers_is_one_list() -> None:
-    """R7.4: the models that read the holds of a kind are those of `covers`, both ways."""
+    """R7.4: exactly the models in `covers` of a kind read the holds of that kind."""
     reading = {}
     for model in project_models():
         if "reconcile.holds" in model.reads and model.name != RELEASED:
@@ -89,7 +89,7 @@ def test_what_a_hold_covers_is_one_list() -> None:
 
 
 def test_the_settings_have_every_limit_and_no_other() -> None:
-    """Floor and share of each kind that has a limit."""
+    """The settings are floor and share of each kind that has a limit."""
     assert {setting for kind in KINDS.values() for setting in kind.settings} == set(Brakes.model_fields)
     waivers = [kind.waived_by for kind in KINDS.values() if kind.waived_by is not None]
     assert [Profile.model_fields[each].annotation for each in waivers] == [bool] * len(waivers)
@@ -102,18 +102,18 @@ def _constraint(database: Database, name: str) -> set[str]:
 
 
 def test_the_database_takes_holds_of_every_kind_and_no_other(database: Database) -> None:
-    """The check constraint of the migrated database."""
+    """It is a check constraint of the migrated database."""
     assert _constraint(database, "holds_kind_check") == KINDS.keys()
 
 
 def test_the_statuses_of_a_hold_are_those_of_the_database(database: Database) -> None:
-    """R7.5: pending, or one of the three ends."""
+    """R7.5: a hold is pending, or has one of three final statuses."""
     assert _constraint(database, "holds_status_check") == {*PENDING_HOLDS, "used", "superseded", "expired"}
 
 
 @every_kind
 def test_its_sentence_needs_nothing_that_a_hold_does_not_have(kind: BrakeKind) -> None:
-    """Numbers, and the columns of the kind; a school is shown beside it, by name."""
+    """It has only numbers and the columns of the kind. A school is shown separately, by name."""
     named = set(re.findall(r"\{(\w+)", kind.sentence))
     assert named <= {"acts", "active", *kind.columns} - {"school_id"}
     counts = {"acts": 1200, "active": 3000, "limit": 13.4, **({"collection": "schools"} if "collection" in kind.columns else {})}
@@ -122,13 +122,13 @@ def test_its_sentence_needs_nothing_that_a_hold_does_not_have(kind: BrakeKind) -
 
 @every_kind
 def test_it_is_shown_at_a_table_that_outlives_the_sync(kind: BrakeKind) -> None:
-    """Only those are assets."""
+    """Only stored tables are assets."""
     assert kind.asset in known_tables()
     assert kind.asset in project_models().by_name
 
 
 def test_the_docs_have_every_kind() -> None:
-    """What support reads about a hold has one row per kind; the rules name each."""
+    """The table for support has one row per kind, and the rules page names each."""
     support = (ROOT / "docs" / "support.md").read_text(encoding="utf-8")
     ((table),) = re.findall(r"^\| kind \| what is held \|.*\n\|.*\n((?:\|.*\n)+)", support, re.MULTILINE)
     assert sorted(re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)) == sorted(KINDS)
@@ -139,7 +139,7 @@ def test_the_docs_have_every_kind() -> None:
 def test_the_reference_model_knows_every_kind_and_random_histories_draw_every_limit() -> None:
     """Otherwise the comparison with the reference model would say nothing about a new kind."""
     model = ast.parse((ROOT / "roster_pipeline_tests" / "reference" / "brakes.py").read_text(encoding="utf-8"))
-    # It names a brake by its identity: kind, school, role and collection.
+    # The model names a brake by its identity: kind, school, role and collection.
     identities = [each.elts[0] for each in ast.walk(model) if isinstance(each, ast.Tuple) and len(each.elts) == 4]
     assert {each.value for each in identities if isinstance(each, ast.Constant)} == KINDS.keys()
     assert hands.TIGHT.keys() == Brakes.model_fields.keys()

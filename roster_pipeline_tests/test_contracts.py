@@ -1,4 +1,4 @@
-"""The contracts and the database say the same (R4.1)."""
+"""The contracts and the database agree (R4.1)."""
 
 from typing import get_args
 
@@ -17,7 +17,7 @@ _COLUMNS = text("""
 
 
 def test_staging_has_exactly_the_columns_of_the_contracts(database: Database) -> None:
-    """R4.1: names, types, nullability and order; the district's id stands before them, and each record has a digest."""
+    """R4.1: names, types, nullability and order agree. The table also has the district's id, as first column, and a digest."""
     digest = ("digest", "uuid", True)
     with database.engine.connect() as connection:
         for resource in contracts.RESOURCES:
@@ -30,14 +30,14 @@ def test_staging_has_exactly_the_columns_of_the_contracts(database: Database) ->
 
 
 def test_python_tables_are_those_of_the_migrations(database: Database) -> None:
-    """Every column that Python names exists, and none of a table is forgotten."""
+    """Every column that Python names exists, and Python names every column."""
     with database.engine.connect() as connection:
         for table in (each for each in vars(tables).values() if isinstance(each, Table)):
             migrated = [row[0] for row in connection.execute(_COLUMNS, {"schema": table.schema, "table": table.name})]
             assert sorted(migrated) == sorted(table.c.keys()), table.fullname
 
 
-def test_every_rule_has_a_name_of_its_own_and_every_column_a_description() -> None:
+def test_every_rule_has_a_unique_name_and_every_column_a_description() -> None:
     """R4.1, R4.4."""
     rules = list(contracts.rules())
     assert len({(rule.resource, rule.name) for rule in rules}) == len(rules)
@@ -45,16 +45,16 @@ def test_every_rule_has_a_name_of_its_own_and_every_column_a_description() -> No
 
 
 def test_mandatory_columns_are_those_of_the_spec() -> None:
-    """R4.2: a broken mandatory field quarantines the row, any other drops its value."""
+    """R4.2: a broken mandatory field quarantines the row. For any other field, only the value is dropped."""
     errors = {(rule.resource, rule.name) for rule in contracts.rules() if rule.severity == "error" and rule.name.endswith("_missing")}
     named = {(resource, f"{column}_missing") for resource in ("schools", "sections") for column in ("clever_id", "name")}
     people = {("users", f"{column}_missing") for column in ("clever_id", "first_name", "last_name")}
-    # Ours to fill, never Clever's to leave out: which lists there are, and whether somebody is a district admin.
+    # The pipeline itself always fills these: the lists of members, and whether a person is a district admin.
     derived = {("sections", "students_missing"), ("sections", "teachers_missing"), ("users", "is_district_admin_missing")}
     assert errors - derived == named | people | {("terms", "clever_id_missing"), ("courses", "clever_id_missing")}
 
 
-def test_the_grades_of_contract_and_wire_are_one_list() -> None:
+def test_the_contract_has_all_grades_of_clever() -> None:
     """CLEVER_API section 5: 22 values, one of them blank."""
     assert {*contracts.GRADES, ""} == set(get_args(Grade))
     assert len(contracts.GRADES) == 21

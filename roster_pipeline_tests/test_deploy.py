@@ -1,6 +1,6 @@
-"""What deploy/ says fits the project and itself: names, versions, commands, variables, limits, as far as the files show it.
+"""The files of deploy/ agree with the project and with each other: names, versions, commands, variables, limits.
 
-Does not belong here: what only a cluster or Docker can show; docs/scaling.md says what of it has been tried.
+Does not belong here: what only a cluster or Docker can show. docs/scaling.md says which of that has been tried.
 """
 
 import re
@@ -26,12 +26,12 @@ ROOT = Path(__file__).parents[1]
 DEPLOY = ROOT / "deploy"
 KUBERNETES = DEPLOY / "kubernetes"
 DOCKERFILE = (DEPLOY / "Dockerfile").read_text(encoding="utf-8")
-# Where everything is, in the image and for systemd.
+# The folder of the project, in the image and for systemd.
 HOME = "/opt/roster"
 
 SETTINGS = {name.upper() for name in Settings.model_fields}
 SECRETS = {name.upper() for name, field in Settings.model_fields.items() if SecretStr in getattr(field.annotation, "__args__", ())}
-# What the shard's own process and its fork server take beside the sync (docs/operations.md, "Capacity"), with room to spare.
+# The memory of the shard's own process and its fork server, in addition to the sync (docs/operations.md, "Capacity"), with a reserve.
 SHARD_MEGABYTES = 512
 
 
@@ -41,7 +41,7 @@ def _variables(file: Path) -> dict[str, str]:
 
 
 def _manifests() -> list[dict[str, Any]]:
-    """Every object of Kubernetes that the kustomization lists as a resource."""
+    """Every Kubernetes object that the kustomization lists as a resource."""
     listed = _yaml("kustomization.yaml")["resources"]
     return [document for name in listed for document in yaml.safe_load_all((KUBERNETES / name).read_text(encoding="utf-8"))]
 
@@ -71,16 +71,16 @@ def _launcher() -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("file", ["systemd/roster.env.example", "kubernetes/settings.env", "kubernetes/secrets.env.example"])
-def test_every_variable_is_one_that_is_read(file: str) -> None:
-    """By the pipeline, or by Dagster: its home, and the address of its database in dagster.yaml."""
+def test_every_variable_is_used(file: str) -> None:
+    """The pipeline or Dagster reads it. Dagster reads its home, and the address of its database in dagster.yaml."""
     variables = _variables(DEPLOY / file)
     assert variables.keys() <= SETTINGS | {"ROSTER_DAGSTER_URL", "DAGSTER_HOME"}
-    given: dict[str, Any] = {name.lower(): value for name, value in variables.items() if name in SETTINGS and value}
-    Settings(_env_file=None, **given)
+    values: dict[str, Any] = {name.lower(): value for name, value in variables.items() if name in SETTINGS and value}
+    Settings(_env_file=None, **values)
 
 
-def test_secrets_are_secrets() -> None:
-    """What settings.py keeps from being printed is in no ConfigMap, and neither is an address with a password."""
+def test_no_config_map_has_a_secret() -> None:
+    """No ConfigMap has a secret setting of settings.py, or an address with a password."""
     assert not SECRETS & _variables(KUBERNETES / "settings.env").keys()
     secrets = _variables(KUBERNETES / "secrets.env.example")
     assert {"ROSTER_DATABASE_URL", "ROSTER_DAGSTER_URL", "CLEVER_CLIENT_ID", "CLEVER_CLIENT_SECRET"} <= secrets.keys()
@@ -92,15 +92,15 @@ def test_every_container_and_every_run_has_the_same_environment() -> None:
     launcher = _launcher()
     assert set(launcher["env_config_maps"]) | {launcher["instance_config_map"]} == generated
     for container in _containers():
-        given = [source[kind]["name"] for source in container["envFrom"] for kind in source]
-        assert given == launcher["env_config_maps"] + launcher["env_secrets"], container["name"]
+        sources = [source[kind]["name"] for source in container["envFrom"] for kind in source]
+        assert sources == launcher["env_config_maps"] + launcher["env_secrets"], container["name"]
 
 
 # Dagster's instance
 
 
-def test_the_instance_differs_from_the_projects_own_only_where_runs_start(monkeypatch: pytest.MonkeyPatch) -> None:
-    """dagster.yaml is valid to Dagster, and a change of the project's own is made here too."""
+def test_the_instance_differs_from_the_projects_own_only_in_starting_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """dagster.yaml is valid, and has every other value of the project's own file."""
     monkeypatch.setenv("DAGSTER_HOME", str(ROOT))
     own, _ = dagster_instance_config(str(ROOT))
     ours, _ = dagster_instance_config(str(KUBERNETES))
@@ -115,7 +115,7 @@ def test_the_instance_differs_from_the_projects_own_only_where_runs_start(monkey
 
 
 def test_shards_fill_the_nights_slots_and_leave_one_free() -> None:
-    """R11.3: what somebody waits for always finds a slot."""
+    """R11.3: a run for a request always finds a free slot."""
     slots = _yaml("dagster.yaml")["concurrency"]["runs"]
     night = slots["tag_concurrency_limits"][0]["limit"]
     assert night < slots["max_concurrent_runs"]
@@ -123,7 +123,7 @@ def test_shards_fill_the_nights_slots_and_leave_one_free() -> None:
 
 
 def test_a_shard_has_the_memory_that_its_districts_may_use() -> None:
-    """R11.2: a district that needs too much is stopped by the shard, not the shard by the kernel."""
+    """R11.2: the shard stops a district that needs too much memory, before the kernel stops the shard."""
     settings = _variables(KUBERNETES / "settings.env")
     allowed = int(settings.get("ROSTER_DISTRICT_MEMORY_MB", Settings.model_fields["roster_district_memory_mb"].default))
     limit = _launcher()["resources"]["limits"]["memory"]
@@ -143,7 +143,7 @@ def test_every_file_is_used() -> None:
     assert {file.name for file in KUBERNETES.iterdir()} == used | others
 
 
-def test_what_refers_to_something_by_name_finds_it() -> None:
+def test_references_between_objects_exist() -> None:
     kustomization, launcher = _yaml("kustomization.yaml"), _launcher()
     assert kustomization["namespace"] == launcher["job_namespace"]
     assert {container["image"] for container in _containers()} == {image["name"] for image in kustomization["images"]}
@@ -151,7 +151,7 @@ def test_what_refers_to_something_by_name_finds_it() -> None:
     assert {pod["serviceAccountName"] for pod in _pods().values()} | {launcher["service_account_name"]} == accounts
     (binding,) = _named("RoleBinding").values()
     assert binding["roleRef"]["name"] in _named("Role")
-    # A run may do nothing in the cluster.
+    # The account of a run has no permissions in the cluster.
     assert {subject["name"] for subject in binding["subjects"]} == accounts - {launcher["service_account_name"]}
     for deployment in _named("Deployment").values():
         labels = deployment["spec"]["template"]["metadata"]["labels"]
@@ -175,7 +175,7 @@ def test_one_daemon() -> None:
 
 
 def test_containers_fit_the_image() -> None:
-    """Its user, its folder, Dagster's home."""
+    """They use its user, its folder, and its home of Dagster."""
     launcher = _launcher()
     (user,) = re.findall(r"^USER (\d+)$", DOCKERFILE, re.MULTILINE)
     contexts = [pod["securityContext"] for pod in _pods().values()]
@@ -202,7 +202,7 @@ def _commands() -> list[list[str]]:
 
 @pytest.mark.parametrize("command", _commands(), ids=shlex.join)
 def test_commands_can_be_parsed(command: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Command, options and arguments exist, and so does the file they name."""
+    """The command, its options and arguments exist, and so do the files that they name."""
     program, *arguments = [word.replace(HOME, str(ROOT)) for word in command]
     assert all(Path(word).exists() for word in arguments if word.startswith("/"))
     seen = []
@@ -226,8 +226,8 @@ def test_commands_can_be_parsed(command: list[str], monkeypatch: pytest.MonkeyPa
 # The image
 
 
-def test_the_image_is_made_of_files_that_are_there_and_not_ignored() -> None:
-    """What the build may not see is what the project does not want in an image: `.env`, data, history."""
+def test_the_image_has_files_that_exist_and_are_not_ignored() -> None:
+    """The build ignores everything that must not be in an image: `.env`, data, history."""
     ignore = (DEPLOY / "Dockerfile.dockerignore").read_text(encoding="utf-8").splitlines()
     seen = [line.removeprefix("!") for line in ignore if line.startswith("!")]
     assert "*" in ignore
@@ -236,15 +236,15 @@ def test_the_image_is_made_of_files_that_are_there_and_not_ignored() -> None:
     assert all((ROOT / path).exists() for path in copied)
 
 
-def test_the_images_python_is_one_that_the_project_takes() -> None:
+def test_the_project_supports_the_images_python() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     lowest, highest = re.findall(r"3\.(\d+)", project["requires-python"])
     (minor,) = re.findall(r"^FROM python:3\.(\d+)-", DOCKERFILE, re.MULTILINE)
     assert int(lowest) <= int(minor) < int(highest)
 
 
-def test_the_launcher_is_of_the_projects_dagster() -> None:
-    """Installed together, the two locks name no package twice with different versions, and the launcher belongs to this Dagster."""
+def test_the_launcher_fits_the_projects_dagster() -> None:
+    """No package has different versions in the two locks, and the launcher is of the project's Dagster release."""
     project, launcher = pins(ROOT / "requirements.lock"), pins(KUBERNETES / "launcher.lock")
     assert launcher["dagster-k8s"] == project["dagster-postgres"]
     assert pins(KUBERNETES / "launcher.in").items() <= launcher.items()
@@ -255,8 +255,8 @@ def test_the_launcher_is_of_the_projects_dagster() -> None:
 # docs/scaling.md
 
 
-def test_keys_without_the_district_are_those_that_the_page_names(database: Database) -> None:
-    """Tables that could be partitioned or distributed by district, and what of them would have to change first."""
+def test_the_page_names_every_key_without_the_district(database: Database) -> None:
+    """These keys would have to change before a table could be partitioned or distributed by district."""
     with database.engine.connect() as connection:
         found = connection.execute(
             text("""

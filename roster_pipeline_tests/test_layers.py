@@ -1,6 +1,6 @@
-"""Which part of the package may import which: the line of layers in docs/architecture.md, held against every import.
+"""Which part of the package may import which: every import is checked against the line of layers in docs/architecture.md.
 
-Does not belong here: bans of single libraries (`dagster`, `requests`), which are the linter's (`pyproject.toml`).
+Does not belong here: bans of single libraries (`dagster`, `requests`), which the linter checks (`pyproject.toml`).
 """
 
 import ast
@@ -15,14 +15,14 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "roster_pipeline"
 ARCHITECTURE = ROOT / "docs" / "architecture.md"
 
-# The modules that start the pipeline; they may import everything, and nothing imports them.
+# The modules that start the pipeline. They may import everything, and no module imports them.
 ENTRY_POINTS = {"cli", "dev", "definitions"}
-# A stand-in for Clever, with a life of its own: only what starts it may import it.
+# The simulated Clever is not part of the pipeline: only modules that start it may import it.
 SANDBOX = "sandbox"
 
 
 def line_of_layers() -> list[set[str]]:
-    """The layers as docs/architecture.md draws them, the highest first."""
+    """The layers of docs/architecture.md, the highest first."""
     (line,) = re.findall(r"^    (\w[\w, ]*(?: > \w[\w, ]*)+)$", ARCHITECTURE.read_text(encoding="utf-8"), re.MULTILINE)
     return [set(layer.split(", ")) for layer in line.split(" > ")]
 
@@ -34,13 +34,13 @@ def part_of(module: str) -> str:
 
 
 def modules() -> dict[str, Path]:
-    """Every module of the package but the migrations, by its dotted name."""
+    """Every module of the package except the migrations, by its dotted name."""
     files = (file for file in sorted(PACKAGE.rglob("*.py")) if "migrations" not in file.parts)
     return {".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): file for file in files}
 
 
 def imports(file: Path) -> Iterator[str]:
-    """The modules of this package that a file imports, wherever in the file the import stands."""
+    """The modules of this package that a file imports, also inside functions."""
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == PACKAGE.name:
             assert node.level == 0, f"{file.name} has a relative import"
@@ -55,7 +55,7 @@ IMPORTS = {module: sorted(set(imports(file)) - {module}) for module, file in ALL
 
 
 def test_every_part_has_its_place_in_the_line() -> None:
-    """A new folder or module on the top level has to be put into docs/architecture.md."""
+    """A new folder or top-level module has to be added to the line in docs/architecture.md."""
     placed = [part for layer in line_of_layers() for part in layer]
     assert len(placed) == len(set(placed))
     assert set(placed) == {part_of(module) for module in ALL} - {"", SANDBOX}
@@ -63,7 +63,7 @@ def test_every_part_has_its_place_in_the_line() -> None:
 
 @pytest.mark.parametrize("module", sorted(ALL))
 def test_no_import_points_to_a_higher_layer(module: str) -> None:
-    """Only what stands further down in the line, or in the same layer."""
+    """A module imports only from lower layers, or from its own."""
     height = {part: number for number, layer in enumerate(line_of_layers()) for part in layer}
     part = part_of(module)
     for imported in IMPORTS[module]:
@@ -73,13 +73,13 @@ def test_no_import_points_to_a_higher_layer(module: str) -> None:
         assert height[part] <= height[other], f"{module} imports {imported}, which is in a higher layer"
 
 
-def test_no_module_imports_itself_in_a_circle() -> None:
-    """Not by way of others either."""
+def test_there_is_no_circle_of_imports() -> None:
+    """No module imports itself, not even through other modules."""
     list(TopologicalSorter({module: set(imported) & ALL.keys() for module, imported in IMPORTS.items()}).static_order())
 
 
 def test_no_two_parts_import_each_other() -> None:
-    """Folders depend on each other one way, also within one layer."""
+    """Two folders never import each other, also within one layer."""
     parts: dict[str, set[str]] = {}
     for module, imported in IMPORTS.items():
         parts.setdefault(part_of(module), set()).update({part_of(each) for each in imported} - {part_of(module), ""})
@@ -87,7 +87,7 @@ def test_no_two_parts_import_each_other() -> None:
 
 
 def test_one_file_of_a_sync_names_a_roster_source() -> None:
-    """A second source is a folder beside `clever/` and a line in `sync/sources.py`; no other step of a sync knows which one it reads."""
+    """A second source is a folder beside `clever/` and a line in `sync/sources.py`. No other step of a sync names a source."""
     naming = {module for module in ALL if part_of(module) == "sync" and any(part_of(each) == "clever" for each in IMPORTS[module])}
     assert naming == {"roster_pipeline.sync.sources"}
     for module, file in ALL.items():
@@ -95,6 +95,6 @@ def test_one_file_of_a_sync_names_a_roster_source() -> None:
             assert "roster_pipeline.clever" not in file.read_text(encoding="utf-8"), module
 
 
-def test_only_what_starts_it_imports_the_simulated_clever() -> None:
+def test_only_modules_that_start_it_import_the_simulated_clever() -> None:
     importing = {module for module in ALL if part_of(module) != SANDBOX and any(part_of(each) == SANDBOX for each in IMPORTS[module])}
     assert {part_of(module) for module in importing} <= {"demo", "dev", "commands", "cli"}

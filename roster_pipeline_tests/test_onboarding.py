@@ -1,138 +1,31 @@
-"""A district with accounts of its own is connected, by the full path and through the command line: readiness, approval, the first sync, a
-night of changes, and a school that vanishes.
+"""Connecting a district that has accounts already, through the command line: readiness, approval, the first sync, a night of changes, and a
+school that is not shared any more.
 
-What one rule does is tested where that rule lives. Here every step is looked at the way whoever connects the district meets it: exit
-status, `ops.syncs`, `ops.holds`, and what became of each existing account.
+Each single rule is tested elsewhere. Here every step is checked as the person who connects the district sees it: exit status, `ops.syncs`,
+`ops.holds`, and what happens to each existing account.
 """
 
-import json
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from sqlalchemy import text
 
 from roster_pipeline import cli
 from roster_pipeline.database.engine import Database
-from roster_pipeline.sandbox import Changes, District, Sandbox, SandboxServer, generate_district
+from roster_pipeline.sandbox import Sandbox, SandboxServer, generate_district
 from roster_pipeline.settings import Settings
-
-DONE, HELD = 0, 3
-TABLES = ("schools", "classrooms", "users", "user_roles", "enrollments")
-
-
-class Person(NamedTuple):
-    """A student or teacher of the simulated Clever."""
-
-    clever_id: str
-    username: str
-    first: str
-    last: str
-
-
-class Connection:
-    """What whoever connects the district has at hand: the command, the application's database, and the district's side of Clever."""
-
-    def __init__(self, database: Database, clever: Sandbox, capsys: pytest.CaptureFixture[str]) -> None:
-        self.district: District = clever.district()
-        self.changes: Changes = clever.change()
-        self._database = database
-        self._capsys = capsys
-
-    def roster(self, *arguments: str, status: int = DONE) -> dict[str, Any]:
-        """Runs a command, which has to end with `status`. Returns its document."""
-        self._capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            cli.main([*arguments, "--json"])
-        captured = self._capsys.readouterr()
-        assert ended.value.code == status, captured.out + captured.err
-        document = json.loads(captured.out)
-        assert isinstance(document, dict)
-        return document
-
-    def on_district(self, command: str, *arguments: str, status: int = DONE) -> dict[str, Any]:
-        """The same, of a command about the district."""
-        return self.roster(command, self.district.id, *arguments, status=status)
-
-    def query(self, statement: str, **values: object) -> list[Any]:
-        """Rows of a statement; a single column as its values."""
-        with self._database.engine.begin() as connection:
-            result = connection.execute(text(statement), values)
-            rows: list[Any] = list(result.all()) if result.returns_rows else []
-        return [row[0] for row in rows] if rows and len(rows[0]) == 1 else rows
-
-    def people(self, role: str) -> list[Person]:
-        """Who holds this role only in Clever, and has a username that nobody else of the role claims."""
-        found = []
-        for key in self.district.shared("users", role):
-            record = self.district.get("users", key)
-            if list(record["roles"]) != [role]:
-                continue
-            username = record["roles"][role]["credentials"]["district_username"]
-            found.append(Person(key, username, record["name"]["first"], record["name"]["last"]))
-        names = [person.username for person in found]
-        return [person for person in found if person.username and names.count(person.username) == 1]
-
-    def only_at(self, school: str) -> list[str]:
-        """Students whom the district shares in this school only."""
-        students = ((key, self.district.get("users", key)) for key in self.district.shared("users", "student"))
-        return [key for key, record in students if record["roles"]["student"]["schools"] == [school]]
-
-    def account(self, username: str, *, role: str | None = "student", deleted: bool = False, **more: object) -> int:
-        """An account as the application makes it: the obvious columns, by plain SQL. Returns its user id."""
-        columns = {"username": username, "first_name": "A", "last_name": "Person", **more}
-        names, values = ", ".join(columns), ", ".join(f":{name}" for name in columns)
-        gone = "now()" if deleted else "null"
-        insert = f"insert into app.users (district_id, deleted_at, {names}) values (1, {gone}, {values}) returning user_id"
-        (user_id,) = self.query(insert, **columns)
-        if role is not None:
-            school = "null" if role in ("account_owner", "district_admin") else "(select min(school_id) from app.schools)"
-            self.query(f"insert into app.user_roles (user_id, role, school_id) values (:user, :role, {school})", user=user_id, role=role)
-        return int(user_id)
-
-    def users(self, ids: Sequence[int]) -> list[tuple[str | None, str, bool]]:
-        """Clever id, source and whether active, in the order of user ids."""
-        found = self.query("select user_id, clever_id, source, deleted_at is null from app.users where user_id = any(:ids)", ids=list(ids))
-        by_id = {row[0]: tuple(row[1:]) for row in found}
-        return [by_id[user_id] for user_id in ids]
-
-    def linked(self, people: Sequence[str]) -> list[tuple[str, bool]]:
-        """Username and whether active of the users who are linked to these Clever ids, in this order."""
-        found = self.query("select clever_id, username, deleted_at is null from app.users where clever_id = any(:ids)", ids=list(people))
-        by_id = {row[0]: tuple(row[1:]) for row in found}
-        return [by_id[clever_id] for clever_id in people]
-
-    def written(self, sync_id: int) -> dict[str, dict[str, int]]:
-        """Rows of `ops.changes` of one sync, by table and action."""
-        counted: dict[str, dict[str, int]] = {}
-        for entity, action, rows in self.query(
-            "select entity, action, count(*) from ops.changes where sync_id = :sync group by 1, 2", sync=sync_id
-        ):
-            counted.setdefault(entity, {})[action] = rows
-        return counted
-
-    @contextmanager
-    def nothing_written(self) -> Iterator[None]:
-        """Every row of `app` but the agreement is the same version afterwards, and there is no new history."""
-        before = self._versions()
-        yield
-        assert self._versions() == before
-
-    def _versions(self) -> list[Any]:
-        rows = [self.query(f"select row_to_json(rows)::text || xmin::text from app.{table} as rows order by 1") for table in TABLES]
-        return [*rows, self.query("select count(*) from ops.changes")]
+from roster_pipeline_tests.onboarding import HELD, Connection, Person
 
 
 @pytest.fixture
 def connection(
     database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Iterator[Connection]:
-    """A simulated Clever with 200 students at three schools, and an environment that names it and the test's database."""
+    """A simulated Clever with 200 students at three schools, and an environment with its address and the test's database."""
     for name in Settings.model_fields:
         monkeypatch.delenv(name.upper(), raising=False)
-    monkeypatch.setattr(cli, "_install_handlers", lambda **_: None)  # they would stay for the rest of the test run
+    monkeypatch.setattr(cli, "_install_handlers", lambda **_: None)  # they would stay installed for the rest of the test run
     monkeypatch.chdir(tmp_path)
     clever = Sandbox(generate_district(1, 200))
     with SandboxServer(clever) as server:
@@ -150,24 +43,24 @@ def connection(
 
 
 def _numbers(report: dict[str, Any], topic: str) -> dict[str, int]:
-    """The counts of one question of a readiness report."""
+    """The counts of one question in a readiness report."""
     (question,) = [question for question in report["questions"] if question["topic"] == topic]
     return {item["item"]: item["count"] for item in question["items"]}
 
 
 class Accounts(NamedTuple):
-    """The accounts that the application has before the district is connected: user ids, and the people at Clever that they are about.
+    """The accounts that the application has before the district is connected: user ids, and the people in Clever that they belong to.
 
     Attributes:
-        same_name: accounts of students whose usernames are the same as at Clever but for case and blanks; `matching` are these students.
+        same_name: accounts of students with the same usernames as in Clever, except for case and blanks; `matching` are these students.
         teaching: the account of the teacher `teacher`.
         returned: the soft-deleted account of the student `back`.
         active: one of two accounts of the student `both`; the other is soft-deleted.
-        lost: accounts that no person at Clever is recognised by.
-        deleted: soft-deleted accounts that stay as they are.
-        protected: accounts that no sync touches.
-        named: people at Clever who get the username that they ask for.
-        nameless: Clever ids of people who do not get it.
+        lost: accounts that match no person in Clever.
+        deleted: soft-deleted accounts that are left unchanged.
+        protected: accounts that no sync changes.
+        named: people in Clever that get their username.
+        nameless: Clever ids of people that do not get their username.
     """
 
     same_name: list[int]
@@ -186,7 +79,7 @@ class Accounts(NamedTuple):
 
 
 def test_a_district_with_accounts_is_connected(connection: Connection, tmp_path: Path) -> None:
-    """SPEC 5, 7, 8, 10 by the full path: connect, readiness, held, approved, adopted; a night; a school that vanishes, held, approved."""
+    """SPEC 5, 7, 8, 10, step by step: connect, readiness, hold, approval, adoption; a night; an unshared school, its hold, its approval."""
     accounts = connect(connection, tmp_path)
     matches = report_readiness(connection, accounts)
     hold_the_first_sync(connection, accounts)
@@ -196,14 +89,14 @@ def test_a_district_with_accounts_is_connected(connection: Connection, tmp_path:
     elementary_to_high = connection.district.shared("schools")
     unshared = hold_an_unshared_school(connection, *elementary_to_high)
     approve_an_unshared_school(connection, unshared)
-    # R5.4: shared again, the same accounts are back.
+    # R5.4: after the school is shared again, the same accounts are active.
     connection.changes.reshare([elementary_to_high[2]])
     connection.on_district("sync")
     assert connection.linked(unshared.people) == unshared.before
 
 
 def connect(connection: Connection, tmp_path: Path) -> Accounts:
-    """The agreement is recorded, and the application has accounts already."""
+    """Records the agreement, and makes the accounts that the application has already."""
     roster, query, district = connection.roster, connection.query, connection.district
     agreement = ("--name", "Test", "--profile", "typing_agent", "--domain", "test.example.org", "--licenses", "500")
     assert roster("district", "add", district.id, *agreement)["status"] == "active"
@@ -253,16 +146,16 @@ def connect(connection: Connection, tmp_path: Path) -> Accounts:
 
 
 def report_readiness(connection: Connection, accounts: Accounts) -> int:
-    """Readiness and plan report, and write nothing. Returns how many usernames match."""
+    """Runs readiness and plan, which write nothing. Returns how many usernames match."""
     lost = accounts.lost
     with connection.nothing_written():
         report = connection.on_district("readiness", status=HELD)
         assert (report["verdict"], report["would_be_held"]) == ("stop", ["initial"])
         existing, names, data = (_numbers(report, topic) for topic in ("existing_users", "usernames", "existing_data"))
         assert (existing["active"], existing["protected"]) == (len(accounts.same_name) + len(lost) + 5, 3)
-        assert names["match"] == len(accounts.same_name) + 3  # a teacher, one who returns, and the active one of two
+        assert names["match"] == len(accounts.same_name) + 3  # and a teacher, a student who returns, and the active one of two accounts
         assert names["taken"] == 1
-        assert names["contested"] == 2 + 2  # the generated district has a pair of its own
+        assert names["contested"] == 2 + 2  # two of them are in the generated district
         assert names["not_recognised"] == 3 + 2
         assert (data["users_adopted"], data["users_restored"], data["users_soft_deleted"]) == (names["match"], 1, len(lost))
         assert (data["schools_soft_deleted"], data["classrooms_soft_deleted"], data["enrollments_soft_deleted"]) == (1, 1, 1)
@@ -272,7 +165,7 @@ def report_readiness(connection: Connection, accounts: Accounts) -> int:
 
 
 def hold_the_first_sync(connection: Connection, accounts: Accounts) -> None:
-    """R7.6: the first sync waits as a whole, and waits on."""
+    """R7.6: the whole first sync is held, and is still held at the next attempt."""
     with connection.nothing_written():
         for _ in range(2):
             assert connection.on_district("sync", status=HELD)["counts"]["changes"] == {}
@@ -282,7 +175,7 @@ def hold_the_first_sync(connection: Connection, accounts: Accounts) -> None:
 
 
 def approve_the_first_sync(connection: Connection, accounts: Accounts, matches: int) -> None:
-    """Approved, it does what the plan says."""
+    """After approval, the first sync does what the plan shows."""
     on_district, query = connection.on_district, connection.query
     hold_id = on_district("holds")["holds"][0]["hold_id"]
     connection.roster("approve", str(hold_id), "--by", "ticket 1")
@@ -296,7 +189,7 @@ def approve_the_first_sync(connection: Connection, accounts: Accounts, matches: 
 
 
 def recognise_accounts(connection: Connection, accounts: Accounts) -> None:
-    """R5.2: people who are recognised keep their accounts; nobody else is taken for them."""
+    """R5.2: people that match an account keep it. No other account is matched."""
     query, teaching = connection.query, (accounts.teaching, accounts.teacher)
     again = [(accounts.returned, accounts.back), (accounts.active, accounts.both)]
     adopted = [*zip(accounts.same_name, accounts.matching, strict=True), teaching, *again]
@@ -305,12 +198,12 @@ def recognise_accounts(connection: Connection, accounts: Accounts) -> None:
     assert connection.users(accounts.deleted) == [(None, "app", False)] * 4
     assert connection.users(accounts.protected) == [(None, "app", True)] * 2
     assert query("select count(*) from app.users where source = 'csv' and deleted_at is null") == [1]
-    # R5.5: a free name goes to its one claimant; a protected user's, and one that two claim, to nobody else.
+    # R5.5: a free username goes to the only person that claims it. A protected user's name, and a name that two claim, go to nobody.
     for person in accounts.named:
         assert connection.linked([person.clever_id]) == [(person.username, True)]
     for clever_id in accounts.nameless:
         assert connection.linked([clever_id]) == [(clever_id, True)]
-    # What was there before is soft-deleted, and nothing of it is lost.
+    # The rows from before are soft-deleted, not removed.
     assert query("select name from app.schools where source = 'app' and deleted_at is not null") == ["Aspen"]
     assert query("select deleted_at is not null from app.enrollments where source = 'app'") == [True]
     with connection.nothing_written():
@@ -318,7 +211,7 @@ def recognise_accounts(connection: Connection, accounts: Accounts) -> None:
 
 
 def sync_a_night_of_changes(connection: Connection, accounts: Accounts) -> None:
-    """New, removed, renamed, moved, under a new id, and two who swap their usernames."""
+    """A night with students that are new, removed, renamed, moved or have a new id, and two that swap their usernames."""
     query, matching = connection.query, accounts.matching
     elementary, middle, _high = connection.district.shared("schools")
     one, other, removed, renamed, renumbered = (person.clever_id for person in matching[:5])
@@ -347,7 +240,7 @@ def sync_a_night_of_changes(connection: Connection, accounts: Accounts) -> None:
 
 
 class Unshared(NamedTuple):
-    """A school that is not shared any more: the students who are only there, what they were before, and the holds that opened."""
+    """A school that is not shared any more: its students that have no other school, their users before, and the holds that opened."""
 
     people: list[str]
     before: list[Any]
@@ -362,18 +255,18 @@ ENROLLED = """
 
 
 def hold_an_unshared_school(connection: Connection, _elementary: str, middle: str, high: str) -> Unshared:
-    """A school vanishes: its people are held, arrivals are not."""
+    """A school is not shared any more: deactivating its people is held, a new student is not."""
     on_district, query = connection.on_district, connection.query
     held = connection.only_at(high)
     assert len(held) > 20
     before, enrolled = connection.linked(held), query(ENROLLED, held=held)
     connection.changes.unshare([high])
-    arrival = connection.changes.add_user("student", "New", "Student", schools=[middle], username="arrival", grade="7")
+    new = connection.changes.add_user("student", "New", "Student", schools=[middle], username="new.student.2", grade="7")
     assert on_district("readiness", status=HELD)["verdict"] == "stop"
     stopped = on_district("sync", status=HELD)
     assert query("select status from ops.syncs where sync_id = :sync", sync=stopped["sync_id"]) == ["held"]
     assert stopped["counts"]["changes"]["users"]["create"] == 1
-    assert connection.linked([arrival]) == [("arrival", True)]
+    assert connection.linked([new]) == [("new.student.2", True)]
     assert connection.linked(held) == before
     assert query(ENROLLED, held=held) == enrolled
     assert query("select deleted_at is null from app.schools where clever_id = :high", high=high) == [True]
@@ -383,7 +276,7 @@ def hold_an_unshared_school(connection: Connection, _elementary: str, middle: st
     kinds = {(hold["kind"], hold["role"]) for hold in holds}
     assert kinds >= {("district_role", "student"), ("school_role", "student")}
     assert {hold["status"] for hold in holds} == {"open"}
-    # Nobody has decided: the next night is the same, with the same holds.
+    # Without a decision, the next night is the same, with the same holds.
     with connection.nothing_written():
         on_district("sync", status=HELD)
     assert on_district("holds")["holds"] == holds
@@ -391,7 +284,7 @@ def hold_an_unshared_school(connection: Connection, _elementary: str, middle: st
 
 
 def approve_an_unshared_school(connection: Connection, unshared: Unshared) -> None:
-    """Approved, it is applied, once."""
+    """After approval it is applied, once."""
     on_district, query, held = connection.on_district, connection.query, unshared.people
     for hold in unshared.holds:
         connection.roster("approve", str(hold["hold_id"]), "--by", "ticket 2")

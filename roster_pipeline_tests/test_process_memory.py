@@ -1,4 +1,4 @@
-"""Memory that is free is given back, on Linux with glibc."""
+"""Freed memory is returned to the system, on Linux with glibc."""
 
 import subprocess
 import sys
@@ -12,7 +12,7 @@ from roster_pipeline.process_memory import give_back_large_blocks
 def megabytes():
     return int(Path("/proc/self/statm").read_text().split()[1]) * 4096 // 2**20
 
-if sys.argv[1] == "given back":
+if sys.argv[1] == "with the setting":
     give_back_large_blocks()
     give_back_large_blocks()
     assert pyarrow.default_memory_pool().backend_name == "system"
@@ -25,12 +25,12 @@ print(before - megabytes())
 """
 
 
-def test_large_blocks_are_given_back() -> None:
-    """Of blocks in a row every second one is freed. Left alone, glibc keeps the holes once larger blocks have been there."""
+def test_large_blocks_are_returned() -> None:
+    """Every second of 64 blocks is freed. By default, glibc keeps that memory if larger blocks were freed before."""
 
-    def given_back(how: str) -> int:
+    def returned(how: str) -> int:
         done = subprocess.run([sys.executable, "-c", _HOLES, how], capture_output=True, text=True, check=True)
         return int(done.stdout)
 
-    assert given_back("given back") >= 30
-    assert given_back("left alone") <= 2
+    assert returned("with the setting") >= 30
+    assert returned("by default") <= 2

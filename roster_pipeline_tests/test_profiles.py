@@ -1,4 +1,4 @@
-"""Profiles are data, every field of them overridable (SPEC 1, 2), and a third one needs its object and nothing else."""
+"""Profiles are data. Every field can be overridden (SPEC 1, 2), and a third profile needs only its object."""
 
 import json
 import os
@@ -22,7 +22,7 @@ from roster_pipeline_tests.reference.driver import LiveDistrict
 from roster_pipeline_tests.sync.clever import clever, student
 
 
-def test_what_the_two_profiles_differ_in() -> None:
+def test_the_differences_of_the_two_profiles() -> None:
     """SPEC 1."""
     typing, twig = PROFILES["typing_agent"], PROFILES["twig_science"]
     assert (typing.nightly_at, twig.nightly_at) == ("21:00", "00:00")
@@ -43,8 +43,8 @@ def test_the_brakes_of_the_spec_are_the_defaults() -> None:
 
 
 @given(st.sampled_from(sorted(PROFILES)), st.integers(0, 10_000), st.booleans())
-def test_an_override_changes_its_field_and_nothing_else(name: str, floor: int, flag: bool) -> None:
-    """SPEC 2: any profile field, and each brake by itself."""
+def test_an_override_changes_only_its_field(name: str, floor: int, flag: bool) -> None:
+    """SPEC 2: any field of a profile can be overridden, and each limit of a brake separately."""
     changed = effective_profile(name, {"brakes": {"school_floor": floor}, "student_email": flag})
     assert changed.brakes.school_floor == floor
     assert changed.student_email is flag
@@ -64,11 +64,11 @@ def test_an_override_changes_its_field_and_nothing_else(name: str, floor: int, f
         {"approval_hours": 0},
         {"login_methods": ["fax"]},
         {"nightly_at": "9 pm"},
-        {"nightly_at": "22:30"},  # No profile has it, so that no schedule would start these syncs.
+        {"nightly_at": "22:30"},  # No profile has this time, so no schedule would start these syncs.
     ],
 )
 def test_settings_that_are_not_valid_are_refused_without_their_values(settings: dict[str, object]) -> None:
-    """SPEC 2: settings are validated on entry; a value could be anything, so it is not repeated."""
+    """SPEC 2: settings are validated when they are recorded. The message does not repeat a value, because it could be anything."""
     with pytest.raises(UsageError) as refusal:
         effective_profile("typing_agent", settings)
     assert not any(value in str(refusal.value) for value in ("fax", "9 pm", "22:30"))
@@ -83,7 +83,7 @@ def test_an_unknown_profile_is_refused_with_the_known_ones() -> None:
 
 @pytest.mark.parametrize("nightly_at", ["", "9pm", "21", "24:00", "21:60", "06:00", "11:59", "01:00", "02:59"])
 def test_a_nightly_time_that_is_not_at_night_or_that_a_clock_change_skips_is_refused(nightly_at: str) -> None:
-    """R11.1: once a local day, also on the two days on which the clock is changed."""
+    """R11.1: a time must occur once in every local day, also on the two days on which the clock changes."""
     with pytest.raises(ValidationError, match="nightly_at"):
         Profile.model_validate({**PROFILES["typing_agent"].model_dump(), "nightly_at": nightly_at})
 
@@ -91,7 +91,7 @@ def test_a_nightly_time_that_is_not_at_night_or_that_a_clock_change_skips_is_ref
 @pytest.mark.parametrize("nightly_at", ["12:00", "22:30", "00:59", "03:00", "05:59"])
 @pytest.mark.parametrize("day", [date(2026, 11, 1), date(2027, 3, 14), date(2027, 1, 1)])
 def test_a_nightly_time_is_within_its_night(nightly_at: str, day: date) -> None:
-    """R3.7: there is a night left after it, in which newer data is fetched."""
+    """R3.7: the night must not end at this time, because newer data are synced later in the same night."""
     profile = Profile.model_validate({**PROFILES["typing_agent"].model_dump(), "nightly_at": nightly_at})
     moment = scheduled_at(profile.nightly_at, day)
     assert f"{moment.astimezone(PACIFIC):%H:%M}" == nightly_at
@@ -99,8 +99,8 @@ def test_a_nightly_time_is_within_its_night(nightly_at: str, day: date) -> None:
 
 
 def test_a_third_profile_is_one_object(database: Database, tmp_path: Path) -> None:
-    """SPEC 1: no migration and no second list. `third_profile.py` adds a profile with a nightly time of its own to `PROFILES`; the district
-    is recorded under it, is due at that time and no other, has two schedules, one of which starts its run, and syncs.
+    """SPEC 1: a new profile needs no migration and no second list. `third_profile.py` adds one with its own nightly time to `PROFILES`. Its
+    district can be recorded, is due only at that time, has two schedules, one of which starts its run, and syncs.
     """
     district = generate_district(7, 20)
     sandbox = Sandbox(district)
@@ -137,8 +137,8 @@ def test_a_third_profile_is_one_object(database: Database, tmp_path: Path) -> No
         assert connection.exec_driver_sql(query).all() == [("third_vendor", True)]
 
 
-def test_a_profile_that_there_is_not_concerns_its_district_alone(database: Database) -> None:
-    """SPEC 1, R11.2: a name written by hand, or of a profile that was removed. Its sync fails and says so; the others are due as ever."""
+def test_an_unknown_profile_affects_only_its_district(database: Database) -> None:
+    """SPEC 1, R11.2: a name written by hand, or of a removed profile. The district's sync fails and says so. Others are due as before."""
     lost, other = LiveDistrict.sign_up(database), LiveDistrict.sign_up(database)
     lost.execute("update app.districts set profile = 'no_such' where district_id = :district")
     with database.engine.connect() as connection:

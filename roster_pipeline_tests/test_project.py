@@ -1,5 +1,5 @@
-"""What the files around the package promise: the environment's list is complete, the pins are whole, a checkout can be installed, and the
-habits hold (CI, hooks, make targets, secrets, changelog).
+"""The files around the package: `.env.example` and the pins are complete, a checkout can be installed, and CI, hooks, make targets, the
+scan for secrets and the changelog agree with each other.
 """
 
 import json
@@ -21,7 +21,7 @@ LOCKS = [ROOT / "requirements.lock", ROOT / "requirements-dev.lock"]
 
 
 def test_env_example_lists_every_variable() -> None:
-    """SPEC 2: everything tunable is listed, with its meaning and default; nothing that does not exist is."""
+    """SPEC 2: it lists exactly the variables of the settings, each with its description and default."""
     listed = re.findall(r"^# (.+)\n# ([A-Z_]+)=(.*)$", (ROOT / ".env.example").read_text(encoding="utf-8"), re.MULTILINE)
     fields = Settings.model_fields.items()
     assert listed == [(field.description, name.upper(), "" if field.default is None else str(field.default)) for name, field in fields]
@@ -32,8 +32,8 @@ def test_env_example_lists_every_variable() -> None:
     [*LOCKS, ROOT / "benchmarks" / "requirements-dlt.lock", ROOT / "deploy" / "kubernetes" / "launcher.lock"],
     ids=lambda lock: lock.name,
 )
-def test_locks_are_whole(lock: Path) -> None:
-    """Every package is pinned with its hashes, and none is tied to the place it was fetched from."""
+def test_locks_are_complete(lock: Path) -> None:
+    """Every package is pinned with its hashes, and no lock names the server that the packages came from."""
     text = lock.read_text(encoding="utf-8")
     assert "://" not in text
     assert not re.search(r"^\s*(--index|--extra-index|--find-links|--trusted)", text, re.MULTILINE)
@@ -43,12 +43,12 @@ def test_locks_are_whole(lock: Path) -> None:
 
 
 def pins(lock: Path) -> dict[str, str]:
-    """Name -> version, of a lock."""
+    """The pins of a lock: name -> version."""
     return dict(re.findall(r"^([a-z0-9.-]+)(?:\[[a-z,-]+\])?==(\S+)", lock.read_text(encoding="utf-8"), re.MULTILINE))
 
 
 def test_locks_agree_with_the_project_and_each_other() -> None:
-    """What pyproject.toml pins is what the locks install."""
+    """The locks install the versions that pyproject.toml pins."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     runtime, development = (pins(lock) for lock in LOCKS)
     for named, locked in ((project["dependencies"], runtime), (project["optional-dependencies"]["dev"], development)):
@@ -59,7 +59,7 @@ def test_locks_agree_with_the_project_and_each_other() -> None:
 
 
 def test_models_are_found_from_anywhere(tmp_path: Path) -> None:
-    """`dbt_like_sql/` lies beside the package: it has to be found from another folder too, as `roster` may be called in any."""
+    """`dbt_like_sql/` is beside the package. It must be found from any folder, because `roster` can be called in any."""
     code = "from roster_pipeline.sync.run import project_models; print(len(list(project_models())))"
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     ended = subprocess.run([sys.executable, "-P", "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
@@ -67,7 +67,7 @@ def test_models_are_found_from_anywhere(tmp_path: Path) -> None:
 
 
 def test_make_lists_its_targets() -> None:
-    """`make` alone says what there is, and installs nothing."""
+    """`make` alone lists the targets, and installs nothing."""
     listed = subprocess.run(["make", "-s"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     targets = set(re.findall(r"^make ([a-z-]+) ", listed, re.MULTILINE))
     (phony,) = re.findall(r"^\.PHONY: help (.+)$", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
@@ -75,13 +75,13 @@ def test_make_lists_its_targets() -> None:
 
 
 def make_would_run(target: str) -> list[str]:
-    """The commands of a target, with everything installed."""
+    """The commands of a target, when everything is installed already."""
     ended = subprocess.run(["make", "-n", "-o", ".venv/installed-dev", target], cwd=ROOT, capture_output=True, text=True, check=True)
     return ended.stdout.splitlines()
 
 
 def test_every_target_is_documented() -> None:
-    """`make` has no target that a newcomer cannot read about."""
+    """README.md or CONTRIBUTING.md names every target."""
     (phony,) = re.findall(r"^\.PHONY: help (.+)$", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
     pages = " ".join((ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "CONTRIBUTING.md"))
     assert set(phony.split()) <= set(re.findall(r"\bmake ([a-z-]+)", pages))
@@ -95,8 +95,8 @@ def hooks() -> list[dict[str, object]]:
 
 
 def test_hooks_are_the_commands_of_make_lint() -> None:
-    """What passes before a commit passes in CI: the same tools with the same options, on all files instead of changed ones. Only mypy is
-    left out of the hooks: it always needs all files.
+    """What passes before a commit also passes in CI: the same tools with the same options, there on all files, here on changed ones. Only
+    mypy is not a hook, because it always needs all files.
     """
     commands = [line for line in make_would_run("lint") if " -m mypy" not in line]
     entries = [str(hook["entry"]) for hook in hooks()]
@@ -107,7 +107,7 @@ def test_hooks_are_the_commands_of_make_lint() -> None:
 
 
 def test_the_workflow_runs_what_ci_runs() -> None:
-    """One script says what CI is. The workflow calls it, may read and nothing else, has a time-out, and trusts no tag that can be moved."""
+    """The workflow calls the one CI script. It may only read, has a time-out, and pins actions by commit, because a tag can be moved."""
     workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text(encoding="utf-8"))
     assert workflow["permissions"] == {"contents": "read"}
     (job,) = workflow["jobs"].values()
@@ -119,7 +119,7 @@ def test_the_workflow_runs_what_ci_runs() -> None:
 
 
 def scan_for_secrets(*files: Path) -> int:
-    """The exit status of the scan that lint and hooks run."""
+    """The exit status of the scan that `make lint` and the hooks run."""
     (entry,) = (str(hook["entry"]) for hook in hooks() if hook["id"] == "secrets")
     _, *arguments = entry.split()
     return subprocess.run([sys.executable, *arguments, *map(str, files)], cwd=ROOT, capture_output=True, check=False).returncode
@@ -144,22 +144,22 @@ def test_the_scan_finds_a_secret(line: str, value: str, tmp_path: Path) -> None:
     assert scan_for_secrets(file) == 1
 
 
-def test_no_secret_is_excused_by_its_place() -> None:
-    """A baseline that lists findings would have to be written anew whenever a line moves; and somebody has to have looked at each."""
+def test_the_baseline_lists_no_findings() -> None:
+    """A list of findings would have to be updated whenever a line moves, and a person would have to check each of them."""
     baseline = json.loads((ROOT / ".secrets.baseline").read_text(encoding="utf-8"))
     assert baseline["results"] == {}
 
 
 def test_the_changelog_has_this_release() -> None:
-    """Newest first: what is not released yet, then the version that pyproject.toml names."""
+    """The newest section is first: unreleased changes, then the version of pyproject.toml."""
     version = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
     sections = re.findall(r"^## (.+)$", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)
     assert sections[0] == "[Unreleased]"
     assert re.fullmatch(rf"\[{re.escape(version)}\] - \d{{4}}-\d\d-\d\d", sections[1])
 
 
-def test_one_length_of_lines() -> None:
-    """Three files say how long a line may be; they agree."""
+def test_the_line_length_is_the_same_everywhere() -> None:
+    """Three files have a maximum line length."""
     ruff = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["ruff"]["line-length"]
     sqlfluff = re.findall(r"^max_line_length = (\d+)$", (ROOT / ".sqlfluff").read_text(encoding="utf-8"), re.MULTILINE)
     editor = re.findall(r"^max_line_length = (\d+)$", (ROOT / ".editorconfig").read_text(encoding="utf-8"), re.MULTILINE)

@@ -1,6 +1,6 @@
-"""How large a file, a function and a SQL model may become before they are split.
+"""The largest size of a file, a function and a SQL model.
 
-The numbers are no aim. What outgrows them mostly does two jobs: split it by subject, not by length.
+The numbers are limits, not targets. Code that is larger usually does two jobs: split it by subject, not by length.
 """
 
 import ast
@@ -16,7 +16,7 @@ CODE = ("roster_pipeline", "roster_pipeline_tests", "benchmarks", "dbt_like_sql"
 FILE_LINES = 400
 FUNCTION_LINES = 60
 SQL_LINES = 250
-# One sync, step by step, has to stay something that one person can read in an afternoon.
+# One person must be able to read all steps of a sync in an afternoon.
 SYNC_LINES = 2_500
 SYNC_FILES = 18
 
@@ -40,7 +40,7 @@ def test_no_file_is_too_long() -> None:
 
 
 def test_no_function_is_too_long() -> None:
-    """From `def` to its last line, docstring included."""
+    """From `def` to its last line, with the docstring."""
     found = {}
     for file in files("*.py"):
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
@@ -55,12 +55,12 @@ def test_no_function_is_too_long() -> None:
 
 @pytest.mark.parametrize("file", [file for file in files("*.sql") if lines(file) > SQL_LINES and "migrations" not in file.parts], ids=shown)
 def test_a_long_sql_file_gives_its_reason(file: Path) -> None:
-    """A line `-- long because: ...` in the header."""
+    """The header has a line `-- long because: ...`."""
     assert re.search(r"^-- long because: \w", file.read_text(encoding="utf-8").split("\n\n")[0], re.MULTILINE)
 
 
 def test_a_sync_can_be_read_as_a_whole() -> None:
-    """`sync/` is one sync of one district. What runs unattended, what people ask, and the words of alerts have folders of their own."""
+    """`sync/` is one sync of one district. Unattended work, support, and alerts have their own folders."""
     found = [file for file in sorted((ROOT / "roster_pipeline" / "sync").iterdir()) if file.suffix in (".py", ".sql")]
     assert len(found) <= SYNC_FILES
     assert sum(map(lines, found)) <= SYNC_LINES

@@ -1,6 +1,6 @@
-"""Nights in a row over the end of daylight-saving time, with an outage, a hold and a crash, against the model.
+"""Several nights over the end of daylight-saving time, with an outage, a hold and a crash, compared with the reference model.
 
-The short form of `benchmarks/week.py`: the same schedules, sensors and jobs, their clock in our hand instead of the daemon's.
+It is a short form of `benchmarks/week.py`: the same schedules, sensors and jobs, but without the daemon, and with a clock of the test.
 """
 
 from collections.abc import Iterator
@@ -38,7 +38,7 @@ SCHEDULED = Origin(trigger="scheduled", requested_role=None)
 
 
 class Clock:
-    """The time of everything: a second later whenever somebody looks."""
+    """The clock of all code in these tests. Each call is one second later."""
 
     def __init__(self) -> None:
         self.now = datetime(2026, 10, 31, 12, tzinfo=UTC)
@@ -54,7 +54,7 @@ class Clock:
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    """Of the sensors and syncs in Dagster."""
+    """The clock of the sensors and syncs in Dagster."""
     time = Clock()
 
     class Simulated(datetime):
@@ -80,10 +80,10 @@ def dagster(environment: None) -> Iterator[dg.DagsterInstance]:
 
 
 def test_nights_in_a_row(database: Database, sandbox: Sandbox, clock: Clock, dagster: dg.DagsterInstance) -> None:
-    """R11.1, R11.2, R11.4, R3.7, R7.4, R7.5, R11.8: every district equals the model at the end; every sync and alert is accounted for."""
+    """R11.1, R11.2, R11.4, R3.7, R7.4, R7.5, R11.8: at the end, every district equals the model, and every sync and alert is expected."""
     crashing, held, failing = fleet.sign_up(database, sandbox, SIZES)
 
-    # The first night: everything is new. Clever loads the first district once more after it.
+    # The first night: everything is new. Afterwards, Clever loads newer data of the first district.
     sync_night(dagster, clock, EVENINGS[0])
     sandbox.change(crashing).night_of_changes(0)
     assert refresh(dagster) == [crashing]
@@ -94,7 +94,7 @@ def test_nights_in_a_row(database: Database, sandbox: Sandbox, clock: Clock, dag
         failing: [("initial", "successful")],
     }
 
-    # The second: a token is revoked, and half a district is not shared any more.
+    # The second night: a token is revoked, and one district does not share a school any more.
     for number, district in enumerate((crashing, held, failing)):
         sandbox.change(district).night_of_changes(number + 1)
     sandbox.change(failing).revoke_token()
@@ -110,7 +110,7 @@ def test_nights_in_a_row(database: Database, sandbox: Sandbox, clock: Clock, dag
     approve_all(database, clock)
     sandbox.change(failing).rotate_token()
 
-    # The third: a process is killed in the middle of its sync, which Dagster starts again.
+    # The third night: a process is killed in the middle of its sync, and Dagster starts the sync again.
     sandbox.change(crashing).night_of_changes(4)
     clock.until(fleet.moment_of("21:00", EVENINGS[2]))
     killed_while_syncing(database, crashing, clock)
@@ -127,11 +127,11 @@ def test_nights_in_a_row(database: Database, sandbox: Sandbox, clock: Clock, dag
     assert fleet.differences_from_model(database, sandbox, clock()) == []
     assert fleet.wrong_syncs(syncs) == []
     assert fleet.differences_from_schedule(database, EVENINGS, syncs, {(EVENINGS[2], crashing): 2}) == []
-    assert {kind: noted for kind, (noted, _) in fleet.alerts(database).items()} == {"hold_opened": opened(database), "sync_failed": 2}
+    assert {kind: recorded for kind, (recorded, _) in fleet.alerts(database).items()} == {"hold_opened": opened(database), "sync_failed": 2}
 
 
-def test_the_verdict_sees_what_is_wrong(environment: None, database: Database, sandbox: Sandbox, clock: Clock) -> None:
-    """Each of the checks above, on a district of which each is untrue."""
+def test_the_checks_find_what_is_wrong(environment: None, database: Database, sandbox: Sandbox, clock: Clock) -> None:
+    """Each check at the end of the test above fails for a district that violates it."""
     (district,) = fleet.sign_up(database, sandbox, [20])
     clock.until(fleet.moment_of("21:00", EVENINGS[0]))
     run.run_sync(database, settings(), run.SyncRequest(district, SCHEDULED), clock=clock)
@@ -152,11 +152,11 @@ def test_the_verdict_sees_what_is_wrong(environment: None, database: Database, s
     assert len(fleet.differences_from_schedule(database, EVENINGS[:2], syncs, {})) == 2
 
 
-# --- what the daemon does ---
+# --- in place of the daemon ---
 
 
 def sync_night(instance: dg.DagsterInstance, clock: Clock, evening: date) -> None:
-    """Both schedules at their moments, and whatever they start."""
+    """Evaluates both schedules at their times, and executes the runs that they request."""
     for nightly_at in NIGHTLY_TIMES:
         moment = fleet.moment_of(nightly_at, evening)
         clock.until(max(moment, clock.now))
@@ -166,7 +166,7 @@ def sync_night(instance: dg.DagsterInstance, clock: Clock, evening: date) -> Non
 
 
 def evaluate(schedule: dg.ScheduleDefinition, moment: datetime) -> list[dg.RunRequest]:
-    # A schedule wants an instance that another process could open; runs are quicker in one that is only in memory.
+    # A schedule needs an instance that another process could open. Runs are faster in one that is only in memory.
     with (
         dg.instance_for_test() as instance,
         dg.build_schedule_context(
@@ -185,7 +185,7 @@ def start(instance: dg.DagsterInstance, requested: list[dg.RunRequest]) -> None:
 
 
 def refresh(instance: dg.DagsterInstance) -> list[str]:
-    """A tick of the sensor, and what it starts. Returns the districts."""
+    """Evaluates the sensor once, and executes the runs that it requests. Returns the districts."""
     requested = sensor_tick(instance, freshness.refresh)
     start(instance, requested)
     return [str(each.partition_key) for each in requested]
@@ -205,16 +205,16 @@ def sensor_tick(instance: dg.DagsterInstance, sensor: dg.SensorDefinition) -> li
 
 
 def killed_while_syncing(database: Database, district: str, clock: Clock) -> None:
-    """A scheduled sync."""
+    """Runs a scheduled sync in a process of its own, which is killed after the first step of its pull."""
     assert processes.killed_in_pull(settings(), run.SyncRequest(district, SCHEDULED), clock()) == processes.KILLED
     clock()
 
 
 def approve_all(database: Database, clock: Clock) -> None:
     with database.engine.begin() as connection:
-        waiting = connection.execute(sa.text("select hold_id from ops.holds where status = 'open'")).scalars().all()
-        assert waiting
-        for hold_id in waiting:
+        pending = connection.execute(sa.text("select hold_id from ops.holds where status = 'open'")).scalars().all()
+        assert pending
+        for hold_id in pending:
             holds.approve(connection, hold_id, by="support", now=clock())
 
 

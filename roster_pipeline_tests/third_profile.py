@@ -1,9 +1,7 @@
-"""A vendor that the project does not know yet: a program that adds one profile, and then does with it what people and Dagster do.
+"""A program that adds a profile for a new vendor, and uses it as people and Dagster do: from the profile's object to a synced district.
 
-Belongs here: the whole way from the profile's object to a synced district. It is a process of its own, because modules read the profiles
-while they are imported. Does not belong here: expectations (`test_profiles.py`).
-
-Arguments: the district's Clever id. The last line that it prints is a JSON document.
+It is a process of its own, because modules read the profiles while they are imported. Its argument is the district's Clever id. Its last
+line of output is a JSON document. Does not belong here: what is expected (`test_profiles.py`).
 """
 
 import json
@@ -15,7 +13,7 @@ from typing import Any
 
 from roster_pipeline.profiles import PROFILES, Profile
 
-# What a person who adds a profile writes, and all of it.
+# All that a person has to write to add a profile.
 PROFILES["third_vendor"] = Profile(
     nightly_at="22:30",
     student_email=True,
@@ -29,8 +27,8 @@ DAY = date(2026, 11, 1)
 
 
 def main(clever_id: str) -> dict[str, Any]:
-    """What became of each step."""
-    # From here on every module sees three profiles.
+    """The result of each step."""
+    # Imported only now, so that every module sees three profiles.
     import dagster as dg
 
     from roster_pipeline.database.engine import open_database
@@ -66,7 +64,7 @@ def main(clever_id: str) -> dict[str, Any]:
 
 
 def roster(*arguments: str) -> int:
-    """The exit status of a command."""
+    """Runs a command, and returns its exit status."""
     from roster_pipeline import cli
 
     with redirect_stdout(StringIO()):

@@ -1,6 +1,6 @@
-"""Waiting for what other processes do.
+"""Waiting for other processes.
 
-Does not belong here: what is waited for.
+Does not belong here: the conditions.
 """
 
 import time
@@ -9,7 +9,7 @@ from typing import Any
 
 
 def until(holds: Callable[[], Any], *, seconds: float) -> None:
-    """Wait for something that is bound to happen, at most so long."""
+    """Waits until the function returns true; fails after this many seconds."""
     give_up = time.monotonic() + seconds
     while not holds():
         assert time.monotonic() < give_up, "it did not happen"
