@@ -1,7 +1,7 @@
-"""What about a sync is worth an alert (R11.8), noted in the transaction of the sync's end.
+"""Which events of a sync are worth an alert (R11.8). The alert is recorded in the transaction that ends the sync.
 
-Belongs here: which ends, holds, licenses and findings are news. Does not belong here: the outbox and the words (`alerts/`), and what is
-to be said of districts that did not sync at all.
+Belongs here: which results, holds, licenses and findings are worth an alert. Does not belong here: the outbox (`outbox.py`), the text
+(`messages.py`), and alerts about districts that did not sync at all (`fleet/freshness.py`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,7 +25,7 @@ _LICENSES = sa.text(
 
 
 def scopes_over_licenses(connection: Connection, district_id: int) -> set[str]:
-    """`district`, or Clever ids of schools, that the district's last plan found over their licenses."""
+    """The scopes that the district's last plan found over their licenses: `district`, or a school's Clever id."""
     return set(connection.execute(_OVER, {"district_id": district_id}).scalars())
 
 
@@ -41,12 +41,12 @@ def alert_plan(
     is_urgent: bool,
     now: datetime,
 ) -> None:
-    """Note what is new in a plan that has been carried out or held.
+    """Record alerts for what is new in a plan that has been applied or held.
 
     Args:
-        counts: of this sync, as in `ops.syncs.counts`.
-        previous: those of the applied sync before it; empty for the first.
-        were_over: what was over its licenses before this plan.
+        counts: the counts of this sync, as in `ops.syncs.counts`.
+        previous: the counts of the applied sync before it; empty for the first.
+        were_over: the scopes that were over their licenses before this plan.
     """
     about: dict[str, Any] = {"district_id": district_id, "sync_id": sync_id, "is_urgent": is_urgent, "now": now}
     opened = connection.execute(sa.select(holds).where(holds.c.sync_id == sync_id).order_by(holds.c.hold_id)).mappings().all()
@@ -54,7 +54,7 @@ def alert_plan(
         facts = {name: hold[name] for name in ("hold_id", "school_id", "role") if hold[name] is not None}
         record_alert(connection, "hold_opened", hold["hold_id"], facts={"hold": hold["kind"], **facts, **hold["counts"]}, **about)
     over = [dict(row) for row in connection.execute(_LICENSES, {"district_id": district_id}).mappings()]
-    # The policy `hold` tells of the same students with its hold.
+    # With the policy `hold`, the alert of the hold already reports the same students.
     if not any(hold["kind"] == LICENSES.name for hold in opened) and any(row["scope"] not in were_over for row in over):
         record_alert(connection, "licenses_crossed", sync_id, facts={"scopes": over}, **about)
     if worse := _worse(_errors(models, counts), _errors(models, previous)):
@@ -62,7 +62,7 @@ def alert_plan(
 
 
 def alert_failures(connection: Connection, failed: Sequence[Mapping[str, Any]], *, now: datetime) -> None:
-    """Note syncs that failed. `failed` are rows of `ops.syncs`; their messages hold ids and counts only."""
+    """Record an alert for each failed sync. `failed` are rows of `ops.syncs`; their messages hold ids and counts only."""
     for row in failed:
         record_alert(
             connection,
@@ -71,14 +71,14 @@ def alert_failures(connection: Connection, failed: Sequence[Mapping[str, Any]], 
             district_id=row["district_id"],
             sync_id=row["sync_id"],
             facts={"message": row["message"]},
-            # What the schedule started, nobody waits for: that is told with the night's digest.
+            # Nobody waits for a sync that the schedule started: it is reported in the digest of the night.
             is_urgent=row["requested_role"] is not None,
             now=now,
         )
 
 
 def _errors(models: Models, counts: Mapping[str, Any]) -> dict[str, int]:
-    """The rules of severity error that records broke, with how many."""
+    """The number of failing records, by rule of severity error."""
     rules = {f"{rule.resource}.{rule.name}" for rule in contracts.rules() if rule.severity == "error"}
     audits = {audit.table for audit in models.of("audits") if audit.severity == "error"}
     found = {name: rows for name, rows in counts.get("findings", {}).items() if name in rules}
@@ -86,5 +86,5 @@ def _errors(models: Models, counts: Mapping[str, Any]) -> dict[str, int]:
 
 
 def _worse(now: Mapping[str, int], before: Mapping[str, int]) -> dict[str, int]:
-    """What is broken more often than before: the same bad rows are told once, not every night."""
+    """The rules with more failing records than before, so that the same records are not reported every night."""
     return {name: rows for name, rows in now.items() if rows > before.get(name, 0)}

@@ -1,10 +1,11 @@
-"""Sending what is in the outbox to every URL of ROSTER_ALERT_URLS (R11.8).
+"""Sending the alerts in the outbox to every URL of ROSTER_ALERT_URLS (R11.8).
 
-Belongs here: which alerts are due, who has accepted which, when a receiver is tried again. Does not belong here: the words (`messages.py`).
+Belongs here: which alerts are due, which receiver has accepted which alert, and when a receiver is tried again. Does not belong here: the
+text (`messages.py`).
 
-Each receiver gets each alert once, as far as that can be known: acceptance is committed right after it, so an alert is sent again only
-where this process dies between the two, or where a receiver accepts after we have stopped waiting. What was not accepted stays open and is
-tried again. A receiver's URL and its answers hold secrets: it is told by its position in the list, and stored by a hash.
+Each receiver gets each alert once, except in two cases: this process dies between the acceptance and its commit, or a receiver accepts
+after we have stopped waiting. Then the alert is sent again. An alert that a receiver did not accept stays open and is tried again.
+A receiver's URL and its answers hold secrets: logs and reports name the receiver by its position in the list, the database by a hash.
 """
 
 import hashlib
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# A sensor's tick may take 60 seconds; receivers are waited for side by side.
+# A sensor's tick may take 60 seconds. All receivers are called at the same time.
 SEND_SECONDS = 30.0
 FIRST_PAUSE, LONGEST_PAUSE = timedelta(minutes=1), timedelta(hours=1)
 
@@ -46,9 +47,9 @@ class Receiver:
     """One URL of ROSTER_ALERT_URLS.
 
     Attributes:
-        position: in the list, from 1: what people are told.
-        name: the beginning of the URL's SHA-256: what the database knows it by.
-        service: what sends to it; None where the URL cannot be used.
+        position: its place in the list, from 1. Messages to people name it.
+        name: the beginning of the URL's SHA-256. The database names the receiver by it.
+        service: sends to it; None if the URL cannot be used.
     """
 
     position: int
@@ -58,14 +59,14 @@ class Receiver:
 
 @dataclass(frozen=True)
 class DeliveryReport:
-    """What one round has done. Receivers are positions in ROSTER_ALERT_URLS.
+    """The result of one round. Receivers are given by their position in ROSTER_ALERT_URLS.
 
     Attributes:
-        due: alerts that were to be sent, or sent again.
-        accepted: receivers that were sent a message and accepted it.
-        refused: those that did not.
-        unusable: those whose URL cannot be used.
-        elsewhere: somebody else is sending at the moment, so nothing was done.
+        due: how many alerts were due, those of earlier rounds included.
+        accepted: receivers that accepted the message.
+        refused: receivers that were sent a message and did not accept it.
+        unusable: receivers whose URL cannot be used.
+        elsewhere: another process is delivering, so this round did nothing.
     """
 
     due: int = 0
@@ -76,23 +77,23 @@ class DeliveryReport:
 
 
 def receivers(settings: Settings) -> list[Receiver]:
-    """Everybody who is to get alerts, each once, in the order of the list."""
+    """Every receiver, in the order of the list. A repeated URL counts once."""
     given = settings.roster_alert_urls.get_secret_value().strip(" ,\n") if settings.roster_alert_urls is not None else ""
     urls = [url.strip(" ,\n") for url in _SEPARATOR.split(given)] if given else []
     return [Receiver(position, _name(url), _service(url)) for position, url in enumerate(urls, start=1) if url not in urls[: position - 1]]
 
 
 def deliver(database: Database, settings: Settings, *, now: datetime) -> DeliveryReport:
-    """Send what is due to everybody who has not accepted it yet. An alert that everybody has accepted is closed.
+    """Send each due alert to every receiver that has not accepted it yet. Close the alerts that every receiver has accepted.
 
-    Urgent alerts are due at once, the others when the syncs that the schedule started have ended, at the latest when the night is over.
-    What is due to a receiver at the same time is one message. Nothing configured: everything stays open.
+    An urgent alert is due at once. Any other alert is due when the syncs that the schedule started have ended, and at the latest when the
+    night is over. A receiver gets everything that is due in one message. If no receiver is configured, every alert stays open.
 
     Args:
         now: aware UTC.
 
     Raises:
-        RosterError: the database cannot be read or written. What a receiver does, or a wrong URL, raises nothing.
+        RosterError: the database cannot be read or written. A receiver that fails, or a wrong URL, raises nothing.
     """
     with translate_database_errors(), database.engine.connect() as opened:
         connection = opened.execution_options(isolation_level="AUTOCOMMIT")
@@ -111,30 +112,30 @@ def _deliver(connection: Connection, settings: Settings, due: Sequence[Alert], n
     accepted, failing = _accepted(connection), _failing(connection)
     sending: dict[Future[bool], tuple[Receiver, list[Alert]]] = {}
     for receiver in everybody:
-        owed = [alert for alert in due if (alert.alert_id, receiver.name) not in accepted]
-        if receiver.service is not None and owed and failing.get(receiver.name, now) <= now:
-            # What a service has refused may have been too long for it: it comes in parts, instead of never.
+        missing = [alert for alert in due if (alert.alert_id, receiver.name) not in accepted]
+        if receiver.service is not None and missing and failing.get(receiver.name, now) <= now:
+            # The service may have refused the last message because it was too long, so the next one is split.
             in_parts = receiver.name in failing
-            sending[_send(receiver.service, compose(owed, settings.roster_ui_url), in_parts=in_parts)] = receiver, owed
-    taken = []
+            sending[_send(receiver.service, compose(missing, settings.roster_ui_url), in_parts=in_parts)] = receiver, missing
+    accepting = []
     for future in _as_they_end(sending):
-        receiver, told = sending[future]
+        receiver, sent = sending[future]
         if future.result():
-            _note_acceptance(connection, receiver, told, now)
-            taken.append(receiver)
-    refused = [receiver for receiver, _ in sending.values() if receiver not in taken]
-    for receiver in refused:
-        pause = _note_refusal(connection, receiver, now)
+            _record_acceptance(connection, receiver, sent, now)
+            accepting.append(receiver)
+    refusing = [receiver for receiver, _ in sending.values() if receiver not in accepting]
+    for receiver in refusing:
+        pause = _record_refusal(connection, receiver, now)
         log.warning("the receiver at position %s of ROSTER_ALERT_URLS did not accept; next attempt in %s", receiver.position, pause)
     _close(connection, [receiver.name for receiver in everybody], now)
-    return DeliveryReport(len(due), _positions(taken), _positions(refused), _positions(unusable))
+    return DeliveryReport(len(due), _positions(accepting), _positions(refusing), _positions(unusable))
 
 
-def _positions(which: Iterable[Receiver]) -> tuple[int, ...]:
-    return tuple(sorted(receiver.position for receiver in which))
+def _positions(some: Iterable[Receiver]) -> tuple[int, ...]:
+    return tuple(sorted(receiver.position for receiver in some))
 
 
-# --- what is due ---
+# --- which alerts are due ---
 
 
 def _due(connection: Connection, now: datetime) -> list[Alert]:
@@ -158,13 +159,16 @@ def _due(connection: Connection, now: datetime) -> list[Alert]:
     found = [Alert(**row) for row in connection.execute(query).mappings()]
     if all(alert.is_urgent for alert in found):
         return found
-    until = _told_until(connection, now)
+    until = _digest_until(connection, now)
     return [alert for alert in found if alert.is_urgent or alert.created_at <= until]
 
 
-def _told_until(connection: Connection, now: datetime) -> datetime:
-    """Up to when what can wait is due. A nightly moment's syncs are told together when the last of them has ended; what comes after that,
-    in the same night, waits for the next such moment or for the morning."""
+def _digest_until(connection: Connection, now: datetime) -> datetime:
+    """The alerts that can wait are due if they were created up to this time.
+
+    The syncs of one nightly time are reported together when the last of them has ended. An alert that is created later in the same night
+    waits for the next nightly time, or for the morning.
+    """
     until = now
     for moment in sorted(last_scheduled_at(nightly_at, now) for nightly_at in NIGHTLY_TIMES):
         if now < night_ends_at(moment):
@@ -176,17 +180,17 @@ def _told_until(connection: Connection, now: datetime) -> datetime:
 
 
 def _all_ended_at(connection: Connection, moment: datetime) -> datetime | None:
-    """When the last of the districts that were due at a nightly moment had a sync that ended since; None as long as one has not."""
+    """When every district that was due at this nightly time has had a sync that ended; None if one of them has not."""
     ended = sa.select(syncs.c.district_id, sa.func.min(syncs.c.finished_at)).where(syncs.c.finished_at >= moment)
     first_end = {row[0]: row[1] for row in connection.execute(ended.group_by(syncs.c.district_id))}
-    # Whoever was recorded or resumed since, the schedule has not started.
+    # The schedule did not start districts that were recorded or resumed after it began.
     due = [each.district_id for each in due_districts(connection, moment) if each.row["updated_at"] <= moment]
     if any(district_id not in first_end for district_id in due):
         return None
     return max((first_end[district_id] for district_id in due), default=moment)
 
 
-# --- who has accepted what ---
+# --- which receiver has accepted which alert ---
 
 
 def _accepted(connection: Connection) -> set[tuple[int, str]]:
@@ -197,18 +201,18 @@ def _accepted(connection: Connection) -> set[tuple[int, str]]:
 
 
 def _failing(connection: Connection) -> dict[str, datetime]:
-    """The receivers that did not accept, with when each is tried again."""
+    """The receivers that did not accept the last message, and when each is tried again."""
     return {row.receiver: row.next_attempt_at for row in connection.execute(sa.select(alert_receivers))}
 
 
-def _note_acceptance(connection: Connection, receiver: Receiver, told: Iterable[Alert], now: datetime) -> None:
-    rows = [{"alert_id": alert.alert_id, "receiver": receiver.name, "accepted_at": now} for alert in told]
+def _record_acceptance(connection: Connection, receiver: Receiver, sent: Iterable[Alert], now: datetime) -> None:
+    rows = [{"alert_id": alert.alert_id, "receiver": receiver.name, "accepted_at": now} for alert in sent]
     connection.execute(pg.insert(alert_deliveries).values(rows))
     connection.execute(sa.delete(alert_receivers).where(alert_receivers.c.receiver == receiver.name))
 
 
-def _note_refusal(connection: Connection, receiver: Receiver, now: datetime) -> timedelta:
-    """Each failure in a row doubles the pause before the next attempt."""
+def _record_refusal(connection: Connection, receiver: Receiver, now: datetime) -> timedelta:
+    """Returns the pause before the next attempt. Each further failure in a row doubles it, up to an hour."""
     failures = int(
         connection.execute(sa.select(alert_receivers.c.failures).where(alert_receivers.c.receiver == receiver.name)).scalar() or 0
     )
@@ -239,23 +243,23 @@ def _name(url: str) -> str:
 
 
 def _service(url: str) -> "NotifyBase | None":
-    # Imported where it is needed: it takes a second, and most rounds send nothing.
+    # Imported here, because the import takes a second and most rounds send nothing.
     from apprise import Apprise, AppriseAsset
 
     _silence()
-    # Without a time-out of its own it sends in the calling thread, and a receiver that hangs takes no place in a pool of all.
+    # 0: Apprise sends in the calling thread. Otherwise it uses one pool for all services, which a receiver that hangs would fill.
     asset = AppriseAsset(app_id="roster", app_desc="roster pipeline", service_timeout=0)
     return Apprise.instantiate(url, asset=asset)
 
 
 def _silence() -> None:
-    """What Apprise and urllib3 log quotes URLs and answers."""
+    """Apprise and urllib3 log URLs and answers, which hold secrets."""
     logging.getLogger("apprise").disabled = True
     logging.getLogger("urllib3.connectionpool").disabled = True
 
 
 def _send(service: "NotifyBase", message: Message, *, in_parts: bool) -> "Future[bool]":
-    """Send in a thread of its own, which nobody waits for at the end of the process."""
+    """Send in a daemon thread, so that the process can end without waiting for it."""
     from apprise import Apprise
     from apprise.common import NotifyFormat, NotifyType, OverflowMode
 
@@ -267,7 +271,7 @@ def _send(service: "NotifyBase", message: Message, *, in_parts: bool) -> "Future
     def send() -> None:
         try:
             result = sender.notify(message.text, title=message.subject, notify_type=NotifyType.WARNING, body_format=NotifyFormat.TEXT)
-        except Exception:  # noqa: BLE001 - a service's own mistake, whose text may quote its URL: not accepted, and nothing is printed
+        except Exception:  # noqa: BLE001 - a bug in a service, whose text may quote its URL: counts as refused, and is not printed
             future.set_result(False)
         else:
             future.set_result(bool(result))
@@ -277,7 +281,7 @@ def _send(service: "NotifyBase", message: Message, *, in_parts: bool) -> "Future
 
 
 def _as_they_end(sending: Iterable["Future[bool]"]) -> Iterable["Future[bool]"]:
-    """Each attempt as it ends, as long as we wait for them."""
+    """Each attempt as it ends, within SEND_SECONDS."""
     try:
         yield from as_completed(list(sending), timeout=SEND_SECONDS)
     except TimeoutError:

@@ -1,7 +1,8 @@
-"""The words of an alert: what happened, the numbers, what to do next, and where to look. One message for one alert, or for many.
+"""The text of an alert: what happened, the numbers, what to do next, and where to look. One message for one alert, or for many.
 
 Belongs here: subject and text of every kind, as plain text that mail, chat and webhooks can all show. Does not belong here: what is worth
-an alert (whoever causes it) and who gets it (`delivery.py`). There is nothing personal to say: facts are ids and counts (R11.8).
+an alert (`causes.py` and `fleet/freshness.py`, for example), and who gets it (`delivery.py`). Facts are ids and counts, nothing
+personal (R11.8).
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -14,7 +15,7 @@ from urllib.parse import quote
 from roster_pipeline.alerts.outbox import Kind
 from roster_pipeline.districts.nights import PACIFIC
 
-# Of one kind in a digest; the rest is counted. Chat services refuse messages beyond about 28 kB.
+# How many alerts of one kind a digest lists; it counts the rest. Chat services refuse messages beyond about 28 kB.
 DIGEST_LINES = 100
 _LINE_LENGTH = 160
 _JOB_PAGE = "/locations/roster_pipeline/jobs/sync_district/partitions"
@@ -22,11 +23,11 @@ _JOB_PAGE = "/locations/roster_pipeline/jobs/sync_district/partitions"
 
 @dataclass(frozen=True)
 class Alert:
-    """One row of `ops.alerts`, and what else is known about it.
+    """One row of `ops.alerts`, with its district and sync.
 
     Attributes:
-        district: its Clever id.
-        run_id: of the Dagster run of the sync.
+        district: the district's Clever id.
+        run_id: the Dagster run of the sync.
         synced_since: a later sync of the district has been applied.
     """
 
@@ -44,20 +45,20 @@ class Alert:
 
 @dataclass(frozen=True)
 class Message:
-    """What a receiver is sent."""
+    """What is sent to a receiver."""
 
     subject: str
     text: str
 
 
 @dataclass(frozen=True)
-class _Words:
-    """How one kind is told. Templates name `district`, `sync_id` and the facts.
+class _Texts:
+    """The texts of one kind. `one` and `todo` are templates; their fields are `district`, `sync_id` and the facts.
 
     Attributes:
         one: the sentence of a single alert.
-        many: a number of them, in a digest.
-        details: the facts in short.
+        many: the name of the kind in a digest, in the plural.
+        details: writes the facts in one line.
         todo: what to do next.
     """
 
@@ -68,20 +69,20 @@ class _Words:
 
 
 def compose(alerts: Sequence[Alert], ui_url: str) -> Message:
-    """One message about everything that is due. `ui_url` is where Dagster's UI is, without a slash at the end."""
+    """One message about all these alerts. `ui_url` is the address of Dagster's UI, without a slash at the end."""
     return _single(alerts[0], ui_url) if len(alerts) == 1 else _digest(alerts, ui_url)
 
 
 def _single(alert: Alert, ui_url: str) -> Message:
-    words = KINDS[alert.kind]
-    named = _names(alert)
-    sentence = words.one.format_map(named)
+    texts = KINDS[alert.kind]
+    fields = _fields(alert)
+    sentence = texts.one.format_map(fields)
     details = _details(alert)
     lines = [
         f"{sentence}.",
         *([details] if details else []),
         "",
-        f"What to do: {words.todo.format_map(named)}",
+        f"What to do: {texts.todo.format_map(fields)}",
         f"Look at: {ui_url}{_page(alert)}",
         "",
         f"Alert {alert.alert_id}, {alert.created_at.astimezone(PACIFIC):%Y-%m-%d %H:%M %Z}.",
@@ -95,12 +96,12 @@ def _digest(alerts: Sequence[Alert], ui_url: str) -> Message:
     total = f"{len(alerts):,} alerts: " + ", ".join(f"{KINDS[kind].many} {len(group):,}" for kind, group in groups.items())
     lines = [f"{total}."]
     for kind, group in groups.items():
-        words = KINDS[kind]
-        lines += ["", f"{words.many.capitalize()}: {len(group):,}"]
+        texts = KINDS[kind]
+        lines += ["", f"{texts.many.capitalize()}: {len(group):,}"]
         lines += [_line(alert) for alert in group[:DIGEST_LINES]]
         if len(group) > DIGEST_LINES:
             lines.append(f"  ... and {len(group) - DIGEST_LINES:,} more.")
-        lines.append(f"What to do: {words.todo.format_map(_Placeholders())}")
+        lines.append(f"What to do: {texts.todo.format_map(_Placeholders())}")
     lines += ["", f"Look at: {ui_url}{_JOB_PAGE}"]
     return Message(f"[roster] {total}", "\n".join(lines))
 
@@ -116,7 +117,7 @@ def _details(alert: Alert) -> str:
 
 
 def _page(alert: Alert) -> str:
-    """Where in Dagster's UI: the run that it is about, else the district's page, else the job's."""
+    """The page in Dagster's UI: of the run, else of the district, else of the job."""
     if run_id := alert.facts.get("run_id") or alert.run_id:
         return f"/runs/{quote(str(run_id))}"
     if alert.district is not None:
@@ -125,15 +126,15 @@ def _page(alert: Alert) -> str:
 
 
 class _Placeholders(dict[str, str]):
-    """What the templates name, in capitals as in `--help` where it is not known or differs."""
+    """The fields of the templates. A missing one becomes a word in capitals, as in `--help`: in a digest each alert has its own value."""
 
     def __missing__(self, name: str) -> str:
         return {"sync_id": "SYNC", "hold_id": "HOLD"}.get(name, name.upper())
 
 
-def _names(alert: Alert) -> _Placeholders:
-    named = {"district": alert.district, "sync_id": alert.sync_id, **alert.facts}
-    return _Placeholders({name: str(value) for name, value in named.items() if value is not None})
+def _fields(alert: Alert) -> _Placeholders:
+    known = {"district": alert.district, "sync_id": alert.sync_id, **alert.facts}
+    return _Placeholders({name: str(value) for name, value in known.items() if value is not None})
 
 
 def _plain(facts: Mapping[str, Any]) -> str:
@@ -162,59 +163,60 @@ def _listed(facts: Mapping[str, Any], name: str) -> Iterable[Mapping[str, Any]]:
     return listed
 
 
-# In the order in which a digest tells them.
-KINDS: Mapping[Kind, _Words] = {
-    "sync_failed": _Words(
+# In the order of a digest.
+KINDS: Mapping[Kind, _Texts] = {
+    "sync_failed": _Texts(
         "Sync {sync_id} of district {district} failed",
         "failed syncs",
         _message_of,
         "look the message up in docs/operations.md, which says what it needs; then `roster sync {district}`, or wait for the next night. "
         "Nothing of this sync was written.",
     ),
-    "run_failed": _Words(
-        "Run {run_id} of job {job} failed and left no word in ops.syncs",
+    "run_failed": _Texts(
+        "Run {run_id} of job {job} failed and did not record a sync in ops.syncs",
         "failed runs",
         _plain,
-        "read the run's last error on its page in Dagster; `roster health` tells what else is wrong.",
+        "read the run's last error on its page in Dagster; `roster health` says what else is wrong.",
     ),
-    "hold_opened": _Words(
+    "hold_opened": _Texts(
         "Sync {sync_id} of district {district} holds something for approval ({hold})",
         "new holds",
         _plain,
-        "`roster holds {district}` shows it, docs/support.md how to decide. `roster approve {hold_id} --by YOU` lets the next sync do it; "
-        "`roster reject {hold_id} --by YOU` keeps it held.",
+        "`roster holds {district}` shows it, and docs/support.md says how to decide. After `roster approve {hold_id} --by YOU` the next "
+        "sync applies it; `roster reject {hold_id} --by YOU` keeps it held.",
     ),
-    "data_quality": _Words(
+    "data_quality": _Texts(
         "Sync {sync_id} of district {district} quarantined records",
         "data-quality errors",
         _rules,
-        "tell the district, which corrects the records at their source; ops.quarantine has their Clever ids. Until then existing people, "
-        "classes and schools behind them stay as they are, and new ones are not made. Rule foreign_district: tell Clever.",
+        "ask the district to correct the records at their source; ops.quarantine has their Clever ids. Until then the people, classes and "
+        "schools behind these records are left unchanged, and no new ones are created. Rule foreign_district: report it to Clever.",
     ),
-    "licenses_crossed": _Words(
+    "licenses_crossed": _Texts(
         "District {district} has more students than licenses",
         "crossed licenses",
         _scopes,
-        "`roster district show {district}` shows the licenses and what happens beyond them. More are recorded with `roster district add`. "
-        "It is told once, until the number is kept and crossed again.",
+        "`roster district show {district}` shows the licenses and what happens to students beyond them. Record more licenses with "
+        "`roster district add`. The next alert comes only after the district is back within its licenses and crosses them again.",
     ),
-    "district_silent": _Words(
+    "district_silent": _Texts(
         "District {district} has had no sync for over 26 hours",
         "silent districts",
         _plain,
-        "`roster status {district}` shows what became of its last syncs, `roster health` whether anything runs at all.",
+        "`roster status {district}` shows how its last syncs ended, `roster health` whether anything runs at all.",
     ),
-    "disconnected": _Words(
-        "District {district} has disconnected: its token is gone from Clever",
+    "disconnected": _Texts(
+        "District {district} has disconnected: Clever no longer lists its token",
         "lost connections",
         _plain,
-        "ask the district whether it meant to. Nobody is deactivated, and it is not synced any more; once it has connected again, "
-        "`roster district add` makes it active.",
+        "ask the district whether it meant to. Nobody is deactivated, and the district no longer syncs. When it has connected again, make "
+        "it active with `roster district add`.",
     ),
-    "connected": _Words(
+    "connected": _Texts(
         "District {district} has connected",
         "new connections",
         _plain,
-        "`roster district add {district} --name NAME --profile PROFILE --domain DOMAIN` records its agreement; it is not synced before.",
+        "record its agreement with `roster district add {district} --name NAME --profile PROFILE --domain DOMAIN`. Until then it does "
+        "not sync.",
     ),
 }

@@ -1,6 +1,6 @@
-"""The outbox: one row per event, written in the transaction of what it reports, so that neither exists without the other.
+"""The outbox: one row per event, written in the transaction of the event, so that neither is committed without the other.
 
-Belongs here: writing `ops.alerts`. Does not belong here: the words (`messages.py`) and the sending (`delivery.py`).
+Belongs here: writing `ops.alerts`. Does not belong here: the text (`messages.py`) and the delivery (`delivery.py`).
 """
 
 from collections.abc import Mapping
@@ -28,13 +28,13 @@ def record_alert(
     facts: Mapping[str, Any] | None = None,
     is_urgent: bool = True,
 ) -> None:
-    """Note an event to tell; one that was noted before is not told again.
+    """Record an alert for an event. An event that has an alert already gets no second one.
 
     Args:
         kind: what happened.
-        occasion: which one of its kind, such as the hold's id: `kind:occasion` is told once for ever.
-        facts: JSON of ids and counts, never a value from a roster.
-        is_urgent: send at once; otherwise with the digest of the night.
+        occasion: identifies the event within its kind, such as the hold's id. `kind:occasion` gets one alert, ever.
+        facts: ids and counts, to be stored as JSON; never a value from a roster.
+        is_urgent: send it at once; otherwise it waits for the digest of the night.
     """
     values = {
         "event": f"{kind}:{occasion}",

@@ -1,4 +1,4 @@
-"""Districts, syncs and alerts written straight into the database, for tests of what becomes of alerts.
+"""Districts, syncs and alerts, written directly to the database for the tests of delivery.
 
 Does not belong here: alerts that a real sync causes (`test_causes.py`).
 """
@@ -21,7 +21,7 @@ NOON = NINE + timedelta(hours=15)
 
 
 class Outbox:
-    """A database with districts, and where its alerts go.
+    """A database with districts, and the URLs that its alerts are sent to.
 
     Attributes:
         urls: Apprise URLs.
@@ -33,11 +33,11 @@ class Outbox:
 
     @property
     def settings(self) -> Settings:
-        """With these URLs."""
+        """Settings with `urls`."""
         return Settings(_env_file=None, roster_alert_urls=",".join(self.urls) or None, roster_ui_url="http://ui.example")
 
     def district(self, profile: str = "typing_agent", *, recorded_at: datetime = NINE - timedelta(days=9)) -> int:
-        """An active district; returns its id. Its Clever id is `d` and that id."""
+        """Add an active district. Returns its id; its Clever id is `d` followed by that id."""
         insert = """
             insert into app.districts (clever_id, name, domain, profile, status, updated_at)
             values (gen_random_uuid()::text, 'D', 'd.example', :profile, 'active', :at) returning district_id
@@ -47,28 +47,28 @@ class Outbox:
         return district_id
 
     def sync(self, district_id: int, ended_at: datetime | None, status: str = "failed", **columns: Any) -> int:
-        """A sync that the schedule started, a minute before it ended; None: it has not ended. Returns its id."""
+        """Add a sync that the schedule started. It took a minute; `ended_at` is None if it has not ended. Returns its id."""
         values = {"district_id": district_id, "trigger": "scheduled", "requested_role": None, "status": status, **columns}
         if ended_at is not None:
             values |= {"started_at": ended_at - timedelta(minutes=1), "finished_at": ended_at}
         insert = f"insert into ops.syncs ({', '.join(values)}) values ({', '.join(':' + each for each in values)}) returning sync_id"
         return int(self.rows(insert, **values)[0][0])
 
-    def note(self, at: datetime, *, urgent: bool = True, kind: Kind = "hold_opened", occasion: int | None = None, **more: Any) -> None:
-        """An alert of its own, or the one of that occasion."""
+    def record(self, at: datetime, *, urgent: bool = True, kind: Kind = "hold_opened", occasion: int | None = None, **more: Any) -> None:
+        """Record an alert of that occasion, or of a new one."""
         number = occasion if occasion is not None else self.value("select count(*) from ops.alerts")
         with self.database.engine.begin() as connection:
             record_alert(connection, kind, number, now=at, is_urgent=urgent, facts=more.pop("facts", {"hold_id": number}), **more)
 
     def failed(self, district_id: int, at: datetime, *, urgent: bool = False) -> int:
-        """A failed sync and its alert."""
+        """Add a failed sync and its alert. Returns the sync's id."""
         sync_id = self.sync(district_id, at)
         facts = {"message": "Clever cannot be reached."}
-        self.note(at, urgent=urgent, kind="sync_failed", occasion=sync_id, district_id=district_id, sync_id=sync_id, facts=facts)
+        self.record(at, urgent=urgent, kind="sync_failed", occasion=sync_id, district_id=district_id, sync_id=sync_id, facts=facts)
         return sync_id
 
     def deliver(self, at: datetime) -> DeliveryReport:
-        """One round of delivery."""
+        """Run one round of delivery."""
         return deliver(self.database, self.settings, now=at)
 
     def rows(self, query: str, **parameters: Any) -> Sequence[Any]:
@@ -77,7 +77,7 @@ class Outbox:
             return [tuple(row) for row in connection.execute(text(query), parameters)]
 
     def execute(self, statement: str, **parameters: Any) -> None:
-        """A statement that returns nothing."""
+        """Run a statement that returns nothing."""
         with self.database.engine.begin() as connection:
             connection.execute(text(statement), parameters)
 
@@ -87,5 +87,5 @@ class Outbox:
 
     @property
     def open(self) -> int:
-        """How many alerts not every receiver has accepted."""
+        """How many alerts are open: at least one receiver has not accepted them."""
         return int(self.value("select count(*) from ops.alerts where closed_at is null"))

@@ -1,9 +1,10 @@
-"""Receivers on loopback: a webhook and a mail server, which note what they are sent and answer as told.
+"""Receivers on loopback: a webhook and a mail server. They record what they receive, and a test sets what they answer.
 
-Does not belong here: expectations.
+Does not belong here: assertions.
 """
 
 import json
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,8 +24,8 @@ class Webhook:
     Attributes:
         received: title and text of everything it has accepted, in order.
         attempts: how often it was called.
-        answers: statuses to give before it accepts.
-        gate: requests wait for it before they are answered.
+        answers: HTTP statuses of its next answers; after them it accepts.
+        gate: an answer waits until it is set.
     """
 
     def __init__(self, port: int) -> None:
@@ -36,7 +37,7 @@ class Webhook:
         self._port = port
 
     def url(self, more: str = "method=POST") -> str:
-        """The Apprise URL; it holds a secret. `more` are options of Apprise's, such as `rto=1`."""
+        """The Apprise URL, which holds a secret. `more` are options of Apprise, such as `rto=1`."""
         return f"json://user:{SECRET}@127.0.0.1:{self._port}/{SECRET}?{more}"
 
 
@@ -58,14 +59,14 @@ def webhook() -> Iterator[Webhook]:
             self.wfile.write(f"what the receiver says, {SECRET}".encode())
 
         def log_message(self, *_: object) -> None:
-            """Nothing is printed: tests look at what is."""
+            """Print nothing, because tests check what is printed."""
 
     class Server(ThreadingHTTPServer):
         daemon_threads = True
         block_on_close = False
 
         def handle_error(self, *_: object) -> None:
-            """A sender who has hung up."""
+            """Ignore a sender that has closed its connection."""
 
     with Server(("127.0.0.1", 0), Handler) as server:
         here = Webhook(server.server_port)
@@ -84,8 +85,8 @@ class Mailbox:
 
     Attributes:
         received: subject and text of every mail, in order.
-        recipients: of the mails.
-        refusing: whether it refuses, for the time being, whatever comes.
+        recipients: the recipients of every mail.
+        refusing: refuse every mail for now.
     """
 
     def __init__(self) -> None:
@@ -94,7 +95,7 @@ class Mailbox:
         self.refusing = False
         self.port = 0
 
-    async def handle_DATA(self, _server: Any, _session: Any, envelope: Any) -> str:  # noqa: N802 - the name is the SMTP server's
+    async def handle_DATA(self, _server: Any, _session: Any, envelope: Any) -> str:  # noqa: N802 - aiosmtpd calls it by this name
         if self.refusing:
             return f"451 later, {SECRET}"
         mail = message_from_bytes(envelope.content, policy=default)
@@ -110,11 +111,9 @@ class Mailbox:
 
 
 class _AnyPort(Controller):
-    """Bound to a free port, which is known before anybody connects."""
+    """A controller that binds to a free port, and knows it before anybody connects."""
 
     def _create_server(self) -> Any:
-        import socket
-
         listening = socket.socket()
         listening.bind(("127.0.0.1", 0))
         self.port = listening.getsockname()[1]

@@ -1,4 +1,4 @@
-"""R11.8: which events of a real sync are noted as alerts, once, and in the transaction of what they report."""
+"""R11.8: which events of a real sync are recorded as alerts, once, in the transaction of the event."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -27,17 +27,17 @@ def world(database: Database) -> Iterator[Scenario]:
         yield opened
 
 
-def noted(world: Scenario) -> list[tuple[str, dict[str, Any]]]:
+def recorded(world: Scenario) -> list[tuple[str, dict[str, Any]]]:
     """Kind and facts of every alert, oldest first."""
     return [tuple(row) for row in world.rows("select kind, facts from ops.alerts order by alert_id")]
 
 
 def kinds(world: Scenario) -> list[str]:
-    return [kind for kind, _ in noted(world)]
+    return [kind for kind, _ in recorded(world)]
 
 
 def refuse(world: Scenario) -> None:
-    """From now on Clever refuses our credentials, so that every sync fails."""
+    """Make every later sync fail, because Clever refuses our credentials."""
     world.settings = world.settings.model_copy(update={"clever_client_secret": SecretStr("wrong")})
 
 
@@ -46,18 +46,18 @@ def nightly(world: Scenario) -> SyncReport:
     return run_sync(world.database, world.settings, SyncRequest(DISTRICT, SCHEDULED), clock=world.clock)
 
 
-def test_a_good_sync_is_no_news(world: Scenario) -> None:
-    """R11.8: neither the first nor one that changes a lot."""
+def test_a_successful_sync_makes_no_alert(world: Scenario) -> None:
+    """R11.8: neither the first sync nor one that changes a lot."""
     school = world.school("a")
     world.students(school, 3)
     world.sync()
     world.students(school, 3, prefix="new")
     nightly(world)
-    assert noted(world) == []
+    assert recorded(world) == []
 
 
-def test_an_event_is_told_once_for_ever(database: Database) -> None:
-    """R11.8: the same occasion again is no alert, also after it was closed; another one is."""
+def test_an_event_makes_one_alert_ever(database: Database) -> None:
+    """R11.8: the same occasion makes no second alert, even after the first is closed; another occasion does."""
     now = datetime(2026, 1, 1, tzinfo=UTC)
     with database.engine.begin() as connection:
         for occasion in (1, 1, 2):
@@ -71,7 +71,7 @@ def test_an_event_is_told_once_for_ever(database: Database) -> None:
 
 
 def test_a_failed_sync(world: Scenario) -> None:
-    """R11.8: with the message of its row; urgent where somebody asked for it, for the digest where the schedule did."""
+    """R11.8: the alert has the message of the sync's row. It is urgent if a person requested the sync, not if the schedule started it."""
     world.students(world.school("a"), 1)
     refuse(world)
     for origin in (Origin(), SCHEDULED):
@@ -87,16 +87,16 @@ def test_a_failed_sync(world: Scenario) -> None:
     assert rows == [(True, True, True, True, True), (True, True, True, False, True)]
 
 
-def test_a_skipped_sync_is_no_news(world: Scenario) -> None:
+def test_a_skipped_sync_makes_no_alert(world: Scenario) -> None:
     """R11.8: somebody has paused the district on purpose."""
     world.execute("update app.districts set status = 'paused'")
     with pytest.raises(RosterError):
         world.sync()
-    assert noted(world) == []
+    assert recorded(world) == []
 
 
 def test_an_alert_and_its_cause_are_one_transaction(world: Scenario) -> None:
-    """R11.5, R11.8: a sync that cannot commit leaves no alert of its hold, but one of its failure, together with its row."""
+    """R11.5, R11.8: a sync that cannot commit leaves no alert of its hold. The alert of its failure is recorded together with its row."""
     students = world.students(world.school("a"), 5)
     world.agree(settings=TIGHT)
     world.sync()
@@ -117,8 +117,8 @@ def test_an_alert_and_its_cause_are_one_transaction(world: Scenario) -> None:
     assert kinds(world) == ["sync_failed", "hold_opened"]
 
 
-def test_a_failure_that_cannot_be_noted_is_none(world: Scenario) -> None:
-    """R11.8: without the alert the row does not say failed either; it reads as crashed, and is told when it is marked."""
+def test_a_sync_is_not_marked_failed_without_its_alert(world: Scenario) -> None:
+    """R11.8: if the alert cannot be written, the row stays `processing`, like that of a crashed sync, until both can be written."""
     world.students(world.school("a"), 1)
     refuse(world)
     world.execute("alter table ops.alerts add constraint full_disk check (kind = '') not valid")
@@ -133,8 +133,8 @@ def test_a_failure_that_cannot_be_noted_is_none(world: Scenario) -> None:
     assert kinds(world) == ["sync_failed"]
 
 
-def test_a_crashed_sync_is_told_once(world: Scenario) -> None:
-    """R11.4, R11.8: by whoever marks it, the next sync included; scheduled ones with the digest."""
+def test_a_crashed_sync_makes_one_alert(world: Scenario) -> None:
+    """R11.4, R11.8: what marks the sync records the alert, also the next sync. The alert of a scheduled sync is not urgent."""
     world.students(world.school("a"), 1)
     crashed = "insert into ops.syncs (district_id, status, requested_role) select district_id, 'processing', {} from app.districts"
     world.execute(crashed.format("'support'"))
@@ -143,80 +143,80 @@ def test_a_crashed_sync_is_told_once(world: Scenario) -> None:
             assert mark_crashed_syncs(opened.execution_options(isolation_level="AUTOCOMMIT"), now=datetime.now(UTC)) == marked
     world.execute(crashed.format("null"))
     assert world.sync().status == "successful"
-    assert noted(world) == [("sync_failed", {"message": CRASHED})] * 2
+    assert recorded(world) == [("sync_failed", {"message": CRASHED})] * 2
     assert world.rows("select is_urgent from ops.alerts order by alert_id") == [(True,), (False,)]
 
 
 def test_one_alert_per_new_hold(world: Scenario) -> None:
-    """R7.4, R7.5: none when the same hold is met again, open or rejected; one when the plan changes; none when it is released."""
+    """R7.4, R7.5: none when a sync finds the same hold again, open or rejected; one when the plan changes; none when it is released."""
     students = world.students(world.school("a"), 6)
     world.agree(settings=TIGHT)
     world.sync()
     world.change.remove_users(students[:2])
     world.sync()
     [hold] = world.holds()
-    assert noted(world) == [
+    assert recorded(world) == [
         ("hold_opened", {"hold": "district_role", "hold_id": hold[-1], "role": "student", "acts": 2, "active": 6, "limit": 0.0})
     ]
     assert nightly(world).status == "held"
     world.execute("update ops.holds set status = 'rejected'")
     assert nightly(world).status == "held"
-    assert len(noted(world)) == 1
+    assert len(recorded(world)) == 1
     world.change.remove_users(students[2:3])
     assert nightly(world).status == "held"
-    assert [facts["acts"] for _, facts in noted(world)] == [2, 3]
+    assert [facts["acts"] for _, facts in recorded(world)] == [2, 3]
     assert world.rows("select is_urgent from ops.alerts order by alert_id") == [(True,), (False,)]
     world.approve()
     assert world.sync().status == "successful"
-    assert len(noted(world)) == 2
+    assert len(recorded(world)) == 2
 
 
-def test_each_hold_of_a_sync_is_told(world: Scenario) -> None:
-    """R7.4: a school's is told with the school's id."""
+def test_each_hold_of_a_sync_makes_an_alert(world: Scenario) -> None:
+    """R7.4: the alert of a school's hold has the school's id."""
     students = world.students(world.school("a"), 6)
     world.agree(settings={"brakes": {"role_floor": 0, "role_share": 0, "school_floor": 0, "school_share": 0}})
     world.sync()
     world.change.remove_users(students[:2])
     world.sync()
-    assert [(facts["hold"], "school_id" in facts) for _, facts in noted(world)] == [("district_role", False), ("school_role", True)]
+    assert [(facts["hold"], "school_id" in facts) for _, facts in recorded(world)] == [("district_role", False), ("school_role", True)]
 
 
-def test_a_plan_notes_nothing(world: Scenario) -> None:
-    """R11.8: what would be held, and bad records, are no news before they are."""
+def test_a_dry_run_makes_no_alert(world: Scenario) -> None:
+    """R11.8: neither for what would be held nor for bad records."""
     students = world.students(world.school("a"), 3)
     world.agree(settings=TIGHT)
     world.sync()
     world.change.remove_users(students[:2])
     world.change.patch("users", students[2], "district", "5f00000000000000000000ff")
     assert world.plan().plan.holding
-    assert noted(world) == []
+    assert recorded(world) == []
 
 
-def test_licenses_are_told_when_crossed(world: Scenario) -> None:
-    """R9.3: not again the next night, nor when it becomes worse; again after the number was kept in between."""
+def test_crossing_the_licenses_makes_one_alert(world: Scenario) -> None:
+    """R9.3: none the next night, and none when it gets worse; another one after the district was within its licenses in between."""
     world.agree(licenses=2, settings=WIDE)
     school = world.school("a")
     students = world.students(school, 2)
     world.sync()
-    assert noted(world) == []
+    assert recorded(world) == []
     more = world.students(school, 1, prefix="more")
     nightly(world)
     scope = {"scope": "district", "licenses": 2, "used": 3, "without_seat": 0, "held": 0}
-    assert noted(world) == [("licenses_crossed", {"scopes": [scope]})]
+    assert recorded(world) == [("licenses_crossed", {"scopes": [scope]})]
     world.students(school, 1, prefix="worse")
     nightly(world)
     nightly(world)
-    assert len(noted(world)) == 1
+    assert len(recorded(world)) == 1
     world.change.remove_users([*students, *more])
     nightly(world)
-    assert len(noted(world)) == 1
+    assert len(recorded(world)) == 1
     world.change.restore_users([*students, *more])
     nightly(world)
     assert kinds(world) == ["licenses_crossed"] * 2
 
 
 def test_a_school_over_its_own_licenses(world: Scenario) -> None:
-    """R9.1, R9.3: news of its own, also in a district that is over already; the alert names every scope that is."""
+    """R9.1, R9.3: the school makes an alert also when its district is over already. The alert names every scope that is over."""
     small, big = world.school("small"), world.school("big")
     world.agree(licenses=2, schools=[("small", 1), ("big", None)], settings=WIDE)
     world.students(big, 3, prefix="big")
@@ -224,53 +224,53 @@ def test_a_school_over_its_own_licenses(world: Scenario) -> None:
     world.students(small, 2, prefix="small")
     nightly(world)
     nightly(world)
-    assert [[each["scope"] for each in facts["scopes"]] for _, facts in noted(world)] == [["district"], [small, "district"]]
+    assert [[each["scope"] for each in facts["scopes"]] for _, facts in recorded(world)] == [["district"], [small, "district"]]
 
 
-def test_the_policy_hold_tells_with_its_hold(world: Scenario) -> None:
-    """R9.2, R9.3: one event, one alert; students who come later are a new hold."""
+def test_the_policy_hold_makes_only_the_alert_of_its_hold(world: Scenario) -> None:
+    """R9.2, R9.3: one event, one alert; students who come later make a new hold."""
     world.agree(licenses=2, over_license_policy="hold")
     school = world.school("a")
     world.students(school, 3)
     nightly(world)
     nightly(world)
-    assert [(kind, facts.get("hold"), facts.get("acts")) for kind, facts in noted(world)] == [("hold_opened", "licenses", 1)]
+    assert [(kind, facts.get("hold"), facts.get("acts")) for kind, facts in recorded(world)] == [("hold_opened", "licenses", 1)]
     world.students(school, 1, prefix="late")
     nightly(world)
-    assert [facts["acts"] for _, facts in noted(world)] == [1, 2]
+    assert [facts["acts"] for _, facts in recorded(world)] == [1, 2]
 
 
 def test_a_record_of_another_district(world: Scenario) -> None:
-    """R3.6, R4.4: alerted once, not every night; again when there are more, and when it comes back."""
+    """R3.6, R4.4: one alert, not one every night; another one when there are more such records, and when they come back."""
     students = world.students(world.school("a"), 5)
     nightly(world)
     foreign = "5f00000000000000000000ff"
     world.change.patch("users", students[0], "district", foreign)
     for _ in range(2):
         nightly(world)
-    assert noted(world) == [("data_quality", {"rules": {"users.foreign_district": 1}})]
+    assert recorded(world) == [("data_quality", {"rules": {"users.foreign_district": 1}})]
     world.change.patch("users", students[1], "district", foreign)
     nightly(world)
-    assert [facts["rules"] for _, facts in noted(world)] == [{"users.foreign_district": 1}, {"users.foreign_district": 2}]
+    assert [facts["rules"] for _, facts in recorded(world)] == [{"users.foreign_district": 1}, {"users.foreign_district": 2}]
     for student in students[:2]:
         world.change.patch("users", student, "district", DISTRICT)
     nightly(world)
     world.change.patch("users", students[0], "district", foreign)
     nightly(world)
-    assert len(noted(world)) == 3
+    assert len(recorded(world)) == 3
 
 
-def test_errors_are_told_and_warnings_are_not(world: Scenario) -> None:
-    """R4.2, R4.4: a quarantined record is; a dropped value, or an audit that only warns, is not; an audit of severity error is."""
+def test_errors_make_alerts_and_warnings_do_not(world: Scenario) -> None:
+    """R4.2, R4.4: a quarantined record and an audit of severity error do; a dropped value and an audit that only warns do not."""
     students = world.students(world.school("a"), 3)
     world.sync()
     world.change.patch("users", students[0], "last_modified", "yesterday")
     world.change.change_username(students[1], "")
     nightly(world)
-    assert noted(world) == []
+    assert recorded(world) == []
     world.change.patch("users", students[0], "name.last", "")
     nightly(world)
-    assert noted(world) == [("data_quality", {"rules": {"users.last_name_missing": 1}})]
+    assert recorded(world) == [("data_quality", {"rules": {"users.last_name_missing": 1}})]
     newcomer = world.district.new_id()
     world.execute(
         """insert into app.users (district_id, username, first_name, last_name, protected)
@@ -279,11 +279,11 @@ def test_errors_are_told_and_warnings_are_not(world: Scenario) -> None:
     )
     world.change.add_user("student", "N", "N", schools=[world.school("b")], user=newcomer, grade="3")
     nightly(world)
-    assert noted(world)[1:] == [("data_quality", {"rules": {"clever_id_taken": 1}})]
+    assert recorded(world)[1:] == [("data_quality", {"rules": {"clever_id_taken": 1}})]
 
 
 def test_the_outbox_holds_nothing_personal(world: Scenario) -> None:
-    """SPEC 12: ids and counts only, whatever happened."""
+    """SPEC 12: it has ids and counts only, for every kind of alert that a sync can cause."""
     marker = "Zzyzxmarker"
     world.agree(licenses=1, settings=TIGHT)
     school = world.school(marker)

@@ -1,4 +1,4 @@
-"""R11.8: what is in the outbox reaches every receiver once, whatever the others do."""
+"""R11.8: each alert in the outbox reaches each receiver once, whatever the other receivers do."""
 
 import logging
 import threading
@@ -18,7 +18,7 @@ MINUTE = timedelta(minutes=1)
 
 
 def test_each_alert_reaches_each_receiver_once(outbox: Outbox, mail: Mailbox, hook: Webhook) -> None:
-    """R11.8: mail and webhook, the same words; then it is closed, and the next round has nothing to do."""
+    """R11.8: mail and webhook get the same text. Then the alert is closed, and the next round has nothing to do."""
     outbox.urls = [mail.url("a@example.org,b@example.org"), hook.url()]
     sync_id = outbox.failed(outbox.district(), NOON, urgent=True)
     report = outbox.deliver(NOON)
@@ -36,7 +36,7 @@ def test_each_alert_reaches_each_receiver_once(outbox: Outbox, mail: Mailbox, ho
 
 
 def test_delivery_leaves_the_sync_alone(outbox: Outbox, hook: Webhook) -> None:
-    """R11.8: accepted or not, the row of the sync is as it was."""
+    """R11.8: delivery never changes the row of the sync, whether a receiver accepts or not."""
     outbox.urls = [hook.url()]
     hook.answers = [500]
     outbox.failed(outbox.district(), NOON, urgent=True)
@@ -48,56 +48,56 @@ def test_delivery_leaves_the_sync_alone(outbox: Outbox, hook: Webhook) -> None:
 
 
 def test_a_receiver_that_refuses_is_tried_later_and_blocks_nobody(outbox: Outbox, hook: Webhook, other: Webhook) -> None:
-    """R11.8: after 1, 2, 4 ... minutes, at most an hour; the other one has its message at once and gets it no second time."""
+    """R11.8: it is tried after 1, 2, 4 ... minutes, at most an hour. The other receiver gets the message at once, and only once."""
     outbox.urls = [hook.url(), other.url()]
     hook.answers = [503] * 8
-    outbox.note(NOON)
+    outbox.record(NOON)
     at = NOON
     for minutes in (1, 2, 4, 8, 16, 32, 60, 60):
         report = outbox.deliver(at)
         assert report.refused == (1,)
         attempts = hook.attempts
         assert not outbox.deliver(at + minutes * MINUTE - timedelta(seconds=1)).refused
-        assert hook.attempts == attempts, "it is left in peace"
+        assert hook.attempts == attempts, "no attempt before the pause is over"
         at += minutes * MINUTE
         assert outbox.open == 1
-    outbox.note(at)
+    outbox.record(at)
     assert outbox.deliver(at).accepted == (1, 2)
-    assert [subject for subject, _ in hook.received] == ["[roster] 2 alerts: new holds 2"], "what it missed, as one message"
+    assert [subject for subject, _ in hook.received] == ["[roster] 2 alerts: new holds 2"], "everything it missed, in one message"
     assert len(other.received) == 2
     assert outbox.open == 0
     assert outbox.rows("select * from ops.alert_receivers") == [], "the next failure begins with a minute again"
 
 
 def test_a_mail_server_that_refuses_for_a_while(outbox: Outbox, mail: Mailbox) -> None:
-    """R11.8: a temporary refusal of SMTP is as good as any."""
+    """R11.8: a temporary refusal in SMTP is tried again, like any other refusal."""
     outbox.urls = [mail.url()]
     mail.refusing = True
-    outbox.note(NOON)
+    outbox.record(NOON)
     assert outbox.deliver(NOON).refused == (1,)
     mail.refusing = False
     assert outbox.deliver(NOON + MINUTE).accepted == (1,)
     assert len(mail.received) == 1
 
 
-def test_what_may_have_been_too_long_comes_in_parts(outbox: Outbox, hook: Webhook) -> None:
-    """R11.8: a service that refuses a long digest gets it in pieces that Apprise knows to fit, and is not stuck with it for ever."""
+def test_a_refused_message_is_sent_again_in_parts(outbox: Outbox, hook: Webhook) -> None:
+    """R11.8: it may have been too long. Apprise splits it into parts that fit the service, so it is not refused for ever."""
     outbox.urls = [hook.url()]
     hook.answers = [413]
     district_id = outbox.district()
     for _ in range(120):
-        outbox.note(NOON, facts={"rules": {"r " * 100: 1}}, kind="data_quality", district_id=district_id)
-        outbox.note(NOON, facts={"message": "m " * 100}, kind="sync_failed", district_id=district_id)
+        outbox.record(NOON, facts={"rules": {"r " * 100: 1}}, kind="data_quality", district_id=district_id)
+        outbox.record(NOON, facts={"message": "m " * 100}, kind="sync_failed", district_id=district_id)
     assert outbox.deliver(NOON).refused == (1,)
     assert outbox.deliver(NOON + MINUTE).accepted == (1,)
     assert len(hook.received) == 2
     assert outbox.open == 0
 
 
-def test_a_receiver_that_is_not_there(outbox: Outbox, hook: Webhook) -> None:
-    """R11.8: nobody listens at the first two."""
+def test_a_receiver_that_cannot_be_reached(outbox: Outbox, hook: Webhook) -> None:
+    """R11.8: nothing listens at the first two URLs; the third receiver gets the alert."""
     outbox.urls = ["json://127.0.0.1:9/", "mailto://127.0.0.1:9?from=a@example.org&to=b@example.org", hook.url()]
-    outbox.note(NOON)
+    outbox.record(NOON)
     report = outbox.deliver(NOON)
     assert (report.accepted, report.refused) == ((3,), (1, 2))
 
@@ -106,21 +106,21 @@ def test_a_receiver_that_is_not_there(outbox: Outbox, hook: Webhook) -> None:
 def test_a_receiver_that_never_answers(
     outbox: Outbox, hook: Webhook, other: Webhook, patience: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """R11.8: given up by the time-out of its URL, or else by ours; the other one does not wait for it."""
+    """R11.8: the time-out of its URL ends the attempt, or else ours does. The other receiver does not wait for it."""
     monkeypatch.setattr(delivery, "SEND_SECONDS", 2.0)
     outbox.urls = [hook.url(patience), other.url()]
     hook.gate.clear()
-    outbox.note(NOON)
+    outbox.record(NOON)
     report = outbox.deliver(NOON)
     assert (report.accepted, report.refused) == ((2,), (1,))
     assert (hook.attempts, len(other.received), outbox.open) == (1, 1, 1)
 
 
 def test_two_deliverers_at_once_send_once(outbox: Outbox, hook: Webhook) -> None:
-    """R11.8: the one that comes second leaves it to the first."""
+    """R11.8: the second one does nothing while the first one sends."""
     outbox.urls = [hook.url("rto=20")]
     hook.gate.clear()
-    outbox.note(NOON)
+    outbox.record(NOON)
     first: list[DeliveryReport] = []
     thread = threading.Thread(target=lambda: first.append(outbox.deliver(NOON)))
     thread.start()
@@ -134,10 +134,10 @@ def test_two_deliverers_at_once_send_once(outbox: Outbox, hook: Webhook) -> None
     assert hook.attempts == 1
 
 
-def test_what_could_not_be_noted_as_accepted_is_sent_again(outbox: Outbox, hook: Webhook) -> None:
-    """R11.8: at least once, where the process or the database dies between acceptance and commit."""
+def test_an_acceptance_that_is_not_recorded_is_sent_again(outbox: Outbox, hook: Webhook) -> None:
+    """R11.8: delivery is at least once if the process or the database dies between the acceptance and its commit."""
     outbox.urls = [hook.url()]
-    outbox.note(NOON)
+    outbox.record(NOON)
     outbox.execute("alter table ops.alert_deliveries add constraint full_disk check (receiver = '') not valid")
     with pytest.raises(RosterError):
         outbox.deliver(NOON)
@@ -147,13 +147,13 @@ def test_what_could_not_be_noted_as_accepted_is_sent_again(outbox: Outbox, hook:
     assert len(hook.received) == 2
 
 
-def test_a_url_added_later_gets_what_is_still_open(outbox: Outbox, hook: Webhook, other: Webhook) -> None:
-    """R11.8: not what everybody had accepted before."""
+def test_a_url_added_later_gets_the_open_alerts(outbox: Outbox, hook: Webhook, other: Webhook) -> None:
+    """R11.8: it does not get those that every receiver had accepted before."""
     outbox.urls = [hook.url()]
-    outbox.note(NOON)
+    outbox.record(NOON)
     outbox.deliver(NOON)
     hook.answers = [500]
-    outbox.note(NOON)
+    outbox.record(NOON)
     outbox.deliver(NOON)
     outbox.urls.append(other.url())
     outbox.deliver(NOON + MINUTE)
@@ -163,11 +163,11 @@ def test_a_url_added_later_gets_what_is_still_open(outbox: Outbox, hook: Webhook
     assert outbox.open == 0
 
 
-def test_a_url_taken_away_is_waited_for_no_longer(outbox: Outbox, hook: Webhook, other: Webhook) -> None:
-    """R11.8: closed is what everybody has accepted who is in the list now."""
+def test_a_removed_url_keeps_no_alert_open(outbox: Outbox, hook: Webhook, other: Webhook) -> None:
+    """R11.8: an alert is closed when every receiver that is in the list now has accepted it."""
     outbox.urls = [hook.url(), other.url()]
     hook.answers = [500]
-    outbox.note(NOON)
+    outbox.record(NOON)
     outbox.deliver(NOON)
     assert outbox.open == 1
     outbox.urls = [other.url()]
@@ -177,8 +177,8 @@ def test_a_url_taken_away_is_waited_for_no_longer(outbox: Outbox, hook: Webhook,
 
 
 def test_without_receivers_alerts_stay_open(outbox: Outbox, hook: Webhook) -> None:
-    """R11.8: they are there for whoever is configured first."""
-    outbox.note(NOON)
+    """R11.8: the first receiver that is configured gets them."""
+    outbox.record(NOON)
     assert outbox.deliver(NOON) == DeliveryReport(due=1)
     assert outbox.open == 1
     outbox.urls = [hook.url()]
@@ -187,11 +187,11 @@ def test_without_receivers_alerts_stay_open(outbox: Outbox, hook: Webhook) -> No
 
 
 @pytest.mark.parametrize("wrong", [f"{SECRET}", f"nosuch://{SECRET}", f"json://{SECRET}:port", f"json://[::1{SECRET}", f"slack://{SECRET}"])
-def test_a_wrong_url_is_told_by_its_position(outbox: Outbox, hook: Webhook, wrong: str, caplog: pytest.LogCaptureFixture) -> None:
-    """R11.8, SPEC 12: never by its text; the others are not stopped, and what it missed is there when it is corrected."""
+def test_a_wrong_url_is_named_by_its_position(outbox: Outbox, hook: Webhook, wrong: str, caplog: pytest.LogCaptureFixture) -> None:
+    """R11.8, SPEC 12: never by its text. The other receivers get the alert, and this one gets it when its URL is corrected."""
     caplog.set_level(logging.DEBUG)
     outbox.urls = [wrong, hook.url()]
-    outbox.note(NOON)
+    outbox.record(NOON)
     report = outbox.deliver(NOON)
     assert (report.accepted, report.unusable) == ((2,), (1,))
     assert "position 1 of ROSTER_ALERT_URLS" in caplog.text
@@ -203,7 +203,7 @@ def test_a_wrong_url_is_told_by_its_position(outbox: Outbox, hook: Webhook, wron
 
 
 def test_the_list_of_urls() -> None:
-    """SPEC 2: comma separated; commas inside a URL, blanks, empty places and repetitions do no harm."""
+    """SPEC 2: comma separated. Commas inside a URL, spaces, empty places and repeated URLs do no harm."""
 
     def positions(urls: str | None) -> list[tuple[int, bool]]:
         found = receivers(Settings(_env_file=None, roster_alert_urls=urls))
@@ -222,12 +222,12 @@ def test_the_list_of_urls() -> None:
 def test_nothing_secret_or_personal_is_logged_or_stored(
     outbox: Outbox, hook: Webhook, mail: Mailbox, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """SPEC 12: neither URL nor what a receiver answers, whether it accepts or not; settings print stars."""
+    """SPEC 12: neither a URL nor a receiver's answer, whether it accepts or not; printed settings show stars."""
     caplog.set_level(1)
     outbox.urls = [hook.url(), mail.url(), hook.url("rto=0.3&other=1")]
     mail.refusing = True
     hook.answers = [200, 500]
-    outbox.note(NOON)
+    outbox.record(NOON)
     outbox.deliver(NOON)
     printed, logged = (
         capfd.readouterr(),
@@ -241,11 +241,11 @@ def test_nothing_secret_or_personal_is_logged_or_stored(
     assert logged.count("did not accept") == 2
 
 
-# --- what can wait ---
+# --- alerts that can wait for a digest ---
 
 
 def test_a_bad_night_is_one_message(outbox: Outbox, hook: Webhook, mail: Mailbox) -> None:
-    """R11.8: a hundred failed districts are one digest to each receiver, when the last of them has ended."""
+    """R11.8: for a hundred failed districts each receiver gets one digest, when the last of them has ended."""
     outbox.urls = [hook.url(), mail.url()]
     districts = [outbox.district() for _ in range(100)]
     for minutes, district_id in enumerate(districts, start=1):
@@ -263,22 +263,22 @@ def test_a_bad_night_is_one_message(outbox: Outbox, hook: Webhook, mail: Mailbox
     assert outbox.deliver(MORNING).due == 0
 
 
-def test_what_is_urgent_does_not_wait_for_the_digest(outbox: Outbox, hook: Webhook) -> None:
-    """R11.8: somebody waits for it, so it is told at once; the rest when the night's syncs have ended."""
+def test_an_urgent_alert_does_not_wait_for_the_digest(outbox: Outbox, hook: Webhook) -> None:
+    """R11.8: an urgent alert is sent at once; the others when the syncs of the night have ended."""
     outbox.urls = [hook.url()]
     one, two = outbox.district(), outbox.district()
     outbox.failed(one, NINE + MINUTE)
-    outbox.note(NINE + MINUTE, kind="disconnected", facts={}, district_id=two)
+    outbox.record(NINE + MINUTE, kind="disconnected", facts={}, district_id=two)
     assert outbox.deliver(NINE + MINUTE).due == 1
-    assert [subject for subject, _ in hook.received] == [f"[roster] District d{two} has disconnected: its token is gone from Clever"]
+    assert [subject for subject, _ in hook.received] == [f"[roster] District d{two} has disconnected: Clever no longer lists its token"]
     outbox.sync(two, NINE + 2 * MINUTE, "successful")
     assert outbox.deliver(NINE + 3 * MINUTE).due == 1
     assert len(hook.received) == 2
     assert outbox.open == 0
 
 
-def test_the_digest_waits_for_everybody_who_is_due(outbox: Outbox) -> None:
-    """R11.8: a district without an end since, or still running, keeps it back until the morning at most; any end counts."""
+def test_the_digest_waits_for_every_due_district(outbox: Outbox) -> None:
+    """R11.8: it waits for a district that has not started or is running, until the morning at most. A sync may end with any status."""
     failed, late = outbox.district(), outbox.district()
     outbox.sync(late, NINE - MINUTE, "successful")
     outbox.failed(failed, NINE + MINUTE)
@@ -292,8 +292,8 @@ def test_the_digest_waits_for_everybody_who_is_due(outbox: Outbox) -> None:
     assert outbox.deliver(NINE + 3 * MINUTE).due == 1
 
 
-def test_who_is_not_due_is_not_waited_for(outbox: Outbox) -> None:
-    """R11.1: paused, starting later, of the other nightly time, or recorded after the schedule began."""
+def test_the_digest_does_not_wait_for_districts_that_are_not_due(outbox: Outbox) -> None:
+    """R11.1: they are paused, start later, have the other nightly time, or were recorded after the schedule began."""
     failed, paused, later = (outbox.district() for _ in range(3))
     outbox.district("twig_science")
     outbox.district(recorded_at=NINE + MINUTE)
@@ -303,8 +303,9 @@ def test_who_is_not_due_is_not_waited_for(outbox: Outbox) -> None:
     assert outbox.deliver(NINE + 2 * MINUTE).due == 1
 
 
-def test_the_second_moment_of_a_night_is_a_digest_of_its_own(outbox: Outbox, hook: Webhook) -> None:
-    """R11.8: 21:00 and 00:00 each tell when they are through; a repetition in between waits for the next of them, or for the morning."""
+def test_each_nightly_time_has_its_own_digest(outbox: Outbox, hook: Webhook) -> None:
+    """R11.8: the syncs of 21:00 are reported when they have ended, and so are those of 00:00. A failure after that waits for the next of
+    the two digests, or for the morning."""
     outbox.urls = [hook.url()]
     typing, twig = outbox.district(), outbox.district("twig_science")
     outbox.failed(typing, NINE + MINUTE)
@@ -320,21 +321,21 @@ def test_the_second_moment_of_a_night_is_a_digest_of_its_own(outbox: Outbox, hoo
     assert len(hook.received) == 3
 
 
-def test_what_a_receiver_missed_last_night_does_not_wait_for_tonight(outbox: Outbox, hook: Webhook) -> None:
-    """R11.8: tonight's syncs keep back tonight's news only."""
+def test_an_alert_of_last_night_does_not_wait_for_the_digest_of_tonight(outbox: Outbox, hook: Webhook) -> None:
+    """R11.8: only alerts of tonight wait for the syncs of tonight."""
     outbox.urls = [hook.url()]
     district_id = outbox.district()
     outbox.failed(district_id, NINE + MINUTE)
     hook.answers = [500]
     outbox.deliver(NINE + 2 * MINUTE)
     tomorrow = NINE + timedelta(days=1)
-    outbox.note(tomorrow + MINUTE, urgent=False)
+    outbox.record(tomorrow + MINUTE, urgent=False)
     assert outbox.deliver(tomorrow + 2 * MINUTE).due == 1
     assert len(hook.received) == 1
 
 
-def test_by_day_nothing_waits(outbox: Outbox) -> None:
-    """R11.8: whatever the schedule started late, or a sensor noticed."""
+def test_no_alert_waits_during_the_day(outbox: Outbox) -> None:
+    """R11.8: not even one that is not urgent, of a late scheduled sync or of a sensor."""
     outbox.district()
-    outbox.note(NOON, urgent=False)
+    outbox.record(NOON, urgent=False)
     assert outbox.deliver(NOON).due == 1

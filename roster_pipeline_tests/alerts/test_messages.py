@@ -1,4 +1,4 @@
-"""R11.8: what an alert says. Every kind alone and in a digest: what happened, the numbers, the next command, a link."""
+"""R11.8: the text of an alert. Every kind alone and in a digest: what happened, the numbers, the next command, a link."""
 
 import re
 from dataclasses import replace
@@ -43,14 +43,14 @@ def alert(kind: Kind, **changes: Any) -> Alert:
     )
 
 
-def test_every_kind_has_words() -> None:
-    """A kind that somebody adds is told in words of its own."""
+def test_every_kind_has_texts() -> None:
+    """Somebody who adds a kind has to write its texts."""
     assert set(KINDS) == set(get_args(Kind)) == set(FACTS)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_one_alert(kind: Kind) -> None:
-    """R11.8: the district, every fact, a command that exists, the link; no placeholder is left."""
+    """R11.8: it has the district, every fact, a command that exists and the link; no placeholder is left."""
     message = compose([alert(kind)], UI)
     first, *details, blank, todo, link, _, last = message.text.splitlines()
     assert message.subject == f"[roster] {first.rstrip('.')}"
@@ -70,8 +70,8 @@ def test_one_alert(kind: Kind) -> None:
         assert number in first + "".join(details)
 
 
-def test_numbers_in_words() -> None:
-    """R7.4, R9.3: what on-call people read first."""
+def test_the_line_with_the_numbers() -> None:
+    """R7.4, R9.3: on-call people read it first."""
     assert compose([alert("hold_opened")], UI).text.splitlines()[1] == (
         "hold district_role, hold id 17, role student, acts 30, active 100, limit 10"
     )
@@ -90,12 +90,12 @@ def test_numbers_in_words() -> None:
     ],
 )
 def test_the_link(changes: dict[str, Any], page: str) -> None:
-    """R11.8: the run, else the district's partition, else the job."""
+    """R11.8: to the run, else to the district's partition, else to the job."""
     assert f"Look at: {UI}{page}" in compose([alert("sync_failed", **changes)], UI).text.splitlines()
 
 
 def test_a_digest_counts_first_and_groups_by_kind() -> None:
-    """R11.8: how many of each, then a line per alert with district, sync and facts; what to do once per kind."""
+    """R11.8: the number of each kind, then a line per alert with district, sync and facts; what to do, once per kind."""
     alerts = [
         alert("hold_opened"),
         alert("sync_failed"),
@@ -117,7 +117,7 @@ def test_a_digest_counts_first_and_groups_by_kind() -> None:
 
 
 def test_a_digest_stays_small() -> None:
-    """R11.8: a thousand failed districts fit into what chat services take (28 kB); the rest is counted."""
+    """R11.8: a digest of a thousand failed districts stays under the limit of chat services (28 kB). It counts what it does not list."""
     many = [alert("sync_failed", sync_id=each, facts={"message": "no " * 500}) for each in range(1000)]
     message = compose(many, UI)
     assert message.text.splitlines()[0] == "1,000 alerts: failed syncs 1,000."
