@@ -45,7 +45,6 @@ NOT_CLEAN_YET: set[str] = {
     "roster_pipeline_tests/database",
     "roster_pipeline_tests/defs",
     "roster_pipeline_tests/districts",
-    "roster_pipeline_tests/fleet",
     "roster_pipeline_tests/people",
     "roster_pipeline_tests/reference",
     "roster_pipeline_tests/source",

@@ -1,11 +1,10 @@
-"""One district synced in a process of its own, so that nothing it does harms the districts after it (R11.2): a hang, hunger for memory, a
-crash.
+"""Syncing one district in a child process. If it hangs, crashes or needs too much memory, the districts after it still sync (R11.2).
 
-Belongs here: starting the process, its limits, its end, and the row of `ops.syncs` that a killed one leaves behind. Does not belong here:
-the sync (`run.py`), and which district is next and which is tried again (`defs/shards.py`).
+Belongs here: starting the process, its limits, its end, and the row of `ops.syncs` that a killed process leaves. Does not belong here:
+the sync (`sync/run.py`), and which district is next and which is tried again (`defs/shards.py`).
 
-The process is forked from a server that has imported the pipeline and done nothing else: it starts in a moment and inherits no connection
-and no thread. It never outlives whoever started it.
+The child is forked from a server process that has imported the pipeline and done nothing else. So it starts quickly, and inherits no
+connection and no thread. It never outlives the process that started it.
 """
 
 import logging
@@ -37,9 +36,9 @@ from roster_pipeline.sync.run import SkippedError, SyncReport, SyncRequest, run_
 
 log = logging.getLogger(__name__)
 
-# A sync that is asked to stop rolls back, says so in ops.syncs, and may have to wait for the server to answer.
+# A sync that is asked to stop rolls back and records that in ops.syncs. It may have to wait for the server to answer.
 STOP_SECONDS = 20
-# The server notices within 5 s (client_connection_check_interval) that a killed client is gone, in the middle of a statement too.
+# The server notices a killed client within 5 s (client_connection_check_interval), also in the middle of a statement.
 LOCK_SECONDS = 15
 TERMINATED = 143
 
@@ -52,7 +51,7 @@ class Failure:
     """Why there is no report.
 
     Attributes:
-        status: `running`: another sync of the district is; `skipped`: the district is not active any more.
+        status: `running`: another sync of the district is running; `skipped`: the district is no longer active.
         reason: ids and counts only.
         is_transient: another attempt can succeed without anybody changing anything.
     """
@@ -67,7 +66,7 @@ Work = Callable[[Settings, SyncRequest], Outcome]
 
 
 def sync_here(settings: Settings, request: SyncRequest) -> Outcome:
-    """Sync in this process, and return what an exception would say: not every one survives the way to another process."""
+    """Sync in this process. Errors are returned as a Failure, because not every exception can be sent to another process."""
     try:
         with open_database(settings) as database:
             return run_sync(database, settings, request)
@@ -77,7 +76,7 @@ def sync_here(settings: Settings, request: SyncRequest) -> Outcome:
         return Failure("skipped", error.reason)
     except RosterError as error:
         return Failure("failed", str(error), is_transient=error.retryable)
-    except Exception as error:  # noqa: BLE001 - its text may quote a value: only its class and the lines it passed through are told
+    except Exception as error:  # noqa: BLE001 - its text may quote a value, so only its class and the lines of its traceback are reported
         passed = " > ".join(f"{frame.name}:{frame.lineno}" for frame in traceback.extract_tb(error.__traceback__))
         return Failure("failed", f"Internal error: {type(error).__name__} ({passed}).")
 
@@ -98,12 +97,12 @@ def sync_in_child(
         clock: the time, aware UTC.
 
     Returns:
-        The sync's report, or why there is none. Whatever it is, the child is gone.
+        The sync's report, or why there is none. In both cases the child has ended.
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["roster_pipeline.fleet.preload"])
     receiver, sender = context.Pipe(duplex=False)
-    # An embedded server is running as long as this process has it open: the child need not look after it.
+    # An embedded server runs as long as this process has it open, so the child only needs its URL.
     theirs = settings.model_copy(update={"roster_database_url": SecretStr(database.url.render_as_string(hide_password=False))})
     child = context.Process(target=_child, args=(sender, work, theirs, request), daemon=True)
     child.start()
@@ -111,7 +110,7 @@ def sync_in_child(
     try:
         outcome = _await(child, receiver, settings)
     except BaseException:
-        child.terminate()  # We are interrupted ourselves: it rolls back and says so in ops.syncs.
+        child.terminate()  # This process is interrupted. The child rolls back and records that in ops.syncs.
         raise
     finally:
         _wait_for_exit(child)
@@ -124,7 +123,7 @@ def sync_in_child(
 
 
 def _await(child: BaseProcess, receiver: Pipe, settings: Settings) -> Outcome | str | None:
-    """What the child has to say; or why it was killed; or None: it died."""
+    """The outcome that the child sent; or why it was killed; or None if it died."""
     deadline = time.monotonic() + settings.roster_district_timeout_s
     while not receiver.poll(_POLL_SECONDS):
         reason = None
@@ -133,7 +132,8 @@ def _await(child: BaseProcess, receiver: Pipe, settings: Settings) -> Outcome | 
         elif _megabytes(child) > settings.roster_district_memory_mb:
             reason = f"needed more than {settings.roster_district_memory_mb:,} MB of memory (ROSTER_DISTRICT_MEMORY_MB)"
         if reason is not None:
-            # At once: asked to stop, it would note no more than that it was. PostgreSQL rolls back what a dead client had begun.
+            # Kill it, because a child that is asked to stop would only record that it was interrupted. PostgreSQL rolls back the
+            # transaction of a dead client.
             child.kill()
             return f"The sync {reason} and was stopped. Nothing of it was applied."
     try:
@@ -152,7 +152,7 @@ def _wait_for_exit(child: BaseProcess) -> None:
 
 
 def _megabytes(child: BaseProcess) -> int:
-    """The child's resident memory; 0 where the system does not tell (it is gone, or this is no Linux)."""
+    """The child's resident memory; 0 if the system does not say (the child has ended, or this is not Linux)."""
     try:
         pages = int(Path(f"/proc/{child.pid}/statm").read_text().split()[1])
     except (OSError, IndexError):
@@ -161,7 +161,7 @@ def _megabytes(child: BaseProcess) -> int:
 
 
 def _mark(database: Database, reference: str, message: str, clock: Callable[[], datetime]) -> None:
-    """End the row of a sync whose process is dead, as soon as its lock is free. A sync that took the lock since has done that itself."""
+    """Mark the sync of a dead process as failed, as soon as its lock is free. A newer sync that has the lock has marked it already."""
     deadline = time.monotonic() + LOCK_SECONDS
     try:
         with translate_database_errors(), database.engine.connect() as opened:
@@ -190,9 +190,9 @@ def _child(sender: Pipe, work: Work, settings: Settings, request: SyncRequest) -
 
 
 def _end_with_parent() -> None:
-    """Whoever started us may be killed. Nobody would then keep this sync within its limits, or tell what became of it.
+    """Kill this process when its parent dies, because nothing would then enforce its limits or report its outcome.
 
-    At once: what PostgreSQL has begun is rolled back, and the row reads as failed as soon as the lock is free (R11.4).
+    PostgreSQL rolls back the open transaction, and the row reads as failed as soon as the lock is free (R11.4).
     """
     parent = multiprocessing.parent_process()
     if parent is not None:

@@ -1,7 +1,7 @@
-"""How old each district's data is: newer data at Clever in the same night (R3.7), and districts that have gone silent (R11.8).
+"""How old each district's data is: newer data at Clever in the same night (R3.7), and silent districts (R11.8).
 
-Belongs here: which districts are worth asking Clever about, asking, and who is silent. Does not belong here: starting a sync and Dagster's
-check (`defs/freshness.py`).
+Belongs here: choosing the districts to ask Clever about, asking, and finding the silent districts. Does not belong here: starting a sync,
+and Dagster's check (`defs/freshness.py`).
 """
 
 import logging
@@ -27,18 +27,18 @@ from roster_pipeline.source.protocol import SourceDistrict
 
 log = logging.getLogger(__name__)
 
-# A nightly sync every 24 hours, an hour more in the longest night of the year, and an hour to end in.
+# 24 hours between nightly syncs, one more when daylight-saving time ends, and one for the sync to end.
 SILENT_AFTER = timedelta(hours=26)
-# A district whose data moves all night is not pulled all night.
+# A limit, because Clever may load data for a district all night.
 REFRESHES_A_NIGHT = 3
 _ASKING_AT_ONCE = 8
-# For one district object, a lost connection included; who is slower is asked again at the next tick.
+# For one district object, retries included. A district that takes longer is asked again at the next tick.
 _ASK_SECONDS = 10.0
 _ASK_ATTEMPTS = 2
-# Not worth the first moments of a request.
+# With less time than this left, no request is started.
 _LEAST_SECONDS = 1.0
 
-# Of every district, without a look at its other syncs.
+# The last applied sync of each district. The lateral join reads one index entry per district, not all its syncs.
 _LAST_APPLIED = sa.text("""
     select districts.district_id, last.sync_id, last.finished_at
     from app.districts as districts
@@ -56,7 +56,7 @@ _LAST_APPLIED = sa.text("""
 
 
 class Pulled(NamedTuple):
-    """A district that has been synced this night. `last_sync`: of the data it then got, as Clever wrote it."""
+    """A district that has been synced this night. `last_sync` is Clever's text in the data that was pulled."""
 
     district_id: int
     clever_id: str
@@ -64,11 +64,11 @@ class Pulled(NamedTuple):
 
 
 class Answers(NamedTuple):
-    """What Clever said now.
+    """Clever's answers.
 
     Attributes:
-        last_sync: by Clever id; who could not be asked is not in it.
-        asked: how many of the districts there was time for, from the first one on.
+        last_sync: by Clever id; without the districts that could not be asked.
+        asked: how many districts there was time for, counted from the first.
     """
 
     last_sync: dict[str, str | None]
@@ -76,8 +76,11 @@ class Answers(NamedTuple):
 
 
 def synced_this_night(connection: Connection, now: datetime) -> list[Pulled]:
-    """The districts to ask Clever about, oldest first: synced since their nightly moment, while their night lasts, nothing of theirs queued
-    or running, and not refreshed too often yet."""
+    """The districts to ask Clever about, oldest district first.
+
+    Such a district has been synced since its nightly time, its night is not over, it has no sync queued or running, and it has not reached
+    REFRESHES_A_NIGHT.
+    """
     found = []
     for nightly_at in NIGHTLY_TIMES:
         moment = last_scheduled_at(nightly_at, now)
@@ -95,7 +98,7 @@ def synced_this_night(connection: Connection, now: datetime) -> list[Pulled]:
 
 
 def _tonight(connection: Connection, moment: datetime) -> Mapping[int, list[Mapping[str, Any]]]:
-    """The syncs since a nightly moment by district, oldest first, and whatever older one is not over yet."""
+    """The syncs since a nightly time, and older ones that have not ended; by district, oldest first."""
     began = sa.func.coalesce(syncs.c.started_at, syncs.c.requested_at)
     query = (
         sa.select(syncs.c.district_id, syncs.c.trigger, syncs.c.status, syncs.c.counts["last_sync"].astext.label("last_sync"))
@@ -136,7 +139,7 @@ def ask_last_sync(settings: Settings, tokens: Mapping[str, SecretStr], clever_id
 
 
 def moved(pulled: Sequence[Pulled], answers: Answers) -> list[tuple[Pulled, str]]:
-    """The districts whose data Clever has loaded anew since it was pulled, each with Clever's `last_sync` now."""
+    """The districts whose data Clever has loaded again since the pull, each with Clever's `last_sync` of now."""
     found = [(each, answers.last_sync.get(each.clever_id)) for each in pulled]
     return [(each, newest) for each, newest in found if newest is not None and newest != each.last_sync]
 
@@ -149,9 +152,9 @@ class Freshness:
     """How old a district's data is.
 
     Attributes:
-        sync_id: its last applied sync; None: it never had one.
-        since: when that ended; or from when on the district could have been synced, where that is later or there is none.
-        is_fresh: not silent for over 26 hours.
+        sync_id: its last applied sync; None if it never had one.
+        since: when that sync ended; without a sync, when the agreement was recorded. The start date, if that is later.
+        is_fresh: at most 26 hours have passed since then.
     """
 
     district: District
@@ -161,7 +164,7 @@ class Freshness:
 
 
 def freshness(connection: Connection, now: datetime) -> list[Freshness]:
-    """Of every active district whose start date has come, oldest district first."""
+    """The freshness of every active district whose start date has come, oldest district first."""
     newest = {row.district_id: row for row in connection.execute(_LAST_APPLIED, {"applied": list(APPLIED)})}
     found = []
     for district in all_districts(connection):
@@ -169,7 +172,6 @@ def freshness(connection: Connection, now: datetime) -> list[Freshness]:
         if district.status != "active" or (starts is not None and starts > now.astimezone(PACIFIC).date()):
             continue
         last = newest.get(district.district_id)
-        # Without a sync, its agreement is the beginning.
         since = last.finished_at if last else district.row["updated_at"]
         if starts is not None:
             since = max(since, datetime.combine(starts, time(), PACIFIC).astimezone(UTC))
@@ -178,17 +180,18 @@ def freshness(connection: Connection, now: datetime) -> list[Freshness]:
 
 
 def alert_silent(connection: Connection, found: Sequence[Freshness], *, now: datetime) -> int:
-    """Note every silent district, once until it has been synced again. Returns how many are new."""
-    silent = {f"district_silent:{_spell(each)}": each for each in found if not each.is_fresh}
-    told = set(connection.execute(sa.select(alerts.c.event).where(alerts.c.event.in_(silent))).scalars())
-    for event in sorted(silent.keys() - told):
+    """Record an alert for every silent district: one until it has been synced again. Returns how many are new."""
+    silent = {f"district_silent:{_occasion(each)}": each for each in found if not each.is_fresh}
+    reported = set(connection.execute(sa.select(alerts.c.event).where(alerts.c.event.in_(silent))).scalars())
+    for event in sorted(silent.keys() - reported):
         each = silent[event]
         hours = (now - each.since) // timedelta(hours=1)
         about: dict[str, Any] = {"district_id": each.district.district_id, "sync_id": each.sync_id, "now": now}
-        # A night in which nothing ran makes many at once: they come in one digest.
-        record_alert(connection, "district_silent", _spell(each), facts={"hours": hours}, is_urgent=False, **about)
-    return len(silent.keys() - told)
+        # Not urgent, so that a night in which nothing ran makes one digest.
+        record_alert(connection, "district_silent", _occasion(each), facts={"hours": hours}, is_urgent=False, **about)
+    return len(silent.keys() - reported)
 
 
-def _spell(each: Freshness) -> str:
+def _occasion(each: Freshness) -> str:
+    """Identifies one silence: the district and the sync after which it began."""
     return f"{each.district.district_id}:{each.sync_id or 'never'}"

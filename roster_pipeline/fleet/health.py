@@ -1,4 +1,4 @@
-"""Whether everything goes as it should, as far as the application's database knows: the last nights, who is silent, what waits.
+"""Health as the application's database shows it: the last nights, silent districts, and what waits.
 
 Belongs here: the verdicts and their limits. Does not belong here: Dagster's own state (`defs/health.py`) and printing.
 """
@@ -28,14 +28,14 @@ _NAMED = 10
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at.
+    """The result of one check.
 
     Attributes:
-        what: its name, the same every time, for monitoring.
-        verdict: a problem makes the whole unhealthy, a warning does not.
-        says: the state, in one sentence of ids and counts.
-        do: what to do about it; empty when it is ok.
-        numbers: the same for machines.
+        what: the name of the check. It never changes, so that monitoring can rely on it.
+        verdict: one problem makes the overall verdict unhealthy; a warning does not.
+        says: the state in one sentence, with ids and counts only.
+        do: what to do about it; empty if the verdict is ok.
+        numbers: the same facts for programs.
     """
 
     what: str
@@ -46,7 +46,7 @@ class Finding:
 
 
 def database_health(connection: Connection, settings: Settings, *, now: datetime) -> list[Finding]:
-    """Every finding, in the order in which to read them. Crashed syncs are marked (R11.4).
+    """Every finding, the most important first. Crashed syncs are marked as failed (R11.4).
 
     Args:
         connection: in autocommit.
@@ -67,12 +67,12 @@ def _crashed(connection: Connection, now: datetime) -> Finding:
     numbers = {"marked_as_failed": marked}
     if not marked:
         return Finding("crashed syncs", "ok", "None.", numbers=numbers)
-    do = "`roster status` shows them. The next sync of their districts starts afresh."
-    return Finding("crashed syncs", "warning", f"{marked} had been ended by a crash; now marked as failed.", do, numbers)
+    do = "`roster status` shows them. The next sync of each district starts from the beginning."
+    return Finding("crashed syncs", "warning", f"{marked} had crashed and are now marked as failed.", do, numbers)
 
 
 def _night(connection: Connection, nightly_at: str, now: datetime) -> Finding:
-    """Whether everybody who was due at the last nightly moment has had a sync that ended."""
+    """Whether every district that was due at the last nightly time has had a sync that ended."""
     what, moment = f"night {nightly_at}", last_scheduled_at(nightly_at, now)
     began = sa.func.coalesce(syncs.c.started_at, syncs.c.requested_at)
     since = (
@@ -81,7 +81,7 @@ def _night(connection: Connection, nightly_at: str, now: datetime) -> Finding:
         .order_by(syncs.c.sync_id)
     )
     ended = {row.district_id: row.status for row in connection.execute(since)}
-    # Whoever was recorded or resumed since, the schedule has not started.
+    # The schedule did not start districts that were recorded or resumed after it began.
     due = [each for each in due_districts(connection, moment) if each.district_id in ended or each.row["updated_at"] <= moment]
     failed = [each.clever_id for each in due if ended.get(each.district_id) == "failed"]
     missing = [each.clever_id for each in due if each.district_id not in ended]
@@ -91,7 +91,7 @@ def _night(connection: Connection, nightly_at: str, now: datetime) -> Finding:
         return Finding(what, "problem", f"{says} Not synced: {_named(missing)}.", "Sync each with `roster request DISTRICT`.", numbers)
     if failed:
         return Finding(what, "warning", f"{says} Failed: {_named(failed)}.", "`roster status DISTRICT` says why.", numbers)
-    return Finding(what, "ok", f"{says} It is still going on." if missing else says, numbers=numbers)
+    return Finding(what, "ok", f"{says} Not over yet." if missing else says, numbers=numbers)
 
 
 def _silent(connection: Connection, now: datetime) -> Finding:
@@ -101,20 +101,20 @@ def _silent(connection: Connection, now: datetime) -> Finding:
     if not silent:
         return Finding("freshness", "ok", f"{len(found)} active districts, all synced within 26 hours.", numbers=numbers)
     says = f"{len(silent)} of {len(found)} active districts without a sync for over 26 hours: {_named(silent)}."
-    return Finding("freshness", "problem", says, "`roster status DISTRICT` shows what became of the last syncs.", numbers)
+    return Finding("freshness", "problem", says, "`roster status DISTRICT` shows how the last syncs ended.", numbers)
 
 
 def _requests(connection: Connection, now: datetime) -> Finding:
     queued = connection.execute(sa.select(syncs.c.district_id, syncs.c.requested_at).where(syncs.c.status == "queued")).all()
-    # A district that is being synced is not kept waiting by us.
+    # A request waits while its district is being synced; that is no delay of ours.
     running = locked_districts(connection)
     longest = max((now - row.requested_at for row in queued if row.district_id not in running), default=timedelta())
     seconds = int(longest.total_seconds())
     numbers = {"queued": len(queued), "longest_s": seconds}
-    says = f"{len(queued)} queued; the longest waits {seconds} s." if queued else "None waits."
+    says = f"{len(queued)} queued; the longest wait is {seconds} s." if queued else "None waits."
     if longest <= REQUEST_LATE:
         return Finding("requests", "ok", says, numbers=numbers)
-    do = "The sensor `requests` starts them: see whether the daemon runs and has a free slot. `roster sync DISTRICT` needs neither."
+    do = "The sensor `requests` starts them: check that the daemon runs and has a free slot. `roster sync DISTRICT` needs neither."
     return Finding("requests", "problem" if longest > REQUEST_LOST else "warning", says, do, numbers)
 
 
@@ -132,18 +132,18 @@ def _alerts(connection: Connection, settings: Settings) -> Finding:
     count = connection.execute(sa.select(sa.func.count()).where(alerts.c.closed_at.is_(None)).select_from(alerts)).scalar_one()
     everybody = receivers(settings)
     failures = {row.receiver: row.failures for row in connection.execute(sa.select(alert_receivers))}
-    # Positions in the list: the URLs hold secrets.
+    # Receivers are named by position, because their URLs hold secrets.
     unusable = [each.position for each in everybody if each.service is None]
     refusing = [each.position for each in everybody if each.service is not None and failures.get(each.name)]
     numbers = {"open": count, "receivers": len(everybody), "refusing": refusing, "unusable": unusable}
     says = f"{count} open, {len(everybody)} receivers."
     if not everybody:
-        return Finding("alerts", "warning", f"{says} Nobody is told.", "Set ROSTER_ALERT_URLS.", numbers)
+        return Finding("alerts", "warning", f"{says} Alerts reach nobody.", "Set ROSTER_ALERT_URLS.", numbers)
     if unusable:
-        do = "Correct it; the position is that in ROSTER_ALERT_URLS."
+        do = "Correct the URL at this position in ROSTER_ALERT_URLS."
         return Finding("alerts", "problem", f"{says} Not a URL that Apprise knows: {_named(unusable)}.", do, numbers)
     if refusing:
-        do = "Try it by hand; the position is that in ROSTER_ALERT_URLS. What it has missed is sent again."
+        do = "Try the URL at this position in ROSTER_ALERT_URLS by hand. It gets the missed alerts when it accepts again."
         return Finding("alerts", "problem", f"{says} Not accepting: {_named(refusing)}.", do, numbers)
     return Finding("alerts", "ok", says, numbers=numbers)
 

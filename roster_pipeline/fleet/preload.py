@@ -1,6 +1,6 @@
-"""What every sync needs, loaded once: the fork server of `children.py` imports this module, and its children start with it.
+"""Loads once what every sync needs: the fork server of `children.py` imports this module, and its children inherit it.
 
-Does not belong here: anything that opens a connection, a thread or the environment; a fork would share it.
+Does not belong here: anything that opens a connection, starts a thread or reads the environment, because every child would share it.
 """
 
 from roster_pipeline import contracts
@@ -9,7 +9,7 @@ from roster_pipeline.sync import recall, unchanged
 from roster_pipeline.sync.run import project_models
 
 project_models()
-# Of the code that is loaded here, not of what an upgrade puts in its place while this runs.
+# Compute the digests now, from the files of the loaded code. An upgrade may replace these files while this process runs.
 recall.code_digest(DistrictPull.code)
 unchanged.code_digest()
 for _resource in contracts.RESOURCES.values():

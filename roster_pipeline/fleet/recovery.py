@@ -1,7 +1,7 @@
-"""What a dead process left behind (R11.4): rows that claim to be processing though nobody holds their district's lock.
+"""Recovery from crashes (R11.4): rows in status `processing` whose process has died, so that nobody holds the district's lock.
 
-Belongs here: finding them for every command and sensor. Does not belong here: the sync that comes next, which marks its own district's
-(`run.py`).
+Belongs here: finding and marking these rows, for every command and sensor. Does not belong here: the next sync of a district, which marks
+the rows of that district itself (`sync/run.py`).
 """
 
 from datetime import datetime
@@ -16,7 +16,7 @@ from roster_pipeline.sync import ledger
 
 
 def mark_crashed_syncs(connection: Connection, *, now: datetime) -> int:
-    """End every `processing` row whose district's lock is free, and alert. Returns how many there were.
+    """Mark every `processing` row whose district's lock is free as failed, and record an alert. Returns how many there were.
 
     Args:
         connection: in autocommit.
@@ -30,5 +30,5 @@ def mark_crashed_syncs(connection: Connection, *, now: datetime) -> int:
             with district_lock(connection, district_id, str(district_id)):
                 marked += ledger.mark_crashed(connection, district_id, now=now)
         except SyncRunningError:
-            continue  # A sync has begun since, and marks the row itself.
+            continue  # A newer sync has begun, and marks the row itself.
     return marked

@@ -1,7 +1,7 @@
-"""Syncs on demand (R11.3): who may ask for one, how often, and which is to be started next.
+"""Syncs on demand (R11.3): who may request one, how often, and which request is started next.
 
 Belongs here: the rules of a request, the same for `roster request` and for a row that the application inserts. Does not belong here:
-starting a run (`defs/requests.py`) and the writes to `ops.syncs` (`ledger.py`).
+starting a run (`defs/requests.py`) and the writes to `ops.syncs` (`sync/ledger.py`).
 """
 
 from dataclasses import dataclass
@@ -31,18 +31,19 @@ class Queued:
 
 
 def request_sync(connection: Connection, reference: str, origin: Origin, *, now: datetime) -> tuple[Queued, bool]:
-    """Ask for a sync of one district. Returns the queued row, and whether it was there already.
+    """Request a sync of one district. Returns the queued row, and whether it existed already.
 
     Args:
-        connection: in a transaction; whoever asks for the same district meanwhile waits for its end, and then finds the row.
+        connection: in a transaction. Another request for the same district waits until it ends, and then finds the row.
 
     Raises:
         SyncRunningError: a sync of the district is running; nothing is queued.
-        RosterError: there is no such district, it is not active, or this role may not ask, or not so soon; nothing is queued.
+        RosterError: there is no such district, it is not active, this role may not request a sync, or the limit of requests is reached;
+            nothing is queued.
     """
     district = find_district(connection, reference)
     locking = sa.select(districts.c.district_id).where(districts.c.district_id == district.district_id)
-    # Not the sync's lock, so that a running sync never waits for a request, nor a request for a sync.
+    # A row lock, not the sync's lock: a running sync never waits for a request, nor a request for a sync.
     connection.execute(locking.with_for_update(key_share=True))
     _refuse_unless_allowed(district, origin.requested_role)
     ours = syncs.c.district_id == district.district_id
@@ -50,7 +51,7 @@ def request_sync(connection: Connection, reference: str, origin: Origin, *, now:
     if (sync_id := connection.execute(waiting).scalar()) is not None:
         return Queued(sync_id, district.clever_id), True
     running = connection.execute(sa.select(syncs.c.sync_id).where(ours, syncs.c.status == "processing")).scalar()
-    # A row without a lock is that of a crashed sync (R11.4): nothing to wait for.
+    # If nobody holds the lock, the sync of this row has crashed (R11.4).
     if running is not None and district.district_id in locked_districts(connection):
         raise SyncRunningError("A sync of this district is running.", running_sync_id=running, district=district.clever_id)
     _refuse_too_many(connection, district, until=now)
@@ -58,7 +59,7 @@ def request_sync(connection: Connection, reference: str, origin: Origin, *, now:
 
 
 def startable(connection: Connection, *, now: datetime) -> list[Queued]:
-    """The oldest queued row of every district that is not being synced. Rows that may not become a sync are ended, with the reason.
+    """The oldest queued row of every district that is not being synced. Rows that break a rule of requests are skipped, with the reason.
 
     Args:
         connection: in autocommit, so that one district's row never waits for another's.
@@ -92,7 +93,7 @@ def _district_of(connection: Connection, clever_id: str | None) -> District:
 
 
 def _refuse_unless_allowed(district: District, role: str | None) -> None:
-    """The district may be synced, and this role may ask for it."""
+    """Refuse unless the district is active and this role may request a sync of it."""
     if district.status != "active":
         raise PermanentError(
             f"The district is {district.status}; only active districts sync.",
@@ -109,7 +110,7 @@ def _refuse_unless_allowed(district: District, role: str | None) -> None:
 
 
 def _refuse_too_many(connection: Connection, district: District, *, until: datetime, before: int | None = None) -> None:
-    """Count what was asked for in the hour up to `until`, of rows older than `before`. What was skipped cost nobody anything."""
+    """Refuse if the limit is reached in the hour up to `until`. Counts rows before the id `before`; skipped rows started no sync."""
     limit = district.rules.requests_per_hour if district.rules else None
     if limit is None:
         return

@@ -1,9 +1,9 @@
-"""What `ops` forgets, and when: personal values first, then whole syncs.
+"""Retention in `ops`: removes old personal values first, and old syncs later.
 
-Belongs here: which rows of `ops` are old, and removing them. Does not belong here: when that is done and Dagster's own runs
-(`defs/retention.py`), and users (`support/purge.py`).
+Belongs here: which rows of `ops` are old, and removing them. Does not belong here: when this runs, and Dagster's own runs
+(`defs/retention.py`); users (`support/purge.py`).
 
-Everything is done in small transactions of its own, so that no sync waits, and what a killed run has not done the next one does.
+All work is done in small transactions, so that no sync has to wait. If a run is killed, the next one does the rest.
 """
 
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ from roster_pipeline.database.tables import APPLIED
 BATCH_ROWS = 5_000
 BATCH_SYNCS = 200
 
-# `ops.changes` has no key of its own. A row's place is one for as long as a statement runs.
+# `ops.changes` has no primary key, but a row's ctid identifies it for as long as one statement runs.
 _EMPTY_CHANGES = """
     update ops.changes set before = null, after = null
     where ctid = any (array(
@@ -28,7 +28,7 @@ _EMPTY_CHANGES = """
     ))
 """
 _REMOVE_ALERTS = "delete from ops.alerts where alert_id in (select alert_id from ops.alerts where closed_at < :until limit :batch)"
-# Open, approved and rejected ones wait for something, however old they are.
+# Never holds that are still in effect, however old they are: open, approved and rejected ones.
 _REMOVE_HOLDS = """
     delete from ops.holds where hold_id in (
         select hold_id from ops.holds
@@ -36,7 +36,7 @@ _REMOVE_HOLDS = """
         limit :batch
     )
 """
-# Never what has not ended, the last sync of a district that was applied, and what a hold or an alert still refers to.
+# Never syncs that have not ended, the last applied sync of each district, or syncs that a hold or an alert refers to.
 _OLD_SYNCS = """
     select sync_id
     from ops.syncs as syncs
@@ -67,16 +67,16 @@ _REMOVE_SYNCS = "delete from ops.syncs where sync_id = any (:sync_ids)"
 
 
 def prune_history(database: Database, *, keep_syncs_days: int, keep_changes_days: int, now: datetime) -> dict[str, int]:
-    """Remove what is older than it may be.
+    """Remove what is older than the retention allows.
 
     Args:
-        keep_syncs_days: for how long syncs are kept that have ended, with their history and quarantine; so are closed alerts and decided
-            holds.
-        keep_changes_days: for how long `ops.changes` keeps values. After that, what happened to whom stays, and the values go.
+        keep_syncs_days: how long to keep ended syncs with their history and quarantine, closed alerts, and holds that are no longer in
+            effect.
+        keep_changes_days: how long `ops.changes` keeps values. After that its rows stay, without the values.
         now: aware UTC.
 
     Returns:
-        The rows removed, or emptied of values, by what they are.
+        How many rows were removed, or emptied of values, by kind.
     """
     old = {"until": now - timedelta(days=keep_syncs_days)}
     with translate_database_errors():
@@ -89,7 +89,7 @@ def prune_history(database: Database, *, keep_syncs_days: int, keep_changes_days
 
 
 def _remove_syncs(database: Database, old: Mapping[str, Any]) -> dict[str, int]:
-    """The history of a sync can be long, and goes first: as long as some of it is there, so is the sync."""
+    """Removes a sync's history first, in batches, because it can be long. The sync stays as long as some of its history does."""
     removed = dict.fromkeys(("syncs", "changes", "quarantine"), 0)
     while True:
         with database.engine.connect() as connection:
@@ -104,7 +104,7 @@ def _remove_syncs(database: Database, old: Mapping[str, Any]) -> dict[str, int]:
 
 
 def _repeat(database: Database, statement: str, parameters: Mapping[str, Any]) -> int:
-    """Run a statement, each time in a transaction of its own, until it finds less than a whole batch. Returns the rows in all."""
+    """Repeat a statement, each time in its own transaction, until it finds less than a full batch. Returns the total of rows."""
     rows = 0
     while True:
         with database.engine.begin() as connection:

@@ -1,4 +1,4 @@
-"""The districts of the tests of the sync."""
+"""A district for the tests of what follows its syncs."""
 
 from roster_pipeline_tests.sync.conftest import district
 

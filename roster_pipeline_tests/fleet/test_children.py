@@ -1,4 +1,4 @@
-"""One district in a process of its own (R11.2): whatever it does there ends with it, and `ops.syncs` says what became of it (R11.4)."""
+"""Syncing a district in a child process (R11.2): no failure leaves the child, and `ops.syncs` says how the sync ended (R11.4)."""
 
 import os
 import signal
@@ -57,35 +57,35 @@ def last_sync(world: Scenario) -> tuple[str, str]:
     return status, message
 
 
-def instead_of_planning(deed: Callable[..., NoReturn], settings: Settings, request: SyncRequest) -> Outcome:
-    """In the child: a sync that does this once it has pulled."""
-    pytest.MonkeyPatch().setattr(run, "make_plan", deed)  # Never undone: the process ends.
+def instead_of_planning(action: Callable[..., NoReturn], settings: Settings, request: SyncRequest) -> Outcome:
+    """Runs in the child: a sync that pulls, and then does this."""
+    pytest.MonkeyPatch().setattr(run, "make_plan", action)  # Never undone, because the process ends.
     return sync_here(settings, request)
 
 
-def eats(settings: Settings, request: SyncRequest) -> Outcome:
-    def deed(*_: object, **__: object) -> NoReturn:
-        eaten = b"x" * 600 * 2**20
-        while eaten:
+def use_too_much_memory(settings: Settings, request: SyncRequest) -> Outcome:
+    def action(*_: object, **__: object) -> NoReturn:
+        memory = b"x" * 600 * 2**20
+        while memory:
             time.sleep(1)
         raise AssertionError
 
-    return instead_of_planning(deed, settings, request)
+    return instead_of_planning(action, settings, request)
 
 
-def dies(settings: Settings, request: SyncRequest) -> Outcome:
+def die(settings: Settings, request: SyncRequest) -> Outcome:
     return instead_of_planning(lambda *_, **__: os._exit(9), settings, request)
 
 
-def chokes(settings: Settings, request: SyncRequest) -> Outcome:
-    def deed(*_: object, **__: object) -> NoReturn:
+def raise_marker(settings: Settings, request: SyncRequest) -> Outcome:
+    def action(*_: object, **__: object) -> NoReturn:
         raise KeyError(MARKER) from ValueError(MARKER)
 
-    return instead_of_planning(deed, settings, request)
+    return instead_of_planning(action, settings, request)
 
 
-def test_a_child_syncs_as_its_parent_would(world: Scenario) -> None:
-    """R11.5: the same report, the same rows; the process is gone."""
+def test_a_child_syncs_like_its_parent(world: Scenario) -> None:
+    """R11.5: the child returns the report, and writes the same rows."""
     outcome = in_child(world)
     assert isinstance(outcome, SyncReport)
     assert (outcome.status, outcome.counts["changes"]["users"]) == ("successful", {"create": 3})
@@ -100,13 +100,13 @@ def test_a_child_syncs_as_its_parent_would(world: Scenario) -> None:
 
 
 def test_a_sync_that_hangs_is_stopped(world: Scenario, clever: SandboxServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The row says that it took too long, at once; the digest of the night tells it; the next sync recovers."""
+    """Its row says that it took too long. The alert waits for the digest of the night. The next sync succeeds."""
     clever.sandbox.misbehave("delay", "/v3.0/sections", seconds=600)
 
     def monotonic() -> float:
-        """The real time; the limit later as soon as the sync has begun."""
-        begun: int = world.value("select count(*) from ops.syncs where status = 'processing'")
-        return time.monotonic() + begun * world.settings.roster_district_timeout_s
+        """The real time, plus the time limit as soon as the sync has started."""
+        started: int = world.value("select count(*) from ops.syncs where status = 'processing'")
+        return time.monotonic() + started * world.settings.roster_district_timeout_s
 
     with monkeypatch.context() as patch:
         patch.setattr(children, "time", SimpleNamespace(monotonic=monotonic, sleep=time.sleep))
@@ -122,9 +122,9 @@ def test_a_sync_that_hangs_is_stopped(world: Scenario, clever: SandboxServer, mo
     assert len(world.active()) == 3
 
 
-def test_a_sync_that_eats_memory_is_stopped(world: Scenario) -> None:
-    """The machine's memory is everybody's; the row says why, and nothing of the sync was applied."""
-    outcome = in_child(world, work=eats, roster_district_memory_mb=500)
+def test_a_sync_that_needs_too_much_memory_is_stopped(world: Scenario) -> None:
+    """Other processes need the machine's memory too. The row says why the sync was stopped, and nothing of it was applied."""
+    outcome = in_child(world, work=use_too_much_memory, roster_district_memory_mb=500)
     assert isinstance(outcome, Failure)
     assert "more than 500 MB" in outcome.reason
     assert not outcome.is_transient
@@ -133,24 +133,24 @@ def test_a_sync_that_eats_memory_is_stopped(world: Scenario) -> None:
 
 
 def test_a_sync_that_dies_is_marked(world: Scenario) -> None:
-    """R11.4: as crashed, at once; worth another attempt."""
-    assert in_child(world, work=dies) == Failure("failed", ledger.CRASHED, is_transient=True)
+    """R11.4: as crashed, at once. It is worth another attempt."""
+    assert in_child(world, work=die) == Failure("failed", ledger.CRASHED, is_transient=True)
     assert last_sync(world) == ("failed", ledger.CRASHED)
 
 
-def test_a_defect_tells_its_class_and_lines_only(world: Scenario, capfd: pytest.CaptureFixture[str]) -> None:
-    """SPEC 12: an unexpected error may quote a value."""
-    outcome = in_child(world, work=chokes)
+def test_an_unexpected_error_is_reported_by_class_and_lines_only(world: Scenario, capfd: pytest.CaptureFixture[str]) -> None:
+    """SPEC 12: its text may quote a value."""
+    outcome = in_child(world, work=raise_marker)
     assert isinstance(outcome, Failure)
     assert outcome.reason.startswith("Internal error: KeyError (")
-    assert "deed:" in outcome.reason
+    assert "action:" in outcome.reason
     assert last_sync(world) == ("failed", "Internal error: KeyError.")
     printed = capfd.readouterr()
     assert MARKER not in outcome.reason + printed.out + printed.err
 
 
-def test_what_a_failed_sync_says_survives_the_way(world: Scenario, clever: SandboxServer) -> None:
-    """Its reason, and whether trying again can help: not for a token that is gone, but for a Clever that is down."""
+def test_the_child_reports_why_a_sync_failed(world: Scenario, clever: SandboxServer) -> None:
+    """The reason, and whether trying again can help: it can if Clever is down, but not if the district has no token."""
     world.settings = world.settings.model_copy(update={"clever_max_attempts": 1})
     clever.sandbox.misbehave("status", "/v3.0/schools", status=503)
     down = in_child(world)
@@ -158,14 +158,14 @@ def test_what_a_failed_sync_says_survives_the_way(world: Scenario, clever: Sandb
     assert (down.status, down.is_transient) == ("failed", True)
     clever.sandbox.behave()
     world.change.disconnect()
-    gone = in_child(world)
-    assert isinstance(gone, Failure)
-    assert (gone.status, gone.is_transient) == ("failed", False)
-    assert "no token" in gone.reason
+    disconnected = in_child(world)
+    assert isinstance(disconnected, Failure)
+    assert (disconnected.status, disconnected.is_transient) == ("failed", False)
+    assert "no token" in disconnected.reason
 
 
 def test_a_district_that_is_not_active_is_skipped(world: Scenario) -> None:
-    """Paused since the schedule looked: no failure."""
+    """It was paused after the schedule started the run: that is no failure."""
     world.execute("update app.districts set status = 'paused'")
     outcome = in_child(world)
     assert isinstance(outcome, Failure)
@@ -173,7 +173,7 @@ def test_a_district_that_is_not_active_is_skipped(world: Scenario) -> None:
 
 
 def test_a_district_that_is_being_synced(world: Scenario) -> None:
-    """R11.2: no row, and worth another attempt later."""
+    """R11.2: there is no row, and another attempt is worth it later."""
     district_id = world.value("select district_id from app.districts")
     with world.database.engine.connect() as opened:
         connection = opened.execution_options(isolation_level="AUTOCOMMIT")
@@ -197,7 +197,7 @@ with open_database(settings()) as database:
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
 def test_no_child_outlives_its_parent(world: Scenario, clever: SandboxServer, number: signal.Signals) -> None:
-    """Killed or interrupted: its children are gone soon; R11.4: the sync has rolled back, and its row is told from one that runs."""
+    """When the parent is killed or interrupted, its children end soon. R11.4: the sync rolls back, and its row reads as failed."""
     clever.sandbox.misbehave("delay", "/v3.0/sections", seconds=600)
     environment = {
         "PATH": os.environ["PATH"],

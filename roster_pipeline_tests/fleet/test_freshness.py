@@ -1,4 +1,4 @@
-"""How old a district's data is: newer data in the same night (R3.7), and who is silent (R11.8)."""
+"""How old a district's data is: newer data in the same night (R3.7), and silent districts (R11.8)."""
 
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
@@ -11,6 +11,7 @@ from roster_pipeline.clever.http import Clock, Deadline
 from roster_pipeline.clever.tokens import list_tokens
 from roster_pipeline.database.engine import Database
 from roster_pipeline.districts.agreement import Agreement, record_agreement, set_status
+from roster_pipeline.districts.nights import last_scheduled_at, night_ends_at
 from roster_pipeline.fleet.freshness import Answers, Pulled, alert_silent, ask_last_sync, freshness, moved, synced_this_night
 from roster_pipeline.sandbox import District, Sandbox, SandboxServer
 from roster_pipeline.settings import Settings
@@ -25,7 +26,7 @@ OLD, NEW = "2026-11-20T04:00:00.000Z", "2026-11-20T06:00:00.000Z"
 
 
 class Nights:
-    """Districts and rows of `ops.syncs`, as nights leave them."""
+    """Writes districts and rows of `ops.syncs`, as a night would."""
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
@@ -41,8 +42,8 @@ class Nights:
         self.connection.execute(text("update app.districts set updated_at = :at where clever_id = :id"), {"at": at, "id": clever_id})
 
     def sync(self, district_id: int, began: datetime, status: str = "successful", trigger: str = "scheduled", last_sync: Any = OLD) -> int:
-        """A sync that took five minutes, or is not over yet."""
-        over = status not in ("queued", "processing")
+        """A sync that took five minutes, or has not ended yet."""
+        has_ended = status not in ("queued", "processing")
         statement = """
             insert into ops.syncs (district_id, trigger, status, requested_at, started_at, finished_at, counts)
             values (:d, :trigger, :status, :began, case when :status <> 'queued' then :began end, :ended,
@@ -50,7 +51,7 @@ class Nights:
             returning sync_id
         """
         values = {"d": district_id, "trigger": trigger, "status": status, "began": began, "last_sync": last_sync}
-        ended = began + 5 * MINUTE if over else None
+        ended = began + 5 * MINUTE if has_ended else None
         return int(self.connection.execute(text(statement), {**values, "ended": ended}).scalar_one())
 
     def asked(self, now: datetime) -> list[str]:
@@ -74,7 +75,7 @@ def nights(database: Database) -> Iterator[Nights]:
 
 @pytest.mark.parametrize(("profile", "moment"), [("typing_agent", EVENING), ("twig_science", MIDNIGHT)])
 def test_a_district_is_asked_about_while_its_night_lasts(nights: Nights, profile: str, moment: datetime) -> None:
-    """R3.7: from its sync of the night, whoever asked for it, to the morning."""
+    """R3.7: from its sync of the night, of any trigger, to the morning."""
     district = nights.district(A, profile)
     nights.sync(district, moment - 10 * MINUTE)
     assert nights.asked(moment + 30 * MINUTE) == []
@@ -88,8 +89,6 @@ def test_a_district_is_asked_about_while_its_night_lasts(nights: Nights, profile
 
 def test_the_night_on_both_nights_of_a_clock_change() -> None:
     """R3.7, R11.1: the night ends at six on the wall clock, after eight hours in spring and ten in autumn."""
-    from roster_pipeline.districts.nights import last_scheduled_at, night_ends_at
-
     for noon, hours in (("2026-11-01T20:00", 10), ("2027-03-14T20:00", 8), ("2026-11-20T20:00", 9)):
         moment = last_scheduled_at("21:00", datetime.fromisoformat(noon).replace(tzinfo=UTC))
         assert night_ends_at(moment) - moment == hours * HOUR
@@ -97,15 +96,15 @@ def test_the_night_on_both_nights_of_a_clock_change() -> None:
 
 @pytest.mark.parametrize("status", ["queued", "processing"])
 def test_a_district_that_is_about_to_be_synced_is_not_asked_about(nights: Nights, status: str) -> None:
-    """R3.7: also where that was asked for before the night."""
+    """R3.7: also if that sync was requested before the night."""
     district = nights.district(A)
     nights.sync(district, EVENING + MINUTE)
     nights.sync(district, EVENING - HOUR, status, "on_demand")
     assert nights.asked(EVENING + HOUR) == []
 
 
-def test_only_what_was_applied_counts(nights: Nights) -> None:
-    """R3.7: a district whose sync failed or was skipped has no data of this night; an inactive one is left alone."""
+def test_only_applied_syncs_count(nights: Nights) -> None:
+    """R3.7: a district whose sync failed or was skipped has no data of this night. An inactive district is not asked about."""
     district = nights.district(A)
     nights.sync(district, EVENING + MINUTE, "failed")
     nights.sync(district, EVENING + MINUTE, "skipped")
@@ -117,7 +116,7 @@ def test_only_what_was_applied_counts(nights: Nights) -> None:
 
 
 def test_three_refreshes_a_night(nights: Nights) -> None:
-    """R3.7: a district whose data moves all night is not pulled all night; those of the night before do not count."""
+    """R3.7: at most, even if Clever loads data all night. The refreshes of the night before do not count."""
     district = nights.district(A)
     for number in range(3):
         nights.sync(district, EVENING - timedelta(days=1) + number * HOUR, trigger="refresh")
@@ -128,8 +127,8 @@ def test_three_refreshes_a_night(nights: Nights) -> None:
     assert nights.asked(EVENING + 8 * HOUR) == []
 
 
-def test_what_has_moved() -> None:
-    """R3.7: another last_sync than that of the pull; none at all, or no answer, is no news."""
+def test_which_districts_have_newer_data() -> None:
+    """R3.7: those with another last_sync than in the pull. A district without a last_sync, or without an answer, has none."""
     pulled = [Pulled(1, A, OLD), Pulled(2, B, OLD), Pulled(3, C, None), Pulled(4, "d", OLD), Pulled(5, "e", OLD)]
     answers = Answers({A: NEW, B: OLD, C: NEW, "d": None}, 5)
     assert moved(pulled, answers) == [(pulled[0], NEW), (pulled[2], NEW)]
@@ -146,12 +145,12 @@ def settings_for(server: SandboxServer) -> Settings:
 
 
 def test_clever_is_asked(caplog: pytest.LogCaptureFixture) -> None:
-    """R3.7: who cannot be asked is left out, and named by id only."""
+    """R3.7: a district that cannot be asked is left out, and logged by its id only."""
     sandbox = Sandbox(*(District({"id": each, "name": "Marker", "last_sync": NEW}) for each in (A, B, C)))
     sandbox.misbehave("status", f"/v3.0/districts/{B}", status=403)
     with SandboxServer(sandbox) as server:
         settings = settings_for(server)
-        answers = ask_last_sync(settings, list_tokens(settings), [A, B, "gone", C], deadline=Deadline(40))
+        answers = ask_last_sync(settings, list_tokens(settings), [A, B, "unknown", C], deadline=Deadline(40))
     assert answers == Answers({A: NEW, C: NEW}, 4)
     assert [record.levelname for record in caplog.records] == ["WARNING", "WARNING"]
     assert B in caplog.text
@@ -159,7 +158,7 @@ def test_clever_is_asked(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_asking_ends_in_time() -> None:
-    """R3.7: districts there is no time for are left for the next round, which begins with the first of them."""
+    """R3.7: the districts that there is no time for are left for the next round, which begins with the first of them."""
     now = iter([0.0] + [0.0] * 6 + [100.0] * 1000)
     clock = Clock(monotonic=lambda: next(now))
     sandbox = Sandbox(*(District({"id": f"d{number}", "name": "D", "last_sync": NEW}) for number in range(20)))
@@ -174,7 +173,7 @@ def test_asking_ends_in_time() -> None:
 
 
 def test_silent_after_26_hours(nights: Nights) -> None:
-    """R11.8: since the end of the last sync that was applied; one that failed is none."""
+    """R11.8: counted from the end of the last applied sync. A failed sync does not count."""
     district = nights.district(A)
     nights.sync(district, EVENING)
     nights.sync(district, EVENING + 20 * HOUR, "failed")
@@ -185,8 +184,8 @@ def test_silent_after_26_hours(nights: Nights) -> None:
     assert nights.stale(ended + 27 * HOUR) == []
 
 
-def test_only_who_should_be_synced_can_be_silent(nights: Nights) -> None:
-    """R11.1, R11.8: active, and the start date has come; from then on there are 26 hours to sync in."""
+def test_only_districts_that_should_sync_can_be_silent(nights: Nights) -> None:
+    """R11.1, R11.8: they are active, and their start date has come. The 26 hours count from the start date at the earliest."""
     nights.district(A)
     nights.district(B, start_date=date(2026, 11, 20))
     assert nights.stale(EVENING) == [A]
@@ -199,15 +198,15 @@ def test_only_who_should_be_synced_can_be_silent(nights: Nights) -> None:
 
 
 def test_a_new_district_has_26_hours(nights: Nights) -> None:
-    """R11.8: before its first sync they count from its agreement."""
+    """R11.8: before its first sync, the 26 hours count from its agreement."""
     nights.district(A)
     nights.recorded(A, EVENING)
     assert nights.stale(EVENING + 26 * HOUR) == []
     assert nights.stale(EVENING + 27 * HOUR) == [A]
 
 
-def test_silence_is_told_once(nights: Nights) -> None:
-    """R11.8: until the district has been synced and falls silent again; of the never synced as well."""
+def test_a_silent_district_makes_one_alert(nights: Nights) -> None:
+    """R11.8: until it has been synced and is silent again. A district that was never synced makes one too."""
     district = nights.district(A)
     never = nights.district(B)
     first = nights.sync(district, EVENING)

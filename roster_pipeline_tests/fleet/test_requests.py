@@ -1,4 +1,4 @@
-"""Syncs on demand: who may ask, what is queued, what is started next, and how a queued row ends (R11.3)."""
+"""Syncs on demand: who may request one, what is queued, what is started next, and how a queued row ends (R11.3)."""
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -59,18 +59,18 @@ def next_up(database: Database) -> list[Queued]:
 
 
 def test_a_second_request_returns_the_first(database: Database) -> None:
-    """R11.3: as long as it is queued; another district is another matter, and after the end the next request is a new one."""
+    """R11.3: as long as the first is queued. A request for another district, or after the end of the sync, is a new one."""
     agree(database)
     agree(database, "d2")
     assert [ask(database), ask(database, "1"), ask(database, "d2")] == [(1, False), (1, True), (2, False)]
-    kept = "select status, trigger, requested_by, reason, requested_role, requested_at from ops.syncs where sync_id = 1"
-    assert rows(database, kept) == [("queued", "on_demand", "WHO", "WHY", "support", NOW)]
+    row = "select status, trigger, requested_by, reason, requested_role, requested_at from ops.syncs where sync_id = 1"
+    assert rows(database, row) == [("queued", "on_demand", "WHO", "WHY", "support", NOW)]
     rows(database, "update ops.syncs set status = 'successful', finished_at = now()")
     assert ask(database) == (3, False)
 
 
 def test_a_thousand_requests_at_once_make_one_row(database: Database) -> None:
-    """R11.3: on real sessions; each waits for the one before it and then finds its row."""
+    """R11.3: in real database sessions. Each waits for the one before it, and then finds its row."""
     agree(database)
     with ThreadPoolExecutor(5) as pool:
         answers = list(pool.map(lambda _: ask(database), range(1000)))
@@ -88,7 +88,7 @@ def test_while_a_sync_is_running(database: Database) -> None:
     assert statuses(database) == ["processing"]
 
 
-def test_a_crashed_sync_is_no_running_one(database: Database) -> None:
+def test_a_crashed_sync_does_not_refuse_requests(database: Database) -> None:
     """R11.4: its row still says processing, but nobody holds the lock."""
     agree(database)
     rows(database, PROCESSING)
@@ -107,8 +107,8 @@ def test_a_district_that_is_not_active(database: Database, status: str) -> None:
     assert statuses(database) == []
 
 
-def test_who_may_ask(database: Database) -> None:
-    """SPEC 1: support of both profiles' districts, the account owner of twig_science's; any district can be set otherwise."""
+def test_which_role_may_request_a_sync(database: Database) -> None:
+    """SPEC 1: support in both profiles, the account owner in twig_science only. A setting of the district can change that."""
     agree(database, "typing")
     agree(database, "twig", "twig_science")
     agree(database, "own", "twig_science", request_roles=["account_owner"])
@@ -121,8 +121,8 @@ def test_who_may_ask(database: Database) -> None:
     assert ask(database, "typing", role="support") == (3, False)
 
 
-def test_how_often(database: Database) -> None:
-    """What people asked for in the last hour counts, whatever became of it; the schedule's syncs and refused requests do not."""
+def test_the_limit_of_requests_per_hour(database: Database) -> None:
+    """Requests of people in the last hour count, however they ended. Syncs of the schedule and skipped requests do not count."""
     agree(database, requests_per_hour=2)
     ended = "insert into ops.syncs (district_id, status, finished_at, requested_at, requested_role) values (1, :status, :at, :at, :role)"
     recent, old = NOW - timedelta(minutes=59), NOW - timedelta(minutes=61)
@@ -134,15 +134,15 @@ def test_how_often(database: Database) -> None:
     ):
         rows(database, ended, status=status, at=at, role=role)
     assert ask(database) == (5, False)
-    assert ask(database) == (5, True)  # the same request costs nothing
+    assert ask(database) == (5, True)  # the same request does not count again
     rows(database, "update ops.syncs set status = 'held', finished_at = now() where status = 'queued'")
     with pytest.raises(TransientError, match="limit of 2 requested syncs an hour"):
         ask(database)
     assert ask(database, now=NOW + timedelta(minutes=61)) == (6, False)
 
 
-def test_what_is_started_next(database: Database) -> None:
-    """R11.3: the oldest row of each district, also one the application inserted by its obvious columns; a district that syncs now waits."""
+def test_which_request_is_started_next(database: Database) -> None:
+    """R11.3: the oldest row of each district, also if the application inserted it. The request of a district that is syncing waits."""
     agree(database)
     agree(database, "d2")
     rows(database, PLAIN)
@@ -156,10 +156,10 @@ def test_what_is_started_next(database: Database) -> None:
 
 
 def test_a_row_that_may_not_start_is_skipped_with_the_reason(database: Database) -> None:
-    """R11.3: what the application inserts is held to the same rules, and no such row is in another's way."""
+    """R11.3: the same rules apply to the rows that the application inserts. A skipped row delays no other one."""
     agree(database, requests_per_hour=1)
     rows(database, OWNERS)
-    rows(database, "insert into ops.syncs (requested_by) values ('nobody knows for whom')")
+    rows(database, "insert into ops.syncs (requested_by) values ('without a district')")
     rows(database, PLAIN)
     assert next_up(database) == [Queued(3, "d1")]
     rows(database, "update ops.syncs set status = 'successful', finished_at = now() where sync_id = 3")
@@ -179,7 +179,7 @@ def test_a_row_that_may_not_start_is_skipped_with_the_reason(database: Database)
 
 
 def test_settings_that_cannot_be_read_stop_no_other_district(database: Database) -> None:
-    """R11.2: support may have written them by hand; the reason names the setting and not its value."""
+    """R11.2: somebody may have written them by hand. The reason names the setting, but not its value."""
     agree(database)
     agree(database, "d2")
     rows(database, PLAIN)
@@ -196,8 +196,9 @@ def answer(world: Scenario, sync_id: int, *, run: str | None = None, on_step: Ca
     run_sync(world.database, world.settings, request, on_step=on_step)
 
 
-def test_a_sync_answers_its_request_and_all_that_waited_with_it(world: Scenario) -> None:
-    """R11.3, R11.4: queued, processing, successful, with the words of who asked; duplicates end at its start and name it."""
+def test_a_sync_answers_all_waiting_requests_of_its_district(world: Scenario) -> None:
+    """R11.3, R11.4: the first request becomes processing and then successful, and keeps its `requested_by`. The other requests are skipped
+    when the sync starts, and their messages name it."""
     database = world.database
     rows(database, PLAIN)
     sync_id, _ = ask(database, DISTRICT)
@@ -217,7 +218,7 @@ def test_a_sync_answers_its_request_and_all_that_waited_with_it(world: Scenario)
 
 
 def test_a_request_stays_queued_while_another_sync_runs(world: Scenario) -> None:
-    """R11.2: the run that answers it loses the race for the lock; the row is as before, so the next run takes it."""
+    """R11.2: the run of the request does not get the lock. The row stays queued, so the next run can start it."""
     rows(world.database, PLAIN)
     with world.database.engine.connect() as connection, district_lock(connection, 1, DISTRICT), pytest.raises(SyncRunningError):
         answer(world, 1)
@@ -227,7 +228,7 @@ def test_a_request_stays_queued_while_another_sync_runs(world: Scenario) -> None
 
 
 def test_the_second_attempt_of_a_run_is_a_row_of_its_own(world: Scenario) -> None:
-    """R11.4: the first has ended and stays; the second asks in the same words. Another run is refused."""
+    """R11.4: the first row has ended and stays. The second has the same `requested_by` and role. Another run is refused."""
     rows(world.database, OWNERS)
     world.settings = world.settings.model_copy(update={"clever_client_id": None})
     for _ in range(2):
@@ -249,7 +250,7 @@ GRANTS = """
 
 @pytest.fixture
 def application(database: Database) -> Iterator[psycopg.Connection]:
-    """A session of a role that may insert what a request says and read ops.recent_syncs, and nothing else."""
+    """A session of a role that may only insert the columns of a request and read ops.recent_syncs."""
     role = sql.Identifier(f"reader_{database.url.database}")
     url = database.url.set(drivername="postgresql").render_as_string(hide_password=False)
     with psycopg.connect(url, autocommit=True) as session:
@@ -280,7 +281,7 @@ FAILED = "The sync did not succeed. Nothing was changed. We have been told and l
 def test_the_page_of_recent_syncs(
     database: Database, application: psycopg.Connection, row: tuple[str | None, ...], shown: tuple[str, ...]
 ) -> None:
-    """Issue 4: kind, who, status and a message without ids for a district's admin, for a role that may read nothing else."""
+    """Kind, requester, status and a message without ids, for a district's admin. The role of the application may read nothing else."""
     agree(database)
     rows(
         database,
@@ -295,7 +296,7 @@ def test_the_page_of_recent_syncs(
 
 
 def test_the_application_asks_by_inserting_a_row(database: Database, application: psycopg.Connection) -> None:
-    """R11.3: by the columns that say who asks, and for which district; the rest is not its own to write."""
+    """R11.3: it may write the columns that say who requests the sync, and of which district, and no others."""
     agree(database, profile="twig_science")
     application.execute(OWNERS)
     assert next_up(database) == [Queued(1, "d1")]
@@ -303,8 +304,8 @@ def test_the_application_asks_by_inserting_a_row(database: Database, application
         application.execute("insert into ops.syncs (district_id, status, finished_at) values (1, 'successful', now())")
 
 
-def test_the_page_tells_a_running_sync_from_a_crashed_one(database: Database, application: psycopg.Connection) -> None:
-    """R11.4: for every reader, before anybody has marked the row. Another district's lock does not count."""
+def test_the_page_shows_a_crashed_sync_as_failed(database: Database, application: psycopg.Connection) -> None:
+    """R11.4: to every reader, even before the row is marked. The lock of another district does not count."""
     agree(database)
     agree(database, "d2")
     rows(database, PROCESSING)
@@ -317,7 +318,7 @@ def test_the_page_tells_a_running_sync_from_a_crashed_one(database: Database, ap
 
 
 def test_the_page_says_why_a_request_was_skipped(world: Scenario, application: psycopg.Connection) -> None:
-    """R11.3: in words for a district's admin, for each reason there is."""
+    """R11.3: each reason has a message that a district's admin understands."""
     database = world.database
     world.agree(settings={"requests_per_hour": 1})
     for statement in (OWNERS, PLAIN, PLAIN):

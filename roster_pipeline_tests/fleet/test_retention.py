@@ -1,4 +1,4 @@
-"""What `ops` forgets and when, and what it never forgets; on rows as syncs, decisions and alerts leave them."""
+"""Retention: what is removed from `ops`, when, and what always stays. The rows are like those that syncs, decisions and alerts write."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -25,7 +25,7 @@ Query = Callable[..., list[Any]]
 
 @pytest.fixture
 def query(database: Database) -> Query:
-    """Rows of a statement; a single column without tuples around it. There is district 1 already."""
+    """Runs a statement and returns its rows; those of a single column as plain values. There are districts 1 and 2."""
 
     def rows(statement: str, **values: object) -> list[Any]:
         with database.engine.begin() as connection:
@@ -38,7 +38,7 @@ def query(database: Database) -> Query:
 
 
 def sync(query: Query, days_ago: float, status: str = "successful", *, district: int | None = 1) -> int:
-    """A sync that ended (or was asked for) so long ago, with one row of history and of quarantine."""
+    """A sync that ended (or was requested) so many days ago, with one row of history and one of quarantine."""
     moment = NOW - timedelta(days=days_ago)
     ended = None if status in ("queued", "processing") else moment
     [sync_id] = query(
@@ -95,8 +95,8 @@ def done(**counts: int) -> dict[str, int]:
     return NOTHING | counts
 
 
-def test_values_go_after_their_time_and_the_rest_stays(database: Database, query: Query) -> None:
-    """SPEC 12: `ops.changes` keeps old values, for as long as it is told; who, what and when stays."""
+def test_old_values_are_removed_and_the_rest_of_the_row_stays(database: Database, query: Query) -> None:
+    """SPEC 12: `ops.changes` keeps old values for as long as it is configured; user, action and time stay."""
     old, young = sync(query, 91), sync(query, 89)
     assert prune(database) == done(changes_emptied=1)
     rows = query("select sync_id, entity, entity_id, user_id, action, before, after, changed_at from ops.changes order by sync_id")
@@ -118,8 +118,8 @@ def test_a_change_with_one_value_is_emptied_too(database: Database, query: Query
     assert query("select count(*) from ops.changes where before is not null or after is not null") == [0]
 
 
-def test_old_syncs_go_with_what_belongs_to_them(database: Database, query: Query) -> None:
-    """Whatever way they ended; those of a district that nobody knows too."""
+def test_old_syncs_are_removed_with_their_history(database: Database, query: Query) -> None:
+    """However they ended, and also without a district. Their quarantine is removed too."""
     for status in ("successful", "held", "failed", "skipped"):
         sync(query, 401, status)
     sync(query, 401, "failed", district=None)
@@ -131,7 +131,7 @@ def test_old_syncs_go_with_what_belongs_to_them(database: Database, query: Query
 
 
 def test_the_last_applied_sync_of_each_district_stays(database: Database, query: Query) -> None:
-    """With its quarantine and history, whatever came after it that was not applied, and whatever other districts did."""
+    """It stays with its quarantine and history, even if later syncs were not applied. Syncs of other districts do not count."""
     sync(query, 900)
     one = sync(query, 800, "held")
     other = sync(query, 700, district=2)
@@ -142,8 +142,8 @@ def test_the_last_applied_sync_of_each_district_stays(database: Database, query:
         assert query(f"select sync_id from ops.{table} order by 1") == [one, other]
 
 
-def test_what_has_not_ended_stays(database: Database, query: Query) -> None:
-    """R11.3, R11.4: a request waits, however long; a sync that seems to run is for somebody else to judge."""
+def test_syncs_that_have_not_ended_stay(database: Database, query: Query) -> None:
+    """R11.3, R11.4: a request may wait for any time. Retention does not decide whether a sync in status processing has crashed."""
     waits = {sync(query, 900, "queued"), sync(query, 900, "processing")}
     sync(query, 1)
     assert prune(database) == done(changes_emptied=2)
@@ -162,11 +162,11 @@ def test_a_hold_that_waits_stays_with_its_sync(database: Database, query: Query,
 
 
 @pytest.mark.parametrize("status", ["superseded", "used", "expired"])
-def test_a_decided_hold_goes_and_then_its_sync(database: Database, query: Query, status: str) -> None:
-    """Its age counts from the decision, where there was one."""
-    gone, stays = sync(query, 900, "held"), sync(query, 900, "held")
-    hold(query, gone, status, 900)
-    hold(query, gone, status, 900, decided_days_ago=401)
+def test_a_closed_hold_is_removed_and_then_its_sync(database: Database, query: Query, status: str) -> None:
+    """Its age counts from the decision, if there was one."""
+    removed, stays = sync(query, 900, "held"), sync(query, 900, "held")
+    hold(query, removed, status, 900)
+    hold(query, removed, status, 900, decided_days_ago=401)
     young = hold(query, stays, status, 900, decided_days_ago=399)
     last = sync(query, 1)
     assert prune(database) == done(changes_emptied=2, holds=2, syncs=1, changes=1, quarantine=1)
@@ -174,21 +174,21 @@ def test_a_decided_hold_goes_and_then_its_sync(database: Database, query: Query,
     assert query("select sync_id from ops.syncs order by 1") == [stays, last]
 
 
-def test_closed_alerts_go_and_open_ones_keep_their_sync(database: Database, query: Query) -> None:
-    """R11.8: what has not been told yet is never forgotten."""
-    failed, untold = sync(query, 900, "failed"), sync(query, 900, "failed")
+def test_closed_alerts_are_removed_and_open_ones_keep_their_sync(database: Database, query: Query) -> None:
+    """R11.8: an alert that has not been delivered is never removed."""
+    failed, unsent = sync(query, 900, "failed"), sync(query, 900, "failed")
     alert(query, "old", 401, sync_id=failed)
     alert(query, "old, of no sync", 401)
     alert(query, "young", 399)
-    alert(query, "open", None, sync_id=untold)
+    alert(query, "open", None, sync_id=unsent)
     assert prune(database) == done(changes_emptied=2, alerts=2, syncs=1, changes=1, quarantine=1)
     assert query("select event from ops.alerts order by 1") == ["open", "young"]
     assert query("select count(*) from ops.alert_deliveries") == [2]
-    assert query("select sync_id from ops.syncs") == [untold]
+    assert query("select sync_id from ops.syncs") == [unsent]
 
 
 def test_every_batch_is_a_transaction_of_its_own(database: Database, query: Query, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a killed run has done stays done, and the next one does the rest."""
+    """The work of a killed run stays done, and the next run does the rest."""
     monkeypatch.setattr(retention, "BATCH_ROWS", 2)
     monkeypatch.setattr(retention, "BATCH_SYNCS", 2)
     for days_ago in range(905, 900, -1):
@@ -212,8 +212,8 @@ def _interrupted(*_: object) -> dict[str, int]:
     raise KeyboardInterrupt
 
 
-def test_a_district_is_synced_on_as_if_nothing_had_been_forgotten(database: Database, district: LiveDistrict) -> None:
-    """R7.2, SPEC 2: the next sync writes nothing, and `roster explain` tells what is left."""
+def test_retention_does_not_affect_the_next_sync(database: Database, district: LiveDistrict) -> None:
+    """R7.2, SPEC 2: the next sync writes nothing, and `roster explain` shows what is left of the history."""
     people = clever(student("u1", "ana", name="Ana Li"), student("u2", "bo"))
     district.sync(people)
     changed = clever(student("u1", "ana", name="Eva Li"), student("u2", "bo"))
