@@ -1,5 +1,5 @@
--- The rows to import.
--- grain: one row per row of the file that is not refused
+-- The rows to import: all that are not refused.
+-- grain: one row per accepted row of the file
 -- rules: R8.2
 select
     people.line,

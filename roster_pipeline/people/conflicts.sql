@@ -1,4 +1,4 @@
--- Rows without a fault that contradict another row of the same person. No value of a row is in a reason.
+-- Rows without a fault that contradict an earlier row of the same person. A reason never contains a value of the row.
 -- grain: one row per row of the file and column that is wrong
 -- rules: R5.8, R6.3, R8.2
 with people as (

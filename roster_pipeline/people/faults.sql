@@ -1,4 +1,4 @@
--- What is wrong with a row, whatever the other rows say. No value of a row is in a reason.
+-- What is wrong with a row by itself, without looking at other rows. A reason never contains a value of the row.
 -- grain: one row per row of the file and column that is wrong
 -- rules: R3.4, R8.2, R8.3
 select
@@ -13,9 +13,9 @@ cross join lateral (
         case
             when coalesce(people.username_key, '') = '' then 'is missing'
             when char_length(people.username_key) > 255 then 'is longer than 255 characters'
-            when people.is_in_snapshot then 'is the username or Clever id of a person whom Clever shares'
+            when people.is_in_snapshot then 'is the username or Clever id of a person that Clever shares'
             when people.is_taken then 'belongs to a user who was not imported'
-            when people.is_deactivated then 'belongs to a user whom support has deactivated on purpose'
+            when people.is_deactivated then 'belongs to a user that support has deactivated on purpose'
         end
     ),
     ('first_name', case when people.first_name is null then 'is missing' end),

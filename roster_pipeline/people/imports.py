@@ -1,8 +1,8 @@
 """One import: the rows of a file -> `app`, in one transaction (R8.2).
 
 Belongs here: who may import what, the order of the steps, the district's lock, and the report. Does not belong here: the file's form
-(`reader.py`), and what is refused and written: the SQL files beside this one, a SELECT per temporary table `import_...` and a `write_...`
-per table of `app`.
+(`reader.py`), and the rules for what is refused and written. These are the SQL files of this folder: one SELECT for each temporary table
+`import_...`, and one `write_...` for each table of `app`.
 
     file -> lock -> [ rows -> faults -> conflicts -> accepted -> roles -> people -> write_... ] -> unlock      [ ] is one transaction
 """
@@ -45,18 +45,18 @@ PREVIEW_PEOPLE = 1_000
 _BATCH_ROWS = 5_000
 _PLAN = ("rows", "faults", "conflicts", "accepted", "roles", "people")
 _WRITE = ("write_users", "write_roles")
-# The actions of people.sql, and what a report calls how many there are.
+# Each action of people.sql, and the name of its count in a report.
 _ACTIONS = {"create": "created", "restore": "restored", "update": "updated", "none": "unchanged"}
 _COUNT = "select action, count(*) as people from pg_temp.import_people group by action"
 
 
 class PlannedPerson(NamedTuple):
-    """Somebody an import would write. Personal: for the caller's own terminal only (SPEC 12).
+    """A person that the import would write. Personal data: only for the terminal of the user who runs the preview (SPEC 12).
 
     line: the person's first row in the file.
     action: `create`, `restore` or `update`.
-    changed: the columns of `app.users` that differ, for somebody who is there.
-    roles: all active roles afterwards, like `teacher at North`.
+    changed: the columns of `app.users` that differ; empty for a person to create.
+    roles: all active roles after the import, like `teacher at North`.
     """
 
     line: int
@@ -70,17 +70,18 @@ class PlannedPerson(NamedTuple):
 
 @dataclass(frozen=True)
 class ImportReport:
-    """What an import did, or would do as a preview. Rows of one username are one person.
+    """The result of an import, or of a preview. All rows of one username are one person.
 
     Attributes:
-        is_written: whether good rows were imported; not in a preview, nor in a strict import with errors, whose counts of people are 0.
-        created: people.
-        restored: people who were soft-deleted.
-        updated: people with another column or a role more.
-        unchanged: people.
-        refused: rows.
-        errors: by line and column; refused rows can have several.
-        people: of a preview, the first PREVIEW_PEOPLE people it would write.
+        is_written: whether the good rows were imported. False in a preview, and in a strict import with errors, where all counts of people
+            are 0.
+        created: number of new people.
+        restored: number of people who were soft-deleted.
+        updated: number of people with a changed column or a new role.
+        unchanged: number of people who need no change.
+        refused: number of rows that are not imported.
+        errors: in the order of lines and columns; a refused row can have several.
+        people: in a preview, the first PREVIEW_PEOPLE people that the import would write.
     """
 
     district: District
@@ -104,21 +105,21 @@ def import_people(
     strict: bool = False,
     preview: bool = False,
 ) -> ImportReport:
-    """Import the people of a CSV file into one district. Adds and updates; whoever is not in the file is left alone.
+    """Import the people of a CSV file into one district. Adds and updates people; those who are not in the file are left unchanged.
 
-    Memory is that of a batch of rows and of the errors.
+    Only one batch of rows and the errors are in memory.
 
     Args:
         reference: the district's Clever id or district id.
         source: the file, open for reading bytes.
-        strict: import all rows or, if one is refused, none.
+        strict: import no row if one is refused.
         preview: write nothing.
 
     Raises:
         UnknownDistrictError: there is no such district.
-        PermanentError: the district has no profile or the profile no users from CSV, or the file's first line is not the header.
-        SyncRunningError: a sync of the district, or another import, is running. A preview does not ask.
-        TransientError: the database, or somebody else changed the same rows in the meantime.
+        PermanentError: the district has no profile, its profile has no users from CSV, or the file's first line is not the header.
+        SyncRunningError: a sync of the district, or another import, is running. A preview takes no lock, so it never raises this.
+        TransientError: the database failed, or another session has changed the same rows.
     """
     require_current_schema(database)
     with sync_session(database, settings) as connection:
@@ -127,7 +128,7 @@ def import_people(
         unreadable = _load(psycopg_connection(connection), read_rows(source))
         with nullcontext() if preview else district_lock(connection, district.district_id, district.clever_id), one_state(connection):
             _plan(connection, parameters)
-            errors = sorted([*unreadable, *_refusals(connection)], key=_place)
+            errors = sorted([*unreadable, *_refusals(connection)], key=_order)
             is_accepted = not (strict and errors)
             if is_accepted and not preview:
                 _write(connection, parameters)
@@ -144,7 +145,7 @@ def import_people(
 
 
 def _rules(district: District, kind: Kind) -> Profile:
-    """The district's rules, if they have imports of this kind."""
+    """The district's rules; raises PermanentError if they do not allow imports of this kind."""
     rules = district.require_rules()
     if kind == "users" and not rules.users_csv:
         raise PermanentError(
@@ -167,7 +168,7 @@ def _parameters(district: District, rules: Profile, kind: Kind) -> dict[str, Any
 
 
 def _load(connection: "psycopg.Connection[Any]", rows: Iterable[PersonRow | RowError]) -> list[RowError]:
-    """Copy the rows that can be read into a temporary table, cleaned as every text is (R4.5); return the others."""
+    """Copy the readable rows to a temporary table, cleaned like every text (R4.5). Returns the errors of the other rows."""
     errors: list[RowError] = []
     connection.execute(f"create temporary table import_file (line bigint, {', '.join(f'{column} text' for column in COLUMNS)})".encode())
     with connection.cursor() as cursor, cursor.copy("copy pg_temp.import_file from stdin (format csv)") as copy:
@@ -197,13 +198,13 @@ def _batches(rows: Iterator[PersonRow]) -> Iterator[list[PersonRow]]:
 def _plan(connection: Connection, parameters: Mapping[str, Any]) -> None:
     for table in _PLAN:
         connection.execute(sa.text(f"create temporary table import_{table} on commit drop as\n{_sql(table)}"), parameters)
-        # Nothing else ever analyses a temporary table, and without statistics the planner nests loops over people.
+        # PostgreSQL never analyses temporary tables by itself. Without statistics the planner would choose nested loops over people.
         connection.exec_driver_sql(f"analyze pg_temp.import_{table}")
 
 
 def _write(connection: Connection, parameters: Mapping[str, Any]) -> None:
-    for act in _WRITE:
-        connection.execute(sa.text(_sql(act)), parameters)
+    for statement in _WRITE:
+        connection.execute(sa.text(_sql(statement)), parameters)
 
 
 def _refusals(connection: Connection) -> Iterator[RowError]:
@@ -211,7 +212,7 @@ def _refusals(connection: Connection) -> Iterator[RowError]:
         yield RowError(*row)
 
 
-def _place(error: RowError) -> tuple[int, int]:
+def _order(error: RowError) -> tuple[int, int]:
     return error.line, COLUMNS.index(error.column) if error.column else -1
 
 

@@ -1,4 +1,4 @@
--- What each imported person is to look like, and what that takes.
+-- The desired state of each imported person, and the action that it needs.
 -- grain: one row per person
 -- rules: R5.9, R8.1, R8.2
 -- action: create | restore | update (columns or roles differ) | none
@@ -8,7 +8,7 @@ with firsts as (
     order by username_key asc, line asc
 ),
 
--- A student's primary school is the first one named.
+-- A student's primary school is the one in the student's first row.
 students as (
     select distinct on (username_key)
         username_key,
@@ -18,14 +18,14 @@ students as (
     order by username_key asc, line asc
 ),
 
--- Roles that are not in the file stay, so that a student remains one.
+-- Users who are students already. They remain students, because roles that are not in the file stay.
 student_users as (
     select distinct user_id
     from app.user_roles
     where district_id = :district_id and role = 'student' and deleted_at is null
 ),
 
-wanted as (
+desired as (
     select
         firsts.line,
         firsts.username_key,
@@ -50,25 +50,25 @@ wanted as (
 
 compared as (
     select
-        wanted.*,
+        desired.*,
         existing.deleted_at is not null as is_deleted,
         array(
             select differences.column_name
             from (
                 values
-                (1, 'username', wanted.username is distinct from existing.username),
-                (2, 'first_name', wanted.first_name is distinct from existing.first_name),
-                (3, 'last_name', wanted.last_name is distinct from existing.last_name),
-                (4, 'email', wanted.email is distinct from existing.email),
-                (5, 'school_id', wanted.school_id is distinct from existing.school_id),
-                (6, 'license_status', wanted.license_status is distinct from existing.license_status),
-                (7, 'login_methods', wanted.login_methods is distinct from existing.login_methods)
+                (1, 'username', desired.username is distinct from existing.username),
+                (2, 'first_name', desired.first_name is distinct from existing.first_name),
+                (3, 'last_name', desired.last_name is distinct from existing.last_name),
+                (4, 'email', desired.email is distinct from existing.email),
+                (5, 'school_id', desired.school_id is distinct from existing.school_id),
+                (6, 'license_status', desired.license_status is distinct from existing.license_status),
+                (7, 'login_methods', desired.login_methods is distinct from existing.login_methods)
             ) as differences (position, column_name, is_different)
             where differences.is_different
             order by differences.position
         ) as changed
-    from wanted
-    left join app.users as existing on existing.district_id = :district_id and wanted.user_id = existing.user_id
+    from desired
+    left join app.users as existing on existing.district_id = :district_id and desired.user_id = existing.user_id
 )
 
 select

@@ -1,4 +1,4 @@
--- What an import would do to people, for the person who asks: the only place that shows personal data (SPEC 12).
+-- The people that an import would write, for the user who runs the preview. No other query of an import returns personal data (SPEC 12).
 -- grain: one row per person who would be created, restored or updated
 -- rules: R8.2
 select

@@ -3,8 +3,8 @@
 Belongs here: everything about the file's form: encoding, line breaks, delimiter, quotes, header, lines. Does not belong here: whether a
 value is right, which depends on the district (`faults.sql`).
 
-Nothing raised or reported here holds a value of the file, unknown names in its first line included: where the header was forgotten, that
-line is a person.
+No error of this module contains a value of the file, not even an unknown name in the first line: if the header was forgotten, that line
+is a person.
 """
 
 import csv
@@ -17,14 +17,14 @@ from roster_pipeline.errors import PermanentError
 
 COLUMNS = ("username", "first_name", "last_name", "role", "school", "email")
 
-# What `surrogateescape` makes of a byte that is no UTF-8.
+# `surrogateescape` turns bytes that are not UTF-8 into these characters.
 _NOT_UTF8 = re.compile("[\udc80-\udcff]")
 
 
 class PersonRow(NamedTuple):
-    """One row, its values as they stand in the file. A value that is not there is empty.
+    """One row, with its values exactly as in the file. A missing value is empty.
 
-    line: where the row begins; the header is line 1, and a line break inside quotes counts.
+    line: the line on which the row begins; the header is line 1, and a line break inside quotes counts.
     """
 
     line: int
@@ -39,8 +39,8 @@ class PersonRow(NamedTuple):
 class RowError(NamedTuple):
     """Why a row is not imported. A row can have several.
 
-    column: one of COLUMNS; None where it is the row as a whole.
-    reason: a phrase about the column or the row, without any of its values.
+    column: one of COLUMNS; None if the error concerns the row as a whole.
+    reason: a phrase about the column or the row, which contains none of its values.
     """
 
     line: int
@@ -49,14 +49,14 @@ class RowError(NamedTuple):
 
 
 def read_rows(source: IO[bytes]) -> Iterator[PersonRow | RowError]:
-    """The rows of a CSV file in order, and in place of one that cannot be read why not.
+    """The rows of a CSV file in order. A row that cannot be read becomes a RowError.
 
-    UTF-8 with or without byte order mark; lines end in CRLF, LF or CR; comma or semicolon, whichever the header uses. Rows without any
-    value are skipped, as are empty columns after the last, and a row may end early: spreadsheets leave such traces. Memory is that of one
-    row.
+    The file is UTF-8, with or without byte order mark. Lines end in CRLF, LF or CR. The delimiter is a comma or a semicolon, as in the
+    header. Spreadsheets write rows without any value, empty columns after the last, and rows that end early: the first two are skipped,
+    and missing values are empty. Only one row is in memory.
 
     Args:
-        source: read from where it stands to its end, and left open.
+        source: read from its current position to its end, and left open.
 
     Raises:
         PermanentError: the first line is not the header.
@@ -66,7 +66,7 @@ def read_rows(source: IO[bytes]) -> Iterator[PersonRow | RowError]:
         header = text.readline()
         delimiter = ";" if header.count(";") > header.count(",") else ","
         positions = _positions(header, delimiter)
-        # Strict: a quotation mark in the wrong place is reported rather than guessed at.
+        # Strict, so that a quotation mark in the wrong place is an error and not a guess.
         reader = csv.reader(text, delimiter=delimiter, strict=True)
         while True:
             line = reader.line_num + 2
@@ -86,7 +86,7 @@ def read_rows(source: IO[bytes]) -> Iterator[PersonRow | RowError]:
 
 
 def _positions(header: str, delimiter: str) -> list[int]:
-    """Where in a row each of COLUMNS stands."""
+    """The index of each of COLUMNS in a row."""
     if not header:
         raise PermanentError("The file is empty.", hint=f"Its first line is the header: {', '.join(COLUMNS)}.")
     if _NOT_UTF8.search(header):
@@ -95,7 +95,7 @@ def _positions(header: str, delimiter: str) -> list[int]:
     while names and not names[-1]:
         names.pop()
     problems = [f"{name} is missing" for name in COLUMNS if name not in names]
-    problems += [f"{name} is there {names.count(name)} times" for name in COLUMNS if names.count(name) > 1]
+    problems += [f"{name} appears {names.count(name)} times" for name in COLUMNS if names.count(name) > 1]
     problems += [f"column {position} is not known" for position, name in enumerate(names, 1) if name not in COLUMNS]
     if problems:
         raise PermanentError(

@@ -1,4 +1,4 @@
--- Roles to write: those that people gain. A role that somebody has already, from wherever, stays as it is.
+-- The roles that people gain, to be written. A role that the user has already, from any source, is left unchanged.
 -- grain: one row per person, role and school
 -- rules: R8.2
 select distinct

@@ -1,4 +1,4 @@
--- What each row of the file refers to: a school, and the user whose name it gives.
+-- The school that each row of the file names, and the user who has its username.
 -- grain: one row per readable row of the file
 -- rules: R8.2
 with schools as (
@@ -19,7 +19,7 @@ school_names as (
     group by name_key
 ),
 
--- Every name a person of the last accepted snapshot has or can get: an admin's own username too, in case the role is held or lost.
+-- Every username that a person of the last accepted snapshot has or can get. Admins included, because a sync may hold or remove their role.
 snapshot_names as (
     select app.normalize_username(username) as username_key
     from staging.users
@@ -34,7 +34,8 @@ snapshot_names as (
     where district_id = :district_id and resource = 'users'
 ),
 
--- Who has the name: the active user; else the imported one who had it last, to be restored. A name that any other deleted user had is free.
+-- The user who has a username: the active user; if there is none, the imported user who had it last, to be restored.
+-- A username of any other deleted user is free.
 owners as (
     select distinct on (username_key)
         username_key,

@@ -1,4 +1,4 @@
--- Writes the roles that people gain. Runs after the users are written: an active user is known by the username.
+-- Writes the roles that people gain. Runs after write_users.sql, because it finds the users by their active usernames.
 -- grain: one row per row of app.user_roles written
 -- rules: R8.2
 with gained as (

@@ -1,5 +1,5 @@
--- Writes the people to create, restore and update: only rows that differ. People from whom support has removed the protection stay without
--- it until they are restored.
+-- Writes the people to create, restore and update: only rows that differ. A user whose protection support has removed stays unprotected,
+-- until an import restores that user.
 -- grain: one row per row of app.users written
 -- rules: R8.1, R8.2
 with created as (

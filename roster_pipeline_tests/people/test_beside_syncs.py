@@ -1,4 +1,4 @@
-"""Imported people and syncs of their district (R8.1, R8.2)."""
+"""How imported people and the syncs of their district affect each other (R8.1, R8.2)."""
 
 import io
 from collections.abc import Iterator
@@ -28,8 +28,8 @@ def run(world: Scenario, *rows: str) -> ImportReport:
     return import_people(world.database, world.settings, DISTRICT, io.BytesIO(content), "users")
 
 
-def test_a_sync_leaves_imported_people_as_they_are(world: Scenario) -> None:
-    """R8.1: neither their rows nor their roles, though Clever does not share them, and though it takes up one of their names later."""
+def test_a_sync_leaves_imported_people_unchanged(world: Scenario) -> None:
+    """R8.1: it changes neither their rows nor their roles, although Clever does not share them, and later shares one of their usernames."""
     school = world.school("North")
     world.students(school, 3)
     assert world.sync().status == "successful"
@@ -40,12 +40,12 @@ def test_a_sync_leaves_imported_people_as_they_are(world: Scenario) -> None:
     newcomer = world.change.add_user("student", "Other", "Ann", schools=[school], username="ANN", grade="3")
     assert world.sync().status == "successful"
     assert world.rows(PEOPLE) == before
-    # R5.5: the protected user has the better right to the name.
+    # R5.5: the protected user keeps the username.
     assert world.rows("select username from app.users where clever_id = :id", id=newcomer) == [(newcomer,)]
 
 
 def test_names_of_the_last_snapshot_are_refused(world: Scenario) -> None:
-    """R8.2: the usernames and Clever ids of a real sync; before it nothing is known."""
+    """R8.2: usernames and Clever ids that a real sync has accepted."""
     school = world.school("North")
     clever_ids = world.students(school, 2)
     world.sync()

@@ -1,4 +1,4 @@
-"""`roster admins import` and `roster users import` as a person meets them (R8.2)."""
+"""`roster admins import` and `roster users import`, as a person runs them (R8.2)."""
 
 from pathlib import Path
 
@@ -26,7 +26,7 @@ def district(roster: Roster, database: Database) -> str:
 
 @pytest.fixture
 def write(tmp_path: Path) -> Path:
-    """Where a test puts its file."""
+    """The path of the file that a test writes."""
     return tmp_path / "people.csv"
 
 
@@ -36,7 +36,7 @@ def usernames(database: Database) -> list[str]:
 
 
 def test_good_file(roster: Roster, district: str, database: Database, write: Path) -> None:
-    """R8.2: exit status 0 and the counts; once more, nothing changes."""
+    """R8.2: exit status 0 and the counts. The second import changes nothing."""
     write.write_text(GOOD)
     ended = roster("admins", "import", str(write), "--district", district)
     assert (ended.status, ended.err) == (0, "")
@@ -46,8 +46,8 @@ def test_good_file(roster: Roster, district: str, database: Database, write: Pat
     assert (again.status, again.document["unchanged"], again.document["created"], again.document["written"]) == (0, 2, 0, True)
 
 
-def test_a_bad_row_is_told_and_the_rest_imported(roster: Roster, district: str, database: Database, write: Path) -> None:
-    """R8.2: exit status 1, line, column and reason; no value of the file."""
+def test_a_bad_row_is_reported_and_the_rest_imported(roster: Roster, district: str, database: Database, write: Path) -> None:
+    """R8.2: exit status 1, with line, column and reason, but no value of the file."""
     write.write_text(BAD)
     ended = roster("admins", "import", str(write), "--district", district)
     assert ended.status == 1
@@ -59,7 +59,7 @@ def test_a_bad_row_is_told_and_the_rest_imported(roster: Roster, district: str, 
 
 
 def test_strict(roster: Roster, district: str, database: Database, write: Path) -> None:
-    """R8.2: all or none."""
+    """R8.2: it imports all rows or none."""
     write.write_text(BAD)
     ended = roster("admins", "import", str(write), "--district", district, "--strict", "--json")
     assert ended.status == 1
@@ -80,7 +80,7 @@ def test_strict(roster: Roster, district: str, database: Database, write: Path) 
 
 
 def test_preview(roster: Roster, district: str, database: Database, write: Path) -> None:
-    """R8.2: prints whom it would write, and writes nobody."""
+    """R8.2: it prints the people that it would write, and writes nobody."""
     write.write_text(GOOD)
     ended = roster("admins", "import", str(write), "--district", district, "--preview")
     assert ended.status == 0
@@ -90,8 +90,8 @@ def test_preview(roster: Roster, district: str, database: Database, write: Path)
     assert usernames(database) == []
 
 
-def test_users_are_the_profiles_matter(roster: Roster, district: str, database: Database, write: Path) -> None:
-    """SPEC 1: refused for typing_agent; a setting of the district allows it."""
+def test_the_profile_decides_about_users(roster: Roster, district: str, database: Database, write: Path) -> None:
+    """SPEC 1: typing_agent has no users from CSV; a setting of the district allows them."""
     write.write_text(BAD)
     ended = roster("users", "import", str(write), "--district", district)
     assert (ended.status, ended.out) == (1, "")
@@ -112,7 +112,7 @@ def test_while_a_sync_runs(roster: Roster, district: str, database: Database, wr
 
 
 def test_a_file_that_cannot_be_used(roster: Roster, district: str, write: Path) -> None:
-    """SPEC 2: a missing file is wrong usage; one without the header is refused."""
+    """SPEC 2: a missing file is wrong usage; a file without the header is refused."""
     assert roster("admins", "import", str(write), "--district", district).status == 2
     write.write_text(GOOD.removeprefix(HEADER))
     ended = roster("admins", "import", str(write), "--district", district)

@@ -40,7 +40,7 @@ TEXT = st.text(st.characters(exclude_categories=["Cs"]) | st.sampled_from(' \t,;
 def test_reads_whatever_the_csv_module_writes(
     rows: list[tuple[str, ...]], order: list[str], delimiter: str, newline: str, bom: bool, ends: bool
 ) -> None:
-    """R8.2: every text survives in any dialect and column order; its line is the physical one, header and quoted line breaks counted."""
+    """R8.2: every text is read unchanged in any dialect and column order. Lines are physical: the header and quoted line breaks count."""
     expected = []
     written = delimiter.join(order) + newline
     for row in rows:
@@ -59,25 +59,25 @@ def test_reads_whatever_the_csv_module_writes(
 
 @given(st.binary(max_size=60) | st.text(st.sampled_from('ab,;"\r\n '), max_size=60).map(str.encode))
 def test_no_content_raises_or_gives_a_line_twice(content: bytes) -> None:
-    """R8.2: whatever follows the header, every row is a row or an error, each of a line of its own, in order."""
+    """R8.2: whatever follows the header, the reader returns rows or errors, each with another line, in order."""
     lines = [row.line for row in read(HEADER.encode() + b"\n" + content)]
     assert lines == sorted(set(lines))
     assert all(1 < line <= 2 + len(re.findall(b"\r\n|\r|\n", content)) for line in lines)
 
 
 def test_unquoted_values_with_spaces_and_an_empty_email() -> None:
-    """Values are as in the file; cleaning is the import's."""
+    """The reader returns values exactly as in the file; the import cleans them."""
     assert only(' ann , Ann,"Lee",teacher,North High,') == PersonRow(2, " ann ", " Ann", "Lee", "teacher", "North High", "")
 
 
 def test_header_in_any_case_and_order_with_spaces_and_quotes() -> None:
-    """R8.2: a header is recognised as people write it."""
+    """R8.2: such a header is recognised."""
     (row,) = read('Email; "SCHOOL";Role;Last_Name;First_Name;USERNAME\r\ne@x;s;r;l;f;u\r\n')
     assert row == PersonRow(2, "u", "f", "l", "r", "s", "e@x")
 
 
 def test_what_spreadsheets_add_is_ignored() -> None:
-    """R8.2: empty columns after the last, rows without a value, and rows that end early are no errors."""
+    """R8.2: empty columns after the last, rows without a value, and rows that end early are not errors."""
     rows = read(f"{HEADER},,\nann,Ann,Lee,teacher,North,,,\n,,,,,,,\nbob,Bob,Lee,teacher,North\n\n   \n")
     assert [(row.line, row[1]) for row in rows] == [(2, "ann"), (4, "bob")]
     assert rows[1] == PersonRow(4, "bob", "Bob", "Lee", "teacher", "North", "")
@@ -96,7 +96,7 @@ def test_an_early_header_end_does_not_move_columns() -> None:
         ("\n", "username is missing; first_name is missing"),
         ("username,first_name,last_name,role,school", "email is missing"),
         (f"{HEADER},phone", "column 7 is not known"),
-        (f"{HEADER},Username", "username is there 2 times"),
+        (f"{HEADER},Username", "username appears 2 times"),
         ("username;first_name;last_name,role,school,email", "column 1 is not known"),
     ],
 )
@@ -108,7 +108,7 @@ def test_a_header_that_is_not_the_header(header: str, problem: str) -> None:
 
 
 def test_a_forgotten_header_is_not_repeated_in_the_message() -> None:
-    """SPEC 12: the first line may then be a person."""
+    """SPEC 12: without a header, the first line is a person."""
     with pytest.raises(PermanentError) as raised:
         read("zmarker,Zmarker,Zmarker,teacher,North,zmarker@example.org\n")
     assert "marker" not in str(raised.value).lower()
@@ -117,14 +117,14 @@ def test_a_forgotten_header_is_not_repeated_in_the_message() -> None:
 
 @pytest.mark.parametrize("encoding", ["utf-16", "latin-1"])
 def test_a_header_that_is_not_utf8(encoding: str) -> None:
-    """R8.2: the error says the line and what to do."""
+    """R8.2: the error names the line and says what to do."""
     with pytest.raises(PermanentError, match="Line 1 of the file is not UTF-8") as raised:
         read(f"{HEADER},é".encode(encoding))
     assert "UTF-8" in raised.value.hint
 
 
 def test_a_row_that_is_not_utf8_is_reported_with_its_line_and_column() -> None:
-    """R8.2: a file in the encoding of old spreadsheets loses its accented rows only, and says which."""
+    """R8.2: in a file with the encoding of old spreadsheets, only the rows with accents are errors."""
     content = f"{HEADER}\nann,Ann,Lee,teacher,North,\nrene,René,Roe,teacher,North,\nbob,Bob,Lee,teacher,North,\n".encode("cp1252")
     ann, rene, bob = read(content)
     assert (ann.line, bob.line) == (2, 4)
@@ -132,12 +132,12 @@ def test_a_row_that_is_not_utf8_is_reported_with_its_line_and_column() -> None:
 
 
 def test_more_values_than_columns() -> None:
-    """R8.2: an unquoted comma moved the columns; nothing is guessed."""
+    """R8.2: the row has an unquoted comma. The reader does not guess where."""
     assert only("ann,Ann,Lee, Jr.,teacher,North,ann@example.org") == RowError(2, None, "has more values than the header has columns")
 
 
-def test_a_broken_quote_costs_its_own_lines_only() -> None:
-    """R8.2: what follows is still read, under its right line."""
+def test_a_broken_quote_does_not_affect_later_lines() -> None:
+    """R8.2: the next row is read, with the right line."""
     broken, bob = read(f'{HEADER}\nann,"Ann "the" Lee",Lee,teacher,North,\nbob,Bob,Lee,teacher,North,\n')
     assert isinstance(broken, RowError)
     assert (broken.line, broken.column) == (2, None)
@@ -145,8 +145,8 @@ def test_a_broken_quote_costs_its_own_lines_only() -> None:
     assert bob.line == 3
 
 
-def test_an_open_quote_says_which_lines_it_swallowed() -> None:
-    """R8.2: no row disappears silently."""
+def test_the_error_of_an_open_quote_says_which_lines_are_skipped() -> None:
+    """R8.2: no row is lost without an error."""
     first, broken = read(f'{HEADER}\nann,Ann,Lee,teacher,North,\nbob,"Bob,Lee,teacher,North,\n\ncarl,Carl,Lee,teacher,North,\n')
     assert isinstance(first, PersonRow)
     assert isinstance(broken, RowError)
@@ -155,11 +155,11 @@ def test_an_open_quote_says_which_lines_it_swallowed() -> None:
 
 
 def test_reads_one_row_at_a_time_and_leaves_the_file_open() -> None:
-    """R8.2: a long file is not read ahead of what is asked for, and its opener closes it."""
+    """R8.2: a long file is not read ahead, and the reader does not close it."""
     source = io.BytesIO((HEADER + "\n" + "ann,Ann,Lee,teacher,North,\n" * 100_000).encode())
     rows = read_rows(source)
     assert isinstance(rows, Generator)
     assert isinstance(next(rows), PersonRow)
-    assert source.tell() < 100_000
+    assert source.seek(0, io.SEEK_CUR) < 100_000
     rows.close()
     assert not source.closed
