@@ -43,7 +43,6 @@ NOT_CLEAN_YET: set[str] = {
     "roster_pipeline_tests/clever",
     "roster_pipeline_tests/database",
     "roster_pipeline_tests/defs",
-    "roster_pipeline_tests/districts",
     "roster_pipeline_tests/reference",
     "roster_pipeline_tests/source",
     "roster_pipeline_tests/support",

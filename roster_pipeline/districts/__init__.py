@@ -1,4 +1,4 @@
-"""The districts that are connected: what was agreed with each, its effective rules, and its nights.
+"""The districts: the agreement with each one, its effective rules, and its nights.
 
-Does not belong here: one district's sync (`sync/`), and what runs for all of them unattended (`fleet/`).
+Does not belong here: the sync of one district (`sync/`), and unattended work for all districts (`fleet/`).
 """

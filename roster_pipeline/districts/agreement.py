@@ -25,7 +25,7 @@ class District:
     """One row of `app.districts`.
 
     Attributes:
-        rules: the effective profile; None as long as nobody has recorded an agreement.
+        rules: the effective profile; None if nobody has recorded an agreement.
     """
 
     district_id: int
@@ -54,7 +54,7 @@ class UnknownDistrictError(PermanentError):
 
 
 class UnusableSettingsError(UsageError):
-    """The district's own settings were changed by hand to something that is not valid.
+    """Somebody has changed the district's settings by hand, and they are not valid.
 
     Attributes:
         district_id: the application's id.
@@ -66,7 +66,7 @@ class UnusableSettingsError(UsageError):
 
 
 def find_district(connection: Connection, reference: str) -> District:
-    """The district with this Clever id, or else this district id.
+    """The district with this Clever id, or else with this district id.
 
     Raises:
         UnknownDistrictError: there is none.
@@ -85,7 +85,7 @@ def find_district(connection: Connection, reference: str) -> District:
 
 
 def all_districts(connection: Connection) -> list[District]:
-    """Every district, oldest first. One whose settings are not valid has its profile's rules here: its own sync says what is wrong."""
+    """Every district, oldest first. A district with invalid settings gets the rules of its profile here; its own sync reports the error."""
     found = []
     for row in connection.execute(sa.select(districts).order_by(districts.c.district_id)).mappings():
         try:
@@ -96,13 +96,13 @@ def all_districts(connection: Connection) -> list[District]:
 
 
 def schools_agreed(connection: Connection, district_id: int) -> list[Mapping[str, Any]]:
-    """The schools of a district's agreement: name, Clever id, licenses. None at all means no bound (R6.4)."""
+    """The schools of a district's agreement: name, Clever id, licenses. An empty list means no limit (R6.4)."""
     query = sa.select(agreed_schools).where(agreed_schools.c.district_id == district_id).order_by(agreed_schools.c.agreed_school_id)
     return [dict(row) for row in connection.execute(query).mappings()]
 
 
 def set_status(connection: Connection, reference: str, before: str, after: str) -> District:
-    """Move a district from one status to another; one that is there already stays.
+    """Move a district from status `before` to `after`. A district that has `after` already is left unchanged.
 
     Raises:
         PermanentError: there is no such district, or it has neither status.
@@ -125,7 +125,7 @@ def set_status(connection: Connection, reference: str, before: str, after: str) 
 
 @dataclass(frozen=True)
 class Agreement:
-    """What `roster district add` records. None leaves what is recorded (or the default)."""
+    """What `roster district add` records. None leaves the recorded value, or the default of a new district, unchanged."""
 
     clever_id: str
     name: str
@@ -140,10 +140,10 @@ class Agreement:
 
 
 def record_agreement(connection: Connection, agreement: Agreement) -> District:
-    """Insert the district, or update the one of this Clever id, and make it active. Settings are merged over the recorded ones.
+    """Insert the district, or update the one with this Clever id, and make it active. New settings are merged into the recorded ones.
 
     Raises:
-        UsageError: a value that is not valid; nothing is written.
+        UsageError: a value is not valid; nothing is written.
     """
     _check(agreement)
     recorded = connection.execute(
@@ -174,7 +174,7 @@ def record_agreement(connection: Connection, agreement: Agreement) -> District:
 
 
 def _record_schools(connection: Connection, district_id: int, schools: Sequence[tuple[str, int | None]]) -> None:
-    """The agreement's schools become exactly these; one that stays keeps the Clever id recorded for it."""
+    """Replace the schools of the agreement. A school that is in both lists keeps its recorded Clever id."""
     key = sa.func.app.normalize_username
     ours = agreed_schools.c.district_id == district_id
     connection.execute(
@@ -189,7 +189,7 @@ def _record_schools(connection: Connection, district_id: int, schools: Sequence[
 
 
 def _check(agreement: Agreement) -> None:
-    # It loads pandas, which takes half a second; nearly every command imports this module, and hardly any records an agreement.
+    # Imported here, because it loads pandas, which takes half a second. Nearly every command imports this module, few call this function.
     from roster_pipeline.contracts import GRADES
 
     if not _CLEVER_ID.match(agreement.clever_id):

@@ -1,4 +1,4 @@
-"""When districts sync by themselves, and which (R11.1).
+"""When the schedule syncs districts, and which (R11.1).
 
 Belongs here: the nightly times on the wall clock in Los Angeles, daylight-saving time included, and the districts that are due. Does not
 belong here: starting anything (`defs/nightly.py`).
@@ -14,7 +14,7 @@ from roster_pipeline.profiles import PROFILES, nightly_times
 
 PACIFIC = ZoneInfo("America/Los_Angeles")
 NIGHTLY_TIMES = nightly_times()
-# From Clever's first load of the evening to the last one, with time to spare (R3.7): until then, newer data is fetched the same night.
+# Clever's last load of the night is over by then, with time to spare. Until then, newer data is pulled in the same night (R3.7).
 NIGHT_ENDS = time(6, 0)
 
 
@@ -24,24 +24,24 @@ def scheduled_at(nightly_at: str, day: date) -> datetime:
 
 
 def last_scheduled_at(nightly_at: str, now: datetime) -> datetime:
-    """The newest nightly moment that is not after `now` (both UTC)."""
+    """The last time (UTC) at which the schedule of `nightly_at` was due, up to `now`."""
     today = now.astimezone(PACIFIC).date()
     moment = scheduled_at(nightly_at, today)
     return moment if moment <= now else scheduled_at(nightly_at, today - timedelta(days=1))
 
 
 def night_of(moment: datetime) -> date:
-    """The night a nightly moment belongs to, by the date of its evening: 00:00 belongs to the same night as the 21:00 before it."""
+    """The date of the evening on which the night began: 00:00 belongs to the same night as the 21:00 before it."""
     return (moment.astimezone(PACIFIC) - timedelta(hours=12)).date()
 
 
 def night_ends_at(moment: datetime) -> datetime:
-    """When the night of a nightly moment is over (UTC)."""
+    """When the night of this scheduled time ends (UTC)."""
     return datetime.combine(night_of(moment) + timedelta(days=1), NIGHT_ENDS, PACIFIC).astimezone(UTC)
 
 
 def is_late(moment: datetime, now: datetime, limit: timedelta) -> bool:
-    """Whether a nightly moment that was missed is too long ago to be made up for: nobody expects a sync by day."""
+    """Whether it is too late to start the syncs of a missed scheduled time: nobody expects a sync during the day."""
     return now - moment > limit
 
 
@@ -60,19 +60,19 @@ def nightly_at(district: District) -> str | None:
 
 
 def is_due(district: District, moment: datetime) -> bool:
-    """Whether the schedule takes the district at this nightly moment: active, of that time, and its start date has come."""
+    """Whether the schedule syncs the district at this time: it is active, has this nightly time, and its start date has come."""
     starts = district.row["start_date"]
     local = moment.astimezone(PACIFIC)
     return nightly_at(district) == f"{local:%H:%M}" and (starts is None or starts <= local.date())
 
 
 def due_districts(connection: Connection, moment: datetime) -> list[District]:
-    """The districts that are due at a nightly moment (UTC), oldest first."""
+    """The districts that are due at a scheduled time (UTC), oldest first."""
     return [district for district in all_districts(connection) if is_due(district, moment)]
 
 
 def next_scheduled_at(district: District, now: datetime) -> datetime | None:
-    """When the schedule takes the district next (UTC); None as long as it is not active."""
+    """When the schedule syncs the district next (UTC); None if it is not active."""
     at = nightly_at(district)
     if at is None:
         return None

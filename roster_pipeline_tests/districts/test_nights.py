@@ -1,4 +1,4 @@
-"""When districts sync by themselves, and which (R11.1), on ordinary nights and on the two nights on which the clock is changed."""
+"""When the schedule syncs districts, and which (R11.1): on ordinary nights and on the two nights on which the clock changes."""
 
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
@@ -36,8 +36,8 @@ MOMENTS = [
 
 
 @pytest.mark.parametrize(("nightly_at", "day", "moment"), MOMENTS)
-def test_the_moment_follows_the_wall_clock(database: Database, nightly_at: str, day: date, moment: datetime) -> None:
-    """R11.1: once a local day, at the hour people know; the district is told the same moment before and at it."""
+def test_the_scheduled_time_follows_the_wall_clock(database: Database, nightly_at: str, day: date, moment: datetime) -> None:
+    """R11.1: it is once a local day, at the same hour on the wall clock. `next_scheduled_at` and `is_due` agree with it."""
     assert scheduled_at(nightly_at, day) == moment
     assert last_scheduled_at(nightly_at, moment) == moment
     assert last_scheduled_at(nightly_at, moment - timedelta(seconds=1)) == scheduled_at(nightly_at, day - timedelta(days=1))
@@ -47,23 +47,23 @@ def test_the_moment_follows_the_wall_clock(database: Database, nightly_at: str, 
     assert is_due(district, moment)
 
 
-def test_both_moments_are_of_one_night() -> None:
-    """Named by its evening; over in the morning, whatever the clock did in between."""
+def test_both_nightly_times_are_in_one_night() -> None:
+    """The night has the date of its evening, and ends at six in the morning, also when the clock changes in between."""
     evening, midnight = scheduled_at("21:00", date(2026, 10, 31)), scheduled_at("00:00", date(2026, 11, 1))
     assert night_of(evening) == night_of(midnight) == date(2026, 10, 31)
     assert night_ends_at(evening) == night_ends_at(midnight) == datetime(2026, 11, 1, 14, tzinfo=UTC)
     assert night_of(scheduled_at("21:00", date(2026, 11, 1))) == date(2026, 11, 1)
 
 
-def test_a_missed_moment_is_made_up_for_within_the_limit() -> None:
-    """R11.1: three hours late to the second, and not a second later."""
+def test_a_missed_time_is_late_after_the_limit() -> None:
+    """R11.1: three hours are not late, and a second more is."""
     moment = scheduled_at("21:00", date(2026, 11, 1))
     assert not is_late(moment, moment + timedelta(hours=3), timedelta(hours=3))
     assert is_late(moment, moment + timedelta(hours=3, seconds=1), timedelta(hours=3))
 
 
 def test_the_districts_that_are_due(database: Database) -> None:
-    """R11.1: active, of that time by profile or by its own setting, and its start date has come in Los Angeles."""
+    """R11.1: they are active, have this time by profile or setting, and their start date has come in Los Angeles."""
     today, tomorrow = date(2026, 10, 31), date(2026, 11, 1)
     add(database, "evening")
     add(database, "midnight", profile="twig_science")
@@ -83,8 +83,8 @@ def test_the_districts_that_are_due(database: Database) -> None:
     assert due(database, scheduled_at("00:00", tomorrow)) == ["midnight", "tomorrow-midnight"]
 
 
-def test_the_next_moment_of_a_district_that_has_not_started(database: Database) -> None:
-    """SPEC 2: `next_scheduled_at` is on its start date; nothing is promised to one that is not active."""
+def test_the_next_scheduled_time_of_a_district_that_has_not_started(database: Database) -> None:
+    """SPEC 2: `next_scheduled_at` is on its start date; a district that is not active has none."""
     now = datetime(2026, 10, 30, 12, tzinfo=UTC)
     starting = add(database, "starting", start_date=date(2026, 11, 1))
     assert next_scheduled_at(starting, now) == datetime(2026, 11, 2, 5, tzinfo=UTC)
