@@ -1,4 +1,4 @@
-"""Everything Dagster: assets, checks, the job, the sensor. Thin faces of `sync/`: load, call, report.
+"""Everything that is Dagster: assets, checks, jobs, schedules and sensors. They are thin: they call `sync/` and `fleet/`, and report.
 
 Does not belong here: any decision about rosters, any write to the application's tables, any SQL. `definitions.py` puts the parts together.
 """

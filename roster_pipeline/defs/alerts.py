@@ -1,6 +1,6 @@
-"""The sensor that sends alerts, and the one that notices runs which failed without a word in `ops.syncs`.
+"""Two sensors: one delivers alerts, the other records an alert for a failed run that did not record a sync in `ops.syncs`.
 
-Does not belong here: what is due, to whom, and the words (`alerts/`).
+Does not belong here: which alerts are due, who gets them, and their text (`alerts/`).
 """
 
 from datetime import UTC, datetime
@@ -23,12 +23,12 @@ _WILL_RETRY = "dagster/will_retry"
 
 @dg.sensor(
     name="alerts",
-    description="Sends what is due of ops.alerts to every URL of ROSTER_ALERT_URLS (R11.8).",
+    description="Sends the due alerts in ops.alerts to every URL of ROSTER_ALERT_URLS (R11.8).",
     minimum_interval_seconds=30,
     default_status=dg.DefaultSensorStatus.RUNNING,
 )
 def alerts(context: dg.SensorEvaluationContext, roster_database: RosterDatabase) -> dg.SkipReason:
-    """Never starts a run: a tick that says what was sent is a skipped one to Dagster."""
+    """Never starts a run. So every tick returns a SkipReason, which says what was sent."""
     with roster_database.open() as database:
         report = deliver(database, roster_database.settings, now=datetime.now(UTC))
     return dg.SkipReason(
@@ -39,27 +39,27 @@ def alerts(context: dg.SensorEvaluationContext, roster_database: RosterDatabase)
 
 @dg.run_failure_sensor(
     name="failed_runs",
-    description="Notes an alert for a run that failed and left no word in ops.syncs (R11.8): its process died, or never came that far.",
+    description="Records an alert for a run that failed and did not record a sync in ops.syncs (R11.8): its process died or began no sync.",
     minimum_interval_seconds=30,
     default_status=dg.DefaultSensorStatus.RUNNING,
 )
 def failed_runs(context: dg.RunFailureSensorContext, roster_database: RosterDatabase) -> None:
-    """A run that Dagster tries again is not over; one that another sync of the district was in the way of has nothing to tell."""
-    if context.dagster_run.tags.get(_WILL_RETRY) == "true" or _was_in_the_way(context):
+    """No alert if Dagster will retry the run, or if the run failed only because another sync of the district was running."""
+    if context.dagster_run.tags.get(_WILL_RETRY) == "true" or _was_locked(context):
         return
     try:
-        _note(context.dagster_run, roster_database)
+        _record_failure(context.dagster_run, roster_database)
     except RosterError as error:
-        # After any other error Dagster counts the run as seen and never comes back to it. After one of its own, the tick is to be repeated.
+        # Dagster repeats the tick after a DagsterError. After any other error it counts the run as handled, and the alert would be lost.
         raise dg.DagsterError(str(error)) from None
 
 
-def _note(run: dg.DagsterRun, roster_database: RosterDatabase) -> None:
+def _record_failure(run: dg.DagsterRun, roster_database: RosterDatabase) -> None:
     now = datetime.now(UTC)
     with roster_database.session() as connection:
         mark_crashed_syncs(connection, now=now)
         district = run.tags.get(_PARTITION)
-        if district is not None and _has_told(connection, run.run_id):
+        if district is not None and _has_reported(connection, run.run_id):
             return
         record_alert(
             connection,
@@ -68,23 +68,23 @@ def _note(run: dg.DagsterRun, roster_database: RosterDatabase) -> None:
             now=now,
             district_id=_district_id(connection, district),
             facts={"run_id": run.run_id, "job": run.job_name},
-            # One district of many in the night can wait for the digest.
+            # The run of one district in the night can wait for the digest.
             is_urgent=district is None or TRIGGER not in run.tags,
         )
 
 
-def _was_in_the_way(context: dg.RunFailureSensorContext) -> bool:
-    """Whether another sync of the district was running: then that one is as good (`failures.py`)."""
+def _was_locked(context: dg.RunFailureSensorContext) -> bool:
+    """Whether the run failed because another sync of the district was running. That sync replaces it (`failures.py`)."""
     failures = [event.step_failure_data.user_failure_data for event in context.get_step_failure_events()]
     return any(failure is not None and "running_sync_id" in failure.metadata for failure in failures)
 
 
-def _has_told(connection: Connection, run_id: str) -> bool:
-    """Whether a sync of this run ended as failed or skipped, or is still ending."""
+def _has_reported(connection: Connection, run_id: str) -> bool:
+    """Whether `ops.syncs` has a failed or skipped sync of this run, or one that is still ending."""
     row = sa.exists().where(syncs.c.dagster_run_id == run_id, syncs.c.status.in_(["failed", "skipped", "processing"]))
     return bool(connection.execute(sa.select(row)).scalar_one())
 
 
 def _district_id(connection: Connection, clever_id: str | None) -> int | None:
-    """None also for a partition that somebody has mistyped."""
+    """None if there is no such district: a partition can be a typing error."""
     return connection.execute(sa.select(districts.c.district_id).where(districts.c.clever_id == clever_id)).scalar()

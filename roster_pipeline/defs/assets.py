@@ -1,4 +1,4 @@
-"""The assets: what each table of the graph says about itself before anything has run.
+"""The asset specs: what Dagster shows about each table before anything has run.
 
 Belongs here: keys, groups, descriptions, columns. Does not belong here: which tables there are (`lineage.py`), running them (`sync.py`) and
 what a run reports (`report.py`).
@@ -20,7 +20,7 @@ AGREEMENT_GROUP = "0_agreement"
 UNAPPROVED = ("staging", "app")
 OWNERS = ["team:data-engineering"]
 
-# Tables, `schema.table` -> columns -> their types.
+# `schema.table` -> column -> type.
 Columns = Mapping[str, Mapping[str, str]]
 
 _KINDS = {"clever": {"python", "pandas", "pandera"}}
@@ -33,7 +33,7 @@ def asset_key(name: str) -> dg.AssetKey:
 
 
 def synced_assets(graph: Lineage, tables: Columns) -> Iterator[dg.AssetSpec]:
-    """Every asset that a sync materializes, in run order. `tables` are those that outlive a sync."""
+    """Every asset that a sync materializes, in run order. `tables` are those that exist after a sync."""
     for name in graph.pulled:
         resource = name.split(".")[1]
         model = contracts.RESOURCES.get(resource)
@@ -55,7 +55,7 @@ def synced_assets(graph: Lineage, tables: Columns) -> Iterator[dg.AssetSpec]:
 
 
 def agreement_assets(graph: Lineage, tables: Columns) -> Iterator[dg.AssetSpec]:
-    """The tables that people write: shown, because they bound what is rostered (R6.4), and never run."""
+    """The tables that people write. They are shown because they limit what is rostered (R6.4), and are never materialized."""
     for name in graph.agreed:
         yield dg.AssetSpec(
             asset_key(name),
@@ -68,7 +68,7 @@ def agreement_assets(graph: Lineage, tables: Columns) -> Iterator[dg.AssetSpec]:
 
 
 def describe(model: Model) -> str:
-    """A model's header as Markdown. The grain of a writing statement is that of what it writes, and no news about the table."""
+    """A model's header as Markdown. Without the grain of a writing statement, which is that of the rows it writes, not of its table."""
     rules = f"**Rules:** {', '.join(model.rules)}."
     if model.writes:
         return f"{model.description}\n\n{rules}"
@@ -76,7 +76,7 @@ def describe(model: Model) -> str:
 
 
 def source_of(model: Model) -> dict[str, dg.MetadataValue]:
-    """Where a model's SQL is, and the SQL."""
+    """The file of a model, and its SQL."""
     return {
         "file": dg.MetadataValue.text(f"dbt_like_sql/{model.layer}/{model.table}.sql"),
         "sql": dg.MetadataValue.md(f"```sql\n{model.sql}\n```"),
@@ -95,7 +95,7 @@ def _spec(name: str, graph: Lineage, *, description: str, metadata: dict[str, ob
         owners=OWNERS,
         tags={"layer": layer},
         partitions_def=districts,
-        # A first sync that waits for approval writes neither (R7.6): then they are not materialized.
+        # A first sync that waits for approval writes neither layer (R7.6), so their assets are not materialized.
         skippable=layer in UNAPPROVED,
     )
 

@@ -1,6 +1,6 @@
-"""The sensor that notices districts which connect to the application at Clever, and those which leave (R11.7).
+"""The sensor that finds the districts that connected to the application in Clever, or disconnected (R11.7).
 
-Does not belong here: what that means for a district (`sync/connections.py`).
+Does not belong here: the effect on a district (`sync/connections.py`).
 """
 
 from datetime import UTC, datetime
@@ -19,12 +19,12 @@ _LISTING_SECONDS = 40.0
 
 @dg.sensor(
     name="connections",
-    description="Lists the districts that are connected at Clever: new ones wait for their agreement, lost ones are not synced any more.",
+    description="Lists the districts that are connected in Clever. New ones wait for their agreement, lost ones no longer sync.",
     minimum_interval_seconds=600,
     default_status=dg.DefaultSensorStatus.RUNNING,
 )
 def connections(context: dg.SensorEvaluationContext, roster_database: RosterDatabase) -> dg.SkipReason:
-    """Takes in one full listing. One that cannot be read fails the tick and changes nothing."""
+    """Reads and applies one full listing. If it cannot be read, the tick fails and nothing changes."""
     settings = roster_database.settings
     if not settings.clever_client_id or settings.clever_client_secret is None:
         return dg.SkipReason("CLEVER_CLIENT_ID and CLEVER_CLIENT_SECRET are not set.")

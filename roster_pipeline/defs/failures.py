@@ -1,6 +1,6 @@
-"""How a failed sync looks in Dagster: a sentence and what to do, never a traceback with row data (SPEC 12).
+"""How Dagster shows a failed sync: what happened and what to do, never a traceback with row data (SPEC 12).
 
-Does not belong here: what failed and whether it can be retried (`errors.py`).
+Does not belong here: what can fail, and whether it can be retried (`errors.py`).
 """
 
 import traceback
@@ -14,10 +14,10 @@ from roster_pipeline.errors import RosterError, SyncRunningError
 
 @contextmanager
 def as_dagster_failures() -> Iterator[None]:
-    """Turns what the block raises into `Failure`, which Dagster retries only where trying again can help.
+    """Turns every exception of the block into a `Failure`, which Dagster retries only if trying again can help.
 
-    Dagster stores an exception's text in its event log and shows it to everybody. A RosterError's is ours. That of any other error, a
-    defect, may quote a value it choked on: only its class and the lines of code it passed through are told.
+    Dagster stores an exception's text in its event log and shows it to everybody. The text of a RosterError is ours. Any other error is a
+    bug, and its text may quote a value. So only its class and the lines of its traceback are reported.
     """
     try:
         yield
@@ -30,7 +30,7 @@ def as_dagster_failures() -> Iterator[None]:
             f"{frame.name} ({frame.filename.rpartition('/')[2]}:{frame.lineno})" for frame in traceback.extract_tb(error.__traceback__)
         ]
         raise dg.Failure(
-            f"Internal error: {type(error).__name__}. What it had begun is rolled back.",
+            f"Internal error: {type(error).__name__}. Its transaction is rolled back.",
             metadata={"passed through": dg.MetadataValue.text(" > ".join(lines))},
             allow_retries=False,
         ) from None
@@ -42,6 +42,6 @@ def _failure(error: RosterError) -> dg.Failure:
     return dg.Failure(
         f"{error} The running sync is {running}." if running else str(error),
         metadata={name: value for name, value in metadata.items() if value},
-        # Another sync of the district is as good as this one: not worth a place in the queue.
+        # The running sync of the district replaces this one, so it is not queued again.
         allow_retries=error.retryable and not isinstance(error, SyncRunningError),
     )

@@ -1,6 +1,6 @@
-"""Freshness in Dagster: the sensor that pulls a district again in the same night (R3.7), and the check and sensor that say who is silent.
+"""Freshness in Dagster: the sensor that syncs a district again in the same night (R3.7), and the check and sensor for silent districts.
 
-Belongs here: run requests, and the check with its evaluations. Does not belong here: which districts those are (`fleet/freshness.py`).
+Belongs here: run requests, and the check with its evaluations. Does not belong here: choosing the districts (`fleet/freshness.py`).
 """
 
 import json
@@ -23,7 +23,7 @@ from roster_pipeline.fleet.freshness import Freshness, Pulled, alert_silent, ask
 from roster_pipeline.fleet.freshness import freshness as freshness_of_districts
 from roster_pipeline.sync.connections import reconcile_connections
 
-# Dagster ends a tick after 60 seconds: asking ends before, and the next tick goes on where it ended.
+# Dagster ends a tick after 60 seconds. Asking ends before that, and the next tick continues with the next district.
 _TICK_SECONDS = 40.0
 
 
@@ -33,12 +33,12 @@ _TICK_SECONDS = 40.0
 @dg.sensor(
     name="refresh",
     job=job,
-    description="Syncs a district again in the same night when Clever has loaded newer data of it since (R3.7).",
+    description="Syncs a district again in the same night if Clever has loaded newer data for it (R3.7).",
     minimum_interval_seconds=300,
     default_status=dg.DefaultSensorStatus.RUNNING,
 )
 def refresh(context: dg.SensorEvaluationContext, roster_database: RosterDatabase) -> dg.SensorResult | dg.SkipReason:
-    """Asks Clever about the districts that have been synced this night, as many as there is time for."""
+    """Asks Clever about the districts that have been synced this night; as many as there is time for."""
     deadline = Deadline(_TICK_SECONDS)
     settings = roster_database.settings
     with as_dagster_failures(), roster_database.session() as connection:
@@ -51,18 +51,18 @@ def refresh(context: dg.SensorEvaluationContext, roster_database: RosterDatabase
     answers = ask_last_sync(settings, listing, [each.clever_id for each in pulled], deadline=deadline)
     starting = [_pull_again(each, newest) for each, newest in moved(pulled, answers)]
     cursor = str(pulled[answers.asked - 1].district_id) if answers.asked else context.cursor
-    said = f"Asked {answers.asked} of {len(pulled)} districts; {len(answers.last_sync)} answered."
-    return dg.SensorResult(run_requests=starting, skip_reason=None if starting else dg.SkipReason(said), cursor=cursor)
+    skipped = f"Asked about {answers.asked} of {len(pulled)} districts; Clever answered about {len(answers.last_sync)}."
+    return dg.SensorResult(run_requests=starting, skip_reason=None if starting else dg.SkipReason(skipped), cursor=cursor)
 
 
 def _from(cursor: str | None, pulled: Sequence[Pulled]) -> list[Pulled]:
-    """Those after the district that was asked last, then the others."""
+    """Rotated: first the districts after the one that was asked about last, then the others."""
     last = int(cursor or 0)
     return sorted(pulled, key=lambda each: (each.district_id <= last, each.district_id))
 
 
 def _pull_again(district: Pulled, last_sync: str) -> dg.RunRequest:
-    # Once for each time that Clever loads: a sync of it that fails is not repeated all night.
+    # One run for each load of Clever, so that a failing sync is not repeated all night.
     key = f"refresh-{district.clever_id}-{last_sync}"
     return dg.RunRequest(run_key=key, partition_key=district.clever_id, tags=night_tags("refresh"))
 
@@ -72,7 +72,7 @@ def _pull_again(district: Pulled, last_sync: str) -> dg.RunRequest:
 SYNCS = dg.AssetSpec(
     asset_key("ops.syncs"),
     deps=[asset_key("app.districts")],
-    description="One row is one sync from request to end. Every sync writes it, whatever starts it; `roster status` shows it.",
+    description="One row is one sync, from request to end. Every sync writes it, whatever started it; `roster status` shows it.",
     group_name=GROUPS["ops"],
     kinds={"postgres"},
     owners=OWNERS,
@@ -82,7 +82,7 @@ SYNCS = dg.AssetSpec(
 _FRESH = "fresh"
 _DESCRIPTION = """An active district whose start date has come has had an applied sync within 26 hours.
 
-The sensor `freshness` has it evaluated when that changes. `roster status DISTRICT` shows what became of the last syncs.
+The sensor `freshness` evaluates it when the result changes. `roster status DISTRICT` shows how the last syncs ended.
 
 **Rules:** R11.8.
 """
@@ -93,7 +93,7 @@ def _fresh_check() -> dg.AssetChecksDefinition:
 
         @dg.asset_check(name=_FRESH, asset=SYNCS.key, partitions_def=districts, description=_DESCRIPTION)
         def fresh(context: dg.AssetCheckExecutionContext, roster_database: RosterDatabase) -> dg.AssetCheckResult:
-            """Of the partition's district, now."""
+            """Checks the district of the partition, now."""
             now = datetime.now(UTC)
             with as_dagster_failures(), roster_database.session() as session:
                 found = [each for each in freshness_of_districts(session, now) if each.district.clever_id == context.partition_key]
@@ -108,16 +108,17 @@ fresh = _fresh_check()
 
 
 class Districts(dg.Config):
-    """Of which districts to tell."""
+    """The districts to report about."""
 
     districts: list[str] = Field(description="Clever ids.")
 
 
-@dg.op(name="tell_freshness", out=dg.Out(dg.Nothing))
-def tell_freshness(
+@dg.op(name="report_freshness", out=dg.Out(dg.Nothing))
+def report_freshness(
     context: dg.OpExecutionContext, config: Districts, roster_database: RosterDatabase
 ) -> Iterator[dg.AssetCheckEvaluation | dg.Output[None]]:
-    """One evaluation of the check by district. Without a run, Dagster on PostgreSQL takes only the first of each partition."""
+    """One evaluation of the check for each district. It needs a run: without one, Dagster on PostgreSQL stores only the first evaluation
+    of each partition."""
     now = datetime.now(UTC)
     with as_dagster_failures(), roster_database.session() as session:
         found = freshness_of_districts(session, now)
@@ -130,39 +131,39 @@ def tell_freshness(
 
 @dg.job(
     name="freshness",
-    description="Shows of districts whether their data is older than 26 hours: the check `fresh`. The sensor starts it when that changes.",
+    description="Evaluates the check `fresh`: is a district's data older than 26 hours? The sensor starts it when that changes.",
     executor_def=dg.in_process_executor,
-    # Not in the slot of what people wait for.
+    # The lane of the night, so that no sync that a person waits for is delayed.
     tags={LANE: NIGHT, PRIORITY: "5"},
 )
 def freshness_job() -> None:
     """One run for all districts that have changed."""
-    tell_freshness()
+    report_freshness()
 
 
 @dg.sensor(
     name="freshness",
     job=freshness_job,
-    description="Alerts of districts that have had no sync for over 26 hours, and has the check `fresh` evaluated where it changes.",
+    description="Alerts about districts that have had no sync for over 26 hours, and evaluates the check `fresh` where its result changes.",
     minimum_interval_seconds=1800,
     default_status=dg.DefaultSensorStatus.RUNNING,
 )
 def freshness(context: dg.SensorEvaluationContext, roster_database: RosterDatabase) -> dg.SensorResult:
-    """The cursor is what was said last, by district."""
+    """The cursor is the last reported result of each district."""
     now = datetime.now(UTC)
     with as_dagster_failures(), roster_database.session() as connection:
         found = freshness_of_districts(connection, now)
         silent = alert_silent(connection, found, now=now)
-    said: dict[str, bool] = json.loads(context.cursor or "{}")
-    shown = set(context.instance.get_dynamic_partitions("districts"))
-    # Of a district that is not active any more, what was said stays until it is again.
-    states = {each.district.clever_id: each.is_fresh for each in found if each.district.clever_id in shown}
-    changed = [clever_id for clever_id, is_fresh in states.items() if said.get(clever_id) is not is_fresh]
+    reported: dict[str, bool] = json.loads(context.cursor or "{}")
+    partitions = set(context.instance.get_dynamic_partitions("districts"))
+    # A district that is no longer active keeps its last result until it is active again.
+    states = {each.district.clever_id: each.is_fresh for each in found if each.district.clever_id in partitions}
+    changed = [clever_id for clever_id, is_fresh in states.items() if reported.get(clever_id) is not is_fresh]
     if not changed:
         stale = sum(not each.is_fresh for each in found)
         return dg.SensorResult(skip_reason=f"{len(found)} active districts, {stale} silent ({silent} new); nothing has changed.")
-    run_config = dg.RunConfig(ops={tell_freshness.name: Districts(districts=changed)})
-    return dg.SensorResult(run_requests=[dg.RunRequest(run_config=run_config)], cursor=json.dumps(said | states))
+    run_config = dg.RunConfig(ops={report_freshness.name: Districts(districts=changed)})
+    return dg.SensorResult(run_requests=[dg.RunRequest(run_config=run_config)], cursor=json.dumps(reported | states))
 
 
 def _result(each: Freshness, now: datetime) -> dg.AssetCheckResult:

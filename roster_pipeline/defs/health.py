@@ -1,6 +1,6 @@
-"""Whether Dagster does its part, as its database knows it: the daemon lives, schedules and sensors are on, runs do not pile up.
+"""Dagster's health, as its database shows it: the daemon runs, schedules and sensors are on, and the queue of runs moves.
 
-Belongs here: reading Dagster's instance for `roster health`. Does not belong here: what the application's database knows
+Belongs here: reading Dagster's instance for `roster health`. Does not belong here: what the application's database shows
 (`fleet/health.py`).
 """
 
@@ -22,7 +22,7 @@ from sqlalchemy import URL
 
 from roster_pipeline.fleet.health import Finding
 
-# A daemon says every 30 seconds that it lives, later where one of its ticks is long.
+# A daemon writes a heartbeat every 30 seconds, or later if one of its ticks takes long.
 _DEAD_AFTER = timedelta(minutes=5)
 _LATE_TICK = timedelta(minutes=10)
 _STUCK_AFTER = timedelta(minutes=15)
@@ -36,7 +36,7 @@ def dagster_health(url: URL, *, automations: Collection[str], now: datetime) -> 
     """Every finding about Dagster.
 
     Args:
-        url: of Dagster's own database.
+        url: the address of Dagster's own database.
         automations: the names of the schedules and sensors that should be on.
         now: aware UTC.
     """
@@ -44,12 +44,13 @@ def dagster_health(url: URL, *, automations: Collection[str], now: datetime) -> 
         return [Finding("daemon", "problem", "Dagster's database cannot be opened or is empty: nothing runs by itself.", _START)]
     with _instance(url) as instance:
         daemon = _daemon(instance, now)
-        # Of a dead daemon the rest follows.
+        # If the daemon is down, the other findings would only repeat that.
         return [daemon] if daemon.verdict == "problem" else [daemon, _automations(instance, automations, now), _queue(instance, now)]
 
 
 def _has_run(url: URL) -> bool:
-    """Asked first, because opening the instance would create its tables, and retry for a long time where there is no database."""
+    """Whether Dagster has ever used this database. Checked first, because opening the instance creates its tables, and retries for a long
+    time if there is no database."""
     engine = sa.create_engine(url, connect_args={"connect_timeout": _CONNECT_SECONDS}, poolclass=sa.NullPool)
     try:
         return bool(sa.inspect(engine).has_table("daemon_heartbeats"))
@@ -61,7 +62,7 @@ def _has_run(url: URL) -> bool:
 
 @contextmanager
 def _instance(url: URL) -> Iterator[dg.DagsterInstance]:
-    """The instance of that database, whether DAGSTER_HOME is set in this process or not. It leaves no files."""
+    """The instance on this database, whether DAGSTER_HOME is set in this process or not. It leaves no files."""
     own = Path(os.environ.get("DAGSTER_HOME", "")) / "dagster.yaml"
     before = os.environ.get(_VARIABLE)
     with TemporaryDirectory() as home:
@@ -87,17 +88,17 @@ def _daemon(instance: dg.DagsterInstance, now: datetime) -> Finding:
         return Finding("daemon", "ok", "Alive.", numbers=numbers)
     if len(dead) == len(last):
         newest = datetime.fromtimestamp(max(last.values()), UTC)
-        says = f"Not running: its last sign of life was at {newest:%Y-%m-%d %H:%M} UTC. Nothing runs by itself."
+        says = f"Not running: its last heartbeat was at {newest:%Y-%m-%d %H:%M} UTC. Nothing runs by itself."
         return Finding("daemon", "problem", says, _START, numbers)
     return Finding("daemon", "problem", f"Parts of it hang: {', '.join(dead)}.", "Restart the daemon; its log says why.", numbers)
 
 
 def _automations(instance: dg.DagsterInstance, expected: Collection[str], now: datetime) -> Finding:
-    """A switch in the UI, a code location that does not load, or code that raises: each would be silence otherwise."""
+    """Whether all schedules and sensors run. Somebody may have switched one off, the code location may not load, or its code may raise."""
     states = {state.name: state for state in instance.all_instigator_state() if state.name in expected}
     stopped = sorted(name for name, state in states.items() if state.status == InstigatorStatus.STOPPED)
     late = sorted(name for name, state in states.items() if name not in stopped and _is_late(state, now))
-    # What has no state has never been looked at by the daemon.
+    # The daemon has never evaluated those without a state.
     unseen = sorted(set(expected) - set(states))
     failing = sorted(name for name, state in states.items() if name not in stopped and _has_failed(instance, state))
     numbers = {"expected": len(expected), "stopped": stopped, "late": late, "unseen": unseen, "failing": failing}
@@ -105,7 +106,7 @@ def _automations(instance: dg.DagsterInstance, expected: Collection[str], now: d
     if stopped:
         return Finding(what, "problem", f"Switched off: {', '.join(stopped)}.", "Switch them on in Dagster's UI, page Automation.", numbers)
     if late or unseen:
-        do = "See in Dagster's UI, page Deployment, whether the code location loads."
+        do = "Check in Dagster's UI, page Deployment, whether the code location loads."
         return Finding(what, "problem", f"Not running: {', '.join([*late, *unseen])}.", do, numbers)
     if failing:
         do = "Its ticks in Dagster's UI, page Automation, say why."
@@ -114,7 +115,7 @@ def _automations(instance: dg.DagsterInstance, expected: Collection[str], now: d
 
 
 def _is_late(state: InstigatorState, now: datetime) -> bool:
-    """Of a sensor; a schedule's ticks are hours apart, and a night without its syncs is told as such."""
+    """Whether a sensor's tick is late. A schedule never is: its ticks are hours apart. `fleet/health.py` finds a night without syncs."""
     data = state.instigator_data
     if not isinstance(data, SensorInstigatorData) or data.last_tick_timestamp is None:
         return False
@@ -133,7 +134,7 @@ def _queue(instance: dg.DagsterInstance, now: datetime) -> Finding:
     going = instance.get_runs_count(RunsFilter(statuses=[DagsterRunStatus.STARTING, DagsterRunStatus.STARTED, DagsterRunStatus.CANCELING]))
     numbers = {"queued": waiting, "in_progress": going}
     says = f"{waiting} queued, {going} in progress."
-    # A long queue that is worked off is a night.
+    # A long queue that drains is normal at night.
     if queued and not going and now - queued[0].create_timestamp > _STUCK_AFTER:
         return Finding("runs", "problem", f"{says} The queue does not move.", "Restart the daemon; its log says why.", numbers)
     return Finding("runs", "ok", says, numbers=numbers)

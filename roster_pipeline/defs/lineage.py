@@ -1,8 +1,8 @@
-"""Which tables the asset graph shows, and what flows into what. Computed from the SQL models; there is no second list.
+"""Which tables the asset graph shows, and their edges. Computed from the SQL models; there is no second list.
 
-Belongs here: folding. A model whose table is gone after the sync is no asset: whoever reads it depends on what it was made from. An edge
-that a longer way makes too is left out, or nearly everything would be drawn from nearly everything.
-Does not belong here: Dagster (`assets.py`).
+Belongs here: two simplifications. A model whose table does not exist after the sync is not an asset: the models that read it depend on its
+own sources instead. And an edge is left out if a longer path connects the same tables; otherwise nearly every table would have an edge
+from every earlier one. Does not belong here: Dagster (`assets.py`).
 """
 
 from collections.abc import Collection, Mapping
@@ -11,7 +11,7 @@ from functools import cache
 
 from roster_pipeline.database.models import Model, Models
 
-# The pull notes what is broken in every listed resource, so this table flows from all of them; the district object is no list.
+# The pull records findings about every listed resource, so this table flows from all of them. The district object is not listed.
 _FINDINGS = "clever.findings"
 _DISTRICT = "clever.districts"
 
@@ -21,10 +21,10 @@ class Lineage:
     """The visible tables, `schema.table` each.
 
     Attributes:
-        pulled: what Clever is asked for.
-        agreed: tables of `app` that models read and none writes: people write them.
-        modelled: the models whose table outlives the sync, in run order.
-        parents: every visible table -> the nearest visible tables its data flows from; the others are reached through those.
+        pulled: the tables of the resources that Clever returns.
+        agreed: tables of `app` that models read and no model writes, because people write them.
+        modelled: the models whose table exists after the sync, in run order.
+        parents: every visible table -> the nearest visible tables that its data comes from.
     """
 
     pulled: tuple[str, ...]
@@ -37,8 +37,8 @@ def lineage(models: Models, tables: Collection[str], resources: Collection[str])
     """The visible part of the graph of models.
 
     Args:
-        tables: those that the migrations make, `schema.table`.
-        resources: what the pull lands, without schema.
+        tables: the tables that the migrations create, `schema.table`.
+        resources: the tables that the pull lands, without schema.
     """
     written = {name for model in models for name in model.writes}
     read = {name for model in models for name in model.reads}

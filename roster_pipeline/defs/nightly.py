@@ -103,7 +103,7 @@ def _a_run_each(name: str, moment: datetime, due: Sequence[District], settings: 
 
 
 def _shards(name: str, moment: datetime, due: Sequence[District], settings: Settings) -> Iterator[dg.RunRequest]:
-    """A district is in the same shard every night, and in a tick that is evaluated again, whoever else is due."""
+    """A district is in the same shard every night and in every evaluation of a tick, whatever other districts are due."""
     for number in range(settings.roster_shards):
         members = [district.clever_id for district in due if district.district_id % settings.roster_shards == number]
         if members:

@@ -1,7 +1,8 @@
-"""What a finished sync says at each asset: numbers, which Dagster plots per district, and small tables. Ids and counts only (SPEC 12).
+"""The metadata that a finished sync reports for each asset: numbers, which Dagster plots per district, and small tables. Ids and counts
+only (SPEC 12).
 
-Does not belong here: the definitions (`assets.py`, `checks.py`) and any decision. What is counted here is what the sync has left in the
-tables: the rows the application sees, and the decisions.
+Belongs here: counting what is in the tables after the sync: the rows that the application sees, and the decisions. Does not belong here:
+the definitions (`assets.py`, `checks.py`), and making decisions.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
 
 Metadata = dict[str, int | float | str | bool | dg.TableMetadataValue]
 
-# Zeros are told as well: a night without a number would be a gap in its plot. A test compares both with what is found.
+# All decisions and actions are reported, also with 0: a night without a number would be a gap in its plot. A test compares both lists
+# with the values in the database.
 DECISIONS = ("link", "adopt", "relink", "create", "protected", "deactivated", "relink_deactivated", "frozen", "held", "none")
 ACTIONS = {
     "users": ("create", "update", "restore", "soft_delete", "adopt", "relink"),
@@ -30,9 +32,9 @@ ACTIONS = {
 }
 _ACTIONS = ("create", "update", "restore", "soft_delete")
 
-# The asset with which every sync begins tells how long all of it took.
+# The first asset of every sync reports the numbers of the whole sync.
 WHOLE_SYNC_AT = "clever.districts"
-# Steps by the first part of their names -> the part of the sync that they are; the others make the plan.
+# First part of a step's name -> the part of the sync that the step belongs to. All other steps make the plan.
 _PARTS = {
     "clever": "pull_seconds",
     "audits": "audit_seconds",
@@ -42,21 +44,21 @@ _PARTS = {
     "keep reconcile": "apply_seconds",
 }
 
-# A table in Dagster's event log is for a look. All of it is in the table of the asset's name, and in `roster holds`.
+# Tables in metadata show a sample. The full data is in the table that the asset is named after, and in `roster holds`.
 SHOWN_ROWS = 100
-# Syncs of one district: two weeks of nights.
+# The last syncs of one district: two weeks of nights.
 COMPARED = 14
 
 
 @dataclass(frozen=True)
-class Left:
-    """What a sync has left in the tables, read once for all assets.
+class Numbers:
+    """What is in the tables after a sync, read once for all assets.
 
     Attributes:
-        whole: of the sync as a whole.
-        active: rows the application sees, by those tables that soft-delete.
-        rows: of the other tables, rows that the sync made or wrote.
-        decisions: what the tables of decisions say, by table.
+        whole: metadata about the sync as a whole.
+        active: rows that the application sees, by table; only tables with soft deletes.
+        rows: rows that the sync built or wrote, by table; only the other tables.
+        decisions: metadata about the decisions, by table.
     """
 
     whole: Metadata
@@ -66,14 +68,12 @@ class Left:
 
 
 def is_accepted(report: "SyncReport") -> bool:
-    """Whether the snapshot was accepted; a first sync that waits for approval as a whole (R7.6) is held and runs no step that writes to
-    `app`.
-    """
+    """Whether the snapshot was accepted. If a first sync waits for approval (R7.6), it is held, and none of its steps writes to `app`."""
     return report.status == "successful" or any(step.name.startswith("app.") for step in report.steps)
 
 
-def left_by(report: "SyncReport", connection: Connection, tables: Mapping[str, Collection[str]]) -> Left:
-    """What a sync has left in these tables (`schema.table` -> columns)."""
+def read_numbers(report: "SyncReport", connection: Connection, tables: Mapping[str, Collection[str]]) -> Numbers:
+    """Read what is in these tables (`schema.table` -> columns) after a sync."""
     district_id = report.district.district_id
     active, rows = {}, {step.name: step.rows for step in report.steps}
     for name, columns in tables.items():
@@ -82,15 +82,16 @@ def left_by(report: "SyncReport", connection: Connection, tables: Mapping[str, C
         if "deleted_at" in columns:
             active[name] = _count(connection, table, ours, table.c.deleted_at.is_(None))
         elif name not in rows or ("touched" in report.counts and not name.startswith("ops.")):
-            # A sync that finds everything as it was makes no plan, and one that plans what has been touched makes a part of it: the tables
-            # hold all of it.
+            # The sync of an unchanged district makes no plan, and an incremental plan builds only the affected subset. The tables have all
+            # rows of the district.
             rows[name] = _count(connection, table, ours, table.c.sync_id == report.sync_id if name.startswith("ops.") else sa.true())
-    return Left(whole_sync(report, connection), active, rows, _decisions(connection, district_id))
+    return Numbers(whole_sync(report, connection), active, rows, _decisions(connection, district_id))
 
 
 def whole_sync(report: "SyncReport", connection: Connection) -> Metadata:
-    """What a sync as a whole has cost, and the district's last syncs to compare it with: Dagster plots all districts in one line."""
-    # A row's end is written in the sync's own transaction: only the commit is not in it.
+    """Time and memory of a sync as a whole, and the district's last syncs to compare it with, because Dagster plots all districts in one
+    line."""
+    # `finished_at` is written in the sync's own transaction, so it does not include the time of the commit.
     query = (
         sa.select(syncs.c.sync_id, syncs.c.started_at, syncs.c.finished_at, syncs.c.status, syncs.c.counts["changes"].label("changes"))
         .where(syncs.c.district_id == report.district.district_id, syncs.c.sync_id <= report.sync_id, syncs.c.finished_at.is_not(None))
@@ -111,24 +112,24 @@ def whole_sync(report: "SyncReport", connection: Connection) -> Metadata:
     return _pulled("districts", report) | _times(report, last[0]["seconds"]) | {"last_syncs": table(last, columns)}
 
 
-def metadata_of(name: str, report: "SyncReport", left: Left) -> Metadata:
+def metadata_of(name: str, report: "SyncReport", numbers: Numbers) -> Metadata:
     """The metadata of the materialization of one asset (`schema.table`)."""
-    numbers: Metadata = {"sync_id": str(report.sync_id)}  # as text: a number would be plotted
+    metadata: Metadata = {"sync_id": str(report.sync_id)}  # text, because Dagster plots numbers
     layer, table = name.split(".")
     if layer == "clever":
-        return numbers | (left.whole if name == WHOLE_SYNC_AT else _pulled(table, report))
-    numbers["seconds"] = round(sum((step.seconds for step in report.steps if step.name == name), 0.0), 3)
-    if name in left.active:
+        return metadata | (numbers.whole if name == WHOLE_SYNC_AT else _pulled(table, report))
+    metadata["seconds"] = round(sum((step.seconds for step in report.steps if step.name == name), 0.0), 3)
+    if name in numbers.active:
         changes = dict.fromkeys(ACTIONS.get(table, _ACTIONS), 0) | report.counts["changes"].get(table, {})
-        return numbers | {"dagster/row_count": left.active[name], "rows_written": sum(changes.values()), **changes}
-    numbers |= {"rows_written" if layer in ("app", "ops") else "dagster/row_count": left.rows[name]}
+        return metadata | {"dagster/row_count": numbers.active[name], "rows_written": sum(changes.values()), **changes}
+    metadata |= {"rows_written" if layer in ("app", "ops") else "dagster/row_count": numbers.rows[name]}
     if name == "reconcile.user_matches":
-        numbers |= _people(report.counts["people"])
-    return numbers | left.decisions.get(name, {})
+        metadata |= _people(report.counts["people"])
+    return metadata | numbers.decisions.get(name, {})
 
 
 def _decisions(connection: Connection, district_id: int) -> dict[str, Metadata]:
-    """What a district's last plan decided, by table of `reconcile`."""
+    """The decisions of the district's last plan, by table of `reconcile`."""
     return {
         "reconcile.soft_deletes": _soft_deletes(connection, district_id),
         "reconcile.license_reconciliation": _licenses(connection, district_id),
@@ -137,13 +138,13 @@ def _decisions(connection: Connection, district_id: int) -> dict[str, Metadata]:
 
 
 def table(records: Iterable[Mapping[str, Any]], columns: Mapping[str, str]) -> dg.TableMetadataValue:
-    """The first records as a table of these columns, name -> type."""
+    """The first SHOWN_ROWS records as a table with these columns (name -> type)."""
     shown = [dg.TableRecord({column: record[column] for column in columns}) for record in records]
     return dg.TableMetadataValue(shown[:SHOWN_ROWS], dg.TableSchema([dg.TableColumn(name, type) for name, type in columns.items()]))
 
 
 def _people(people: Mapping[str, int]) -> Metadata:
-    """People by decision, and by decision and rule, from counts under `decision: rule`."""
+    """The number of people by decision, and by decision and rule. The keys of `people` are `decision: rule`."""
     numbers = dict.fromkeys(DECISIONS, 0)
     rows = []
     for name, count in sorted(people.items(), key=lambda each: -each[1]):
@@ -154,24 +155,24 @@ def _people(people: Mapping[str, int]) -> Metadata:
 
 
 def _soft_deletes(connection: Connection, district_id: int) -> Metadata:
-    """What is gone, by kind of row, and of users by role; each soft-deleted or held. Somebody with two roles counts under both."""
-    gone, users, roles = lasting_table("reconcile.soft_deletes"), lasting_table("app.users"), lasting_table("app.user_roles")
-    fate = sa.case((gone.c.held_by.is_(None), "soft_delete"), else_="held").label("fate")
-    ours = gone.c.district_id == district_id
+    """The number of soft-deleted and of held rows, by table, and for users by role. A user with two roles counts for both."""
+    removed, users, roles = lasting_table("reconcile.soft_deletes"), lasting_table("app.users"), lasting_table("app.user_roles")
+    fate = sa.case((removed.c.held_by.is_(None), "soft_delete"), else_="held").label("fate")
+    ours = removed.c.district_id == district_id
     by_reason = _rows(
         connection,
-        sa.select(gone.c.entity, gone.c.reason, gone.c.held_by, sa.func.count().label("rows"))
+        sa.select(removed.c.entity, removed.c.reason, removed.c.held_by, sa.func.count().label("rows"))
         .where(ours)
-        .group_by(gone.c.entity, gone.c.reason, gone.c.held_by)
-        .order_by(sa.desc("rows"), gone.c.entity, gone.c.reason, gone.c.held_by),
+        .group_by(removed.c.entity, removed.c.reason, removed.c.held_by)
+        .order_by(sa.desc("rows"), removed.c.entity, removed.c.reason, removed.c.held_by),
     )
     by_role = _rows(
         connection,
-        sa.select(roles.c.role, fate, sa.func.count(gone.c.entity_id.distinct()).label("rows"))
-        .join(users, users.c.user_id == gone.c.entity_id)
-        .join(roles, sa.and_(roles.c.district_id == gone.c.district_id, roles.c.user_id == gone.c.entity_id))
-        # Roles that were active when the plan was made: they still are, or ended together with the user.
-        .where(ours, gone.c.entity == "users", sa.or_(roles.c.deleted_at.is_(None), roles.c.deleted_at == users.c.deleted_at))
+        sa.select(roles.c.role, fate, sa.func.count(removed.c.entity_id.distinct()).label("rows"))
+        .join(users, users.c.user_id == removed.c.entity_id)
+        .join(roles, sa.and_(roles.c.district_id == removed.c.district_id, roles.c.user_id == removed.c.entity_id))
+        # Roles that were active when the plan was made: they are active now, or were soft-deleted together with the user.
+        .where(ours, removed.c.entity == "users", sa.or_(roles.c.deleted_at.is_(None), roles.c.deleted_at == users.c.deleted_at))
         .group_by(roles.c.role, fate),
     )
     entities, people = ("users", "classrooms", "schools"), ("student", "teacher", "school_admin", "district_admin")
@@ -181,12 +182,12 @@ def _soft_deletes(connection: Connection, district_id: int) -> Metadata:
     return {
         **numbers,
         **{f"{row['role']}: {row['fate']}": row["rows"] for row in by_role},
-        "gone": table(by_reason, {"entity": "string", "reason": "string", "held_by": "string", "rows": "int"}),
+        "removed": table(by_reason, {"entity": "string", "reason": "string", "held_by": "string", "rows": "int"}),
     }
 
 
 def _licenses(connection: Connection, district_id: int) -> Metadata:
-    """Seats of the district as numbers; those of the schools that have licenses of their own in the table, the fullest first."""
+    """The district's seats as numbers, and a table with the schools that have their own licenses, the fullest first."""
     licenses = lasting_table("reconcile.license_reconciliation")
     c = licenses.c
     rows = _rows(
@@ -212,7 +213,7 @@ def _licenses(connection: Connection, district_id: int) -> Metadata:
 
 
 def _readiness(connection: Connection, district_id: int) -> Metadata:
-    """The report's numbers, with its words in the table. Without the names of schools: `roster readiness` shows them."""
+    """The numbers of the readiness report, and a table with its labels. It has no names of schools: `roster readiness` shows them."""
     readiness = lasting_table("reconcile.readiness")
     query = sa.select(readiness.c.topic, readiness.c.item, readiness.c.count).where(readiness.c.district_id == district_id)
     counts = {(row["topic"], row["item"]): row["count"] for row in _rows(connection, query)}
@@ -225,7 +226,7 @@ def _readiness(connection: Connection, district_id: int) -> Metadata:
 
 
 def _times(report: "SyncReport", seconds: float) -> Metadata:
-    """The whole sync, and its parts as sums of their steps. What is between the steps is in the whole only."""
+    """Seconds of the whole sync, and of its parts as sums of their steps. Time between steps counts for the whole sync only."""
     parts = dict.fromkeys(("pull_seconds", "plan_seconds", "audit_seconds", "apply_seconds"), 0.0)
     for step in report.steps:
         parts[_PARTS.get(step.name.split(".")[0], "plan_seconds")] += step.seconds

@@ -1,6 +1,6 @@
-"""The sensor that starts what people ask for (R11.3): queued rows of `ops.syncs`, from `roster request` or from the application.
+"""The sensor that starts requested syncs (R11.3): queued rows of `ops.syncs`, from `roster request` or from the application.
 
-Belongs here: one run per request, again where a run ended before it could begin. Does not belong here: which requests may start
+Belongs here: one run per request, and another one if a run ended before its sync began. Does not belong here: which requests may start
 (`fleet/requests.py`), and what a run does with its row (`sync/ledger.py`).
 """
 
@@ -22,14 +22,14 @@ RUNS_PER_REQUEST = 3
 GAVE_UP = f"{RUNS_PER_REQUEST} runs ended before this sync began; Dagster's page of runs says why."
 
 _ENDED = {dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED}
-# A run that was made but not launched is picked up by asking for it again.
+# Dagster created such a run, but did not launch it. Requesting the same run key again launches it.
 _NOT_LAUNCHED = {dg.DagsterRunStatus.NOT_STARTED}
 
 
 @dg.sensor(
     name="requests",
     job=job,
-    description="Starts the syncs that wait as `queued` in ops.syncs, and marks those whose process is gone as failed.",
+    description="Starts the syncs that wait as `queued` in ops.syncs, and marks syncs whose process has died as failed.",
     minimum_interval_seconds=5,
     default_status=dg.DefaultSensorStatus.RUNNING,
 )
@@ -58,7 +58,7 @@ def requests(context: dg.SensorEvaluationContext, roster_database: RosterDatabas
 
 
 def _runs(instance: dg.DagsterInstance, queued: list[Queued]) -> dict[int, list[dg.DagsterRunStatus]]:
-    """How the runs of these requests stand. A row that is still queued has not been taken by any of them."""
+    """The statuses of the runs of these requests, by sync id. None of these runs has begun its sync, because the rows are still queued."""
     runs = defaultdict(list)
     if queued:
         for run in instance.get_runs(dg.RunsFilter(tags={SYNC_ID: [str(each.sync_id) for each in queued]})):
@@ -70,6 +70,6 @@ def _start(request: Queued, *, attempt: int) -> dg.RunRequest:
     return dg.RunRequest(
         run_key=f"request-{request.sync_id}-{attempt}",
         partition_key=request.district,
-        # Dagster's own retry of a crashed run would find the row taken. Where it was not, the next tick tries again.
+        # No retries by Dagster: after a crash the row is no longer queued. If it still is, the next tick starts another run.
         tags={**request_tags(request.sync_id), MAX_RETRIES: "0"},
     )

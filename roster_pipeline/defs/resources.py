@@ -1,4 +1,4 @@
-"""What assets and sensors need from outside: the application's database and the settings.
+"""The resource of the assets and sensors: the application's database and the settings.
 
 Does not belong here: reading the environment (`settings.py`) and opening servers (`database/`).
 """
@@ -14,7 +14,7 @@ from roster_pipeline.settings import Settings, settings
 
 
 class RosterDatabase(dg.ConfigurableResource[Database]):
-    """The application's database, as this process's environment names it. Nothing is read or opened before `open`."""
+    """The application's database, as configured in the environment of this process. Nothing is read or opened before `open`."""
 
     @property
     def settings(self) -> Settings:
@@ -23,7 +23,7 @@ class RosterDatabase(dg.ConfigurableResource[Database]):
 
     @contextmanager
     def open(self) -> Iterator[Database]:
-        """The database, for as long as the block runs.
+        """The database, while the block runs.
 
         Raises:
             RosterError: it cannot be opened.
@@ -33,7 +33,7 @@ class RosterDatabase(dg.ConfigurableResource[Database]):
 
     @contextmanager
     def session(self) -> Iterator[Connection]:
-        """One session for as long as the block runs, each statement a transaction of its own.
+        """One session while the block runs, in autocommit.
 
         Raises:
             RosterError: the database failed.

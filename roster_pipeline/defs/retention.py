@@ -1,9 +1,9 @@
 """The daily clean-up: old history in `ops`, old runs in Dagster, and the runs' compute logs.
 
-Belongs here: when it runs, and which of Dagster's runs may go. Does not belong here: what is old in `ops` (`fleet/retention.py`).
+Belongs here: when it runs, and which of Dagster's runs may be deleted. Does not belong here: what is old in `ops` (`fleet/retention.py`).
 
-Deleting a run deletes its events, and a partition without events counts as missing. So the run of each partition's newest materialization
-stays, and so does the run that last tried to make one, whatever their age.
+Deleting a run deletes its events, and a partition without events counts as missing. So two runs of each partition stay, whatever their age:
+the one of its newest materialization, and the one that last tried to materialize it.
 """
 
 from collections.abc import Iterator, Mapping
@@ -18,7 +18,7 @@ from roster_pipeline.defs.resources import RosterDatabase
 from roster_pipeline.defs.tags import LANE
 from roster_pipeline.fleet.retention import prune_history
 
-# A run takes some 50 ms. What is more than this goes the days after.
+# Deleting a run takes about 50 ms. Runs beyond this limit are deleted on the next days.
 RUNS_A_DAY = 2_000
 _PAGE = 100
 _ENDED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
@@ -27,29 +27,29 @@ _STATE = {dg.DagsterEventType.ASSET_MATERIALIZATION, dg.DagsterEventType.ASSET_M
 
 @dg.op(name="prune", out=dg.Out(dg.Nothing), description="Removes what is older than it may be, in small transactions.")
 def prune(context: dg.OpExecutionContext, roster_database: RosterDatabase) -> None:
-    """One day's clean-up. Cut short, it goes on the next day."""
+    """One day's clean-up. If it is interrupted, the next day does the rest."""
     settings, now = roster_database.settings, datetime.now(UTC)
     with as_dagster_failures(), roster_database.open() as database:
         removed = prune_history(
             database, keep_syncs_days=settings.roster_keep_syncs_days, keep_changes_days=settings.roster_keep_changes_days, now=now
         )
-    context.log.info(f"Of ops: {_words(removed)}.")
+    context.log.info(f"Removed from ops: {_listed(removed)}.")
     runs = prune_runs(context.instance, older_than=now - timedelta(days=settings.roster_keep_runs_days))
-    context.log.info(f"Of Dagster: {runs} runs with their logs.")
+    context.log.info(f"Removed from Dagster: {runs} runs with their logs.")
 
 
 def prune_runs(instance: dg.DagsterInstance, *, older_than: datetime, limit: int = RUNS_A_DAY) -> int:
-    """Delete runs that have ended and were created before, the oldest first, with their compute logs. Returns how many."""
+    """Delete ended runs that were created before `older_than`, the oldest first, with their compute logs. Returns how many."""
     removable = list(islice(_removable(instance, older_than), limit))
     for run_id in removable:
-        # The logs first: once the run is gone, nothing leads to them any more.
+        # The logs first, because nothing refers to them after the run is deleted.
         instance.compute_log_manager.delete_logs(prefix=[run_id])
         instance.delete_run(run_id)
     return len(removable)
 
 
 def _removable(instance: dg.DagsterInstance, older_than: datetime) -> Iterator[str]:
-    """Ids of runs that have ended, the oldest first, without those that say how an asset or one of its partitions stands."""
+    """Ids of ended runs, the oldest first, without those that give the status of an asset or a partition."""
 
     @cache
     def newest(asset: dg.AssetKey, kind: dg.DagsterEventType) -> frozenset[int]:
@@ -75,19 +75,19 @@ def _removable(instance: dg.DagsterInstance, older_than: datetime) -> Iterator[s
         cursor = page[-1].dagster_run.run_id
 
 
-def _words(removed: Mapping[str, int]) -> str:
+def _listed(removed: Mapping[str, int]) -> str:
     return ", ".join(f"{rows:,} {name.replace('_', ' ')}" for name, rows in removed.items())
 
 
 @dg.job(
     name="retention",
     executor_def=dg.in_process_executor,
-    # A lane of its own: it takes no slot of the night's syncs.
+    # Its own lane, so that it takes no slot from the syncs of the night.
     tags={LANE: "retention", "dagster/max_runtime": "3600"},
     description="Removes what is older than the ROSTER_KEEP_..._DAYS say: history in ops, Dagster's runs and logs. Safe at any time.",
 )
 def job() -> None:
-    """The clean-up as something that can be launched."""
+    """The clean-up as a job."""
     prune()
 
 

@@ -1,10 +1,10 @@
-"""A run that syncs many districts, one after the other: how a large fleet is synced at night (R11.2).
+"""A run that syncs many districts, one after the other, for nights with many districts (R11.2).
 
-Belongs here: the order, the second attempts, and what is told of each district. Does not belong here: the process that each one has
-(`fleet/children.py`), and who is in which shard (`nightly.py`).
+Belongs here: the order, the second attempts, and the events about each district. Does not belong here: the process of each district
+(`fleet/children.py`), and which districts are in which shard (`nightly.py`).
 
-A run per district would cost a thousand starts of Dagster a night. The graph looks the same afterwards: the same assets are materialized
-for the same partitions.
+A run per district would mean a thousand starts of Dagster a night. The result in the asset graph is the same: the same assets are
+materialized for the same partitions.
 """
 
 import logging
@@ -24,7 +24,7 @@ from roster_pipeline.defs.report import table
 from roster_pipeline.defs.resources import RosterDatabase
 from roster_pipeline.defs.sync import (
     CHECKS,
-    LAST_TOLD_AT,
+    LAST_REPORTED_AT,
     evaluation,
     keep_connections,
     observation_of,
@@ -40,10 +40,10 @@ from roster_pipeline.sync.run import SyncReport, SyncRequest
 
 log = logging.getLogger(__name__)
 
-# Before districts are tried again: for a database or a Clever that was away for a moment, as in a run of one district.
+# The pause before the second attempt, for the case that the database or Clever was away for a moment. As in a run of one district.
 PAUSE_SECONDS = 60.0
 ATTEMPTS = 2
-# Dagster's tag for what `max_runtime_seconds` in dagster.yaml says of all runs; that is meant for one district, and a shard is many.
+# Dagster's tag that overrides `max_runtime_seconds` of dagster.yaml for one run. That limit is meant for a run of one district.
 MAX_RUNTIME = "dagster/max_runtime"
 MAX_RUNTIME_SECONDS = 12 * 3600
 
@@ -51,29 +51,29 @@ DESCRIPTION = """Sync several districts, one after the other, each in a process 
 
 The nightly schedules start it when many districts are due. **To sync one district, use `sync_district`.**
 
-It succeeds also when districts fail: the table at the end of the run says how each one ended, the check `synced` at `clever/districts` is
-red for those that failed, `ops.syncs` has the reasons, and alerts tell them.
+It succeeds even if districts fail. The table at the end of the run says how each sync ended, the check `synced` at `clever/districts` is
+red for those that failed, and `ops.syncs` and the alerts have the reasons.
 """
 
 _COLUMNS = {"district": "string", "status": "string", "sync_id": "int", "attempts": "int", "seconds": "float", "message": "string"}
 Event = dg.AssetMaterialization | dg.AssetObservation | dg.AssetCheckEvaluation
 
-# A district that an earlier run of the same shard has synced.
+# The row of a district that an earlier run of the same shard has synced.
 _DONE = {"status": "successful", "attempts": 0, "seconds": 0.0, "message": "Synced before this shard was started again."}
 
-# The order of the table, which shows the first hundred.
+# The order of the table, because it shows only the first hundred districts.
 _WORST_FIRST = ("failed", "running", "skipped", "held", "successful")
 
 
 class Shard(dg.Config):
-    """Which districts a run syncs."""
+    """The districts that a run syncs."""
 
     districts: list[str] = Field(description="Clever ids, in the order in which they are synced.")
 
 
 @dg.op(out=dg.Out(dg.Nothing))
 def sync_districts(context: dg.OpExecutionContext, config: Shard, roster_database: RosterDatabase) -> Iterator[Event | dg.Output[None]]:
-    """Sync every district once, and once more at the end where that can help."""
+    """Sync every district once. At the end, try those again that failed, if trying again can help."""
     keep_connections(context.instance)
     ended: dict[str, dict[str, Any]] = {}
     try:
@@ -87,26 +87,26 @@ def sync_districts(context: dg.OpExecutionContext, config: Shard, roster_databas
                     began = time.monotonic()
                     outcome = sync_in_child(database, roster_database.settings, SyncRequest(district, origin_of(context.run)))
                     ended[district] = {**_row(district, outcome), "attempts": attempt, "seconds": round(time.monotonic() - began, 1)}
-                    yield from _tell(context, database, district, outcome)
+                    yield from _report(context, database, district, outcome)
                     if isinstance(outcome, Failure) and outcome.is_transient:
                         again.append(district)
                 waiting = again
                 if waiting and attempt < ATTEMPTS:
                     time.sleep(PAUSE_SECONDS)
     except dg.Failure as failure:
-        # What districts fail of is no failure of the shard: it had no database.
+        # A district that fails does not fail the shard. So this is the shard's own failure: it could not use the database.
         raise second_attempt(failure, context.retry_number) from None
     yield dg.Output(None, metadata=_metadata(list(ended.values())))
 
 
 @dg.job(name="sync_shard", description=DESCRIPTION, executor_def=dg.in_process_executor, tags={MAX_RUNTIME: MAX_RUNTIME_SECONDS})
 def job() -> None:
-    """A shard."""
+    """One shard."""
     sync_districts()
 
 
 def _done_before(database: Database, run: dg.DagsterRun) -> dict[str, int]:
-    """Where Dagster starts a shard again whose process died: the districts that were synced by then, with the sync's id."""
+    """The districts that earlier runs of this shard have synced, with the sync's id. Dagster starts a shard again if its process died."""
     earlier = {run_id for run_id in (run.root_run_id, run.parent_run_id) if run_id is not None}
     if not earlier:
         return {}
@@ -120,8 +120,8 @@ def _done_before(database: Database, run: dg.DagsterRun) -> dict[str, int]:
         return {row.clever_id: row.sync_id for row in connection.execute(query)}
 
 
-def _tell(context: dg.OpExecutionContext, database: Database, district: str, outcome: Outcome) -> Iterator[Event]:
-    """What the run of a single district would say, as events about its partition."""
+def _report(context: dg.OpExecutionContext, database: Database, district: str, outcome: Outcome) -> Iterator[Event]:
+    """The results that a run of this district alone would report, as events about its partition."""
     if isinstance(outcome, Failure):
         context.log.warning(f"District {district}: {outcome.status}. {outcome.reason}")
         if outcome.status == "failed":
@@ -137,14 +137,15 @@ def _tell(context: dg.OpExecutionContext, database: Database, district: str, out
 
 
 def _events(instance: dg.DagsterInstance, database: Database, report: SyncReport) -> list[Event]:
-    """What is news about a district. An event costs 3 ms and 2 kB, and of a thousand districts nearly all are as they were yesterday."""
-    district, told = report.district.clever_id, _last_told(instance, report.district.clever_id)
+    """The events that change what Dagster shows about a district. An event costs 3 ms and 2 kB, and most districts do not change."""
+    district = report.district.clever_id
+    last_reported = _last_reported(instance, district)
     with translate_database_errors(), database.engine.connect() as connection:
-        if _is_settled_since(connection, report, told):
-            # Nothing was made anew, and every rule and brake has found what it found then.
+        if _is_unchanged_since(connection, report, last_reported):
+            # No table has been built since, and no result of a check has changed.
             return [observation_of(connection, report), evaluation(synced(), district)]
-        before = _counts(connection, report, told)
-    # Of a hundred checks nearly all pass every night: what passes and passed before is not told again.
+        before = _counts(connection, report, last_reported)
+    # Nearly all of a hundred checks pass every night. A check that passes, and passed in the last reported sync, is not reported again.
     known = {(check.asset, check.name) for check in CHECKS if before and check.result(before).passed}
     events: list[Event] = []
     for result in results_of(database, report):
@@ -156,33 +157,33 @@ def _events(instance: dg.DagsterInstance, database: Database, report: SyncReport
     return events
 
 
-def _last_told(instance: dg.DagsterInstance, district: str) -> int:
-    """The newest sync of which Dagster was told everything, 0 where there is none. Dagster itself says so: an event may have been lost."""
-    at_last = dg.AssetRecordsFilter(asset_key=LAST_TOLD_AT, asset_partitions=[district])
-    records = instance.fetch_materializations(at_last, limit=1).records
+def _last_reported(instance: dg.DagsterInstance, district: str) -> int:
+    """The newest sync that Dagster has all results of; 0 if there is none. It is read from Dagster, because events can be lost."""
+    last_asset = dg.AssetRecordsFilter(asset_key=LAST_REPORTED_AT, asset_partitions=[district])
+    records = instance.fetch_materializations(last_asset, limit=1).records
     event = records[0].asset_materialization if records else None
-    # What somebody has reported by hand is of no sync.
+    # A materialization that somebody has reported by hand has no sync_id.
     sync_id = event.metadata.get("sync_id") if event else None
     return int(str(sync_id.value)) if sync_id else 0
 
 
-def _is_settled_since(connection: Connection, report: SyncReport, told: int) -> bool:
-    """Whether every sync since has found all as it was, this one too."""
+def _is_unchanged_since(connection: Connection, report: SyncReport, last_reported: int) -> bool:
+    """Whether this sync, and every other one since the last reported sync, found the district unchanged."""
     planned = sa.exists().where(
         syncs.c.district_id == report.district.district_id,
-        syncs.c.sync_id.between(told + 1, report.sync_id),
+        syncs.c.sync_id.between(last_reported + 1, report.sync_id),
         syncs.c.status.in_(APPLIED),
         ~syncs.c.counts.has_key("settled_since"),
     )
-    # A later one is of another database: Dagster's is the older one then.
-    return 0 < told < report.sync_id and not connection.execute(sa.select(planned)).scalar_one()
+    # If Dagster knows a higher sync_id, the application's database was restored or replaced.
+    return 0 < last_reported < report.sync_id and not connection.execute(sa.select(planned)).scalar_one()
 
 
-def _counts(connection: Connection, report: SyncReport, told: int) -> Mapping[str, Any]:
-    """Of the sync that Dagster was told of; empty where they say less than today's."""
-    query = sa.select(syncs.c.counts).where(syncs.c.district_id == report.district.district_id, syncs.c.sync_id == told)
+def _counts(connection: Connection, report: SyncReport, last_reported: int) -> Mapping[str, Any]:
+    """The counts of the last reported sync; empty if they lack a key of this sync's counts, as those of an older release may."""
+    query = sa.select(syncs.c.counts).where(syncs.c.district_id == report.district.district_id, syncs.c.sync_id == last_reported)
     counts: Mapping[str, Any] = connection.execute(query).scalar() or {}
-    # How much a sync planned is nothing that a check is about.
+    # No check reads these two keys, which say what kind of plan a sync made.
     return counts if counts.keys() >= report.counts.keys() - {"settled_since", "touched"} else {}
 
 

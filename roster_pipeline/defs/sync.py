@@ -1,7 +1,7 @@
-"""The one thing that runs: the sync of one district, as one multi-asset and one job.
+"""The sync of one district, as one multi-asset and one job.
 
-Belongs here: calling `run_sync` and yielding what it reports. Does not belong here: what is reported (`report.py`, `checks.py`), and a run
-that syncs many districts (`shards.py`), which tells the same of each.
+Belongs here: calling `run_sync` and yielding its results. Does not belong here: what they contain (`report.py`, `checks.py`), and a run
+that syncs many districts (`shards.py`), which reports the same results for each.
 """
 
 import warnings
@@ -20,7 +20,7 @@ from roster_pipeline.defs.checks import all_checks
 from roster_pipeline.defs.districts import districts
 from roster_pipeline.defs.failures import as_dagster_failures
 from roster_pipeline.defs.lineage import lineage
-from roster_pipeline.defs.report import WHOLE_SYNC_AT, is_accepted, left_by, metadata_of, whole_sync
+from roster_pipeline.defs.report import WHOLE_SYNC_AT, is_accepted, metadata_of, read_numbers, whole_sync
 from roster_pipeline.defs.resources import RosterDatabase
 from roster_pipeline.defs.tags import origin_of
 from roster_pipeline.sync.run import SyncReport, SyncRequest, project_models, run_sync
@@ -28,45 +28,45 @@ from roster_pipeline.sync.run import SyncReport, SyncRequest, project_models, ru
 MODELS = project_models()
 GRAPH = lineage(MODELS, known_tables(), [*contracts.RESOURCES, "districts"])
 CHECKS = tuple(all_checks(MODELS, GRAPH))
-# Whether the district's last sync did what it was to do. At the asset with which every sync begins.
+# The check that the district's last sync succeeded. It is at the first asset of every sync.
 SYNCED, SYNCED_AT = "synced", asset_key(WHOLE_SYNC_AT)
-# A sync is told in the order in which data flows: with this asset all of it has been.
-LAST_TOLD_AT = asset_key(GRAPH.modelled[-1].name)
+# Results are reported in data-flow order; this asset comes last.
+LAST_REPORTED_AT = asset_key(GRAPH.modelled[-1].name)
 AGREEMENT = tuple(agreement_assets(GRAPH, column_types()))
 
 DESCRIPTION = """Sync one district with Clever now.
 
-**To run it:** *Materialize all…*, choose the district's partition (its Clever id), *Launch 1 run*. Nothing has to be configured. Tags
-`requested_by` and `reason`, if you add them, are kept in `ops.syncs`.
+**To run it:** *Materialize all…*, choose the district's partition (its Clever id), *Launch 1 run*. Nothing has to be configured. The tags
+`requested_by` and `reason`, if you add them, are stored in `ops.syncs`.
 
-**Safe at any time:** a district's changes are applied all together or not at all, running it twice changes nothing the second time, and a
-district that is being synced already is refused with the running sync's number.
+**Safe at any time:** a district's changes are applied all together or not at all. A second run changes nothing. If the district is being
+synced already, the run is refused with the id of the running sync.
 
-**When it fails:** the run's last error says what happened and what to do. Nothing was written. A failed check is news about the data and no
-failure of the run: it says how many records broke which rule, or which brake holds something until somebody decides.
+**When it fails:** the run's last error says what happened and what to do. Nothing was written. A failed check is about the data and does
+not fail the run: it says how many records broke which rule, or which brake holds something until somebody decides.
 """
 
 
 def _synced_spec() -> dg.AssetCheckSpec:
-    description = "The district's last sync in Dagster did not fail. Where it did, nothing was written, and `ops.syncs` has the reason too."
+    description = "The district's last sync in Dagster did not fail. If it did, nothing was written, and `ops.syncs` has the reason too."
     with warnings.catch_warnings(category=dg.PreviewWarning, action="ignore"):
         return dg.AssetCheckSpec(SYNCED, asset=SYNCED_AT, description=description, partitions_def=districts)
 
 
 def synced(reason: str | None = None) -> dg.AssetCheckResult:
-    """The check that a sync, by its end, has passed; or has not, for this reason (ids and counts only)."""
+    """The result of the check `synced`: passed, or failed for this reason (ids and counts only)."""
     return dg.AssetCheckResult(
         asset_key=SYNCED_AT,
         check_name=SYNCED,
         passed=reason is None,
-        # A failed sync is told by its run or its shard, and by an alert. This is where it is seen by district.
+        # A warning, because the run or the shard, and an alert, report the failure already. The check shows it by district.
         severity=dg.AssetCheckSeverity.WARN,
         metadata={} if reason is None else {"reason": reason},
     )
 
 
 def evaluation(result: dg.AssetCheckResult, district: str) -> dg.AssetCheckEvaluation:
-    """A check's result as an event about one district, whatever the run that writes it is about."""
+    """A check's result as an event about one district. The run that writes it may be about other districts, or none."""
     return dg.AssetCheckEvaluation(
         asset_key=cast("dg.AssetKey", result.asset_key),
         check_name=str(result.check_name),
@@ -78,33 +78,33 @@ def evaluation(result: dg.AssetCheckResult, district: str) -> dg.AssetCheckEvalu
 
 
 def results_of(database: Database, report: SyncReport) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
-    """What a finished sync says at every asset and check, in the order in which data flows. Read at once, told one by one.
+    """The results of a finished sync for every asset and check, in data-flow order. The tables are read at the start.
 
     Raises:
         RosterError: the database could not be read.
     """
     with translate_database_errors(), database.engine.connect() as connection:
-        left = left_by(report, connection, {model.name: known_tables()[model.name] for model in GRAPH.modelled})
+        numbers = read_numbers(report, connection, {model.name: known_tables()[model.name] for model in GRAPH.modelled})
     accepted = is_accepted(report)
     for name in (*GRAPH.pulled, *(model.name for model in GRAPH.modelled)):
         if accepted or not name.startswith(UNAPPROVED):
-            yield dg.MaterializeResult(asset_key=asset_key(name), metadata=metadata_of(name, report, left))
+            yield dg.MaterializeResult(asset_key=asset_key(name), metadata=metadata_of(name, report, numbers))
         if asset_key(name) == SYNCED_AT:
             yield synced()
         yield from (check.result(report.counts) for check in CHECKS if check.asset == name)
 
 
 def observation_of(connection: Connection, report: SyncReport) -> dg.AssetObservation:
-    """What a sync says that has found everything as the last one left it: the numbers of the sync itself. No table was made anew."""
+    """The event of a sync that found the district unchanged: the numbers of the sync itself, because it built no table."""
     metadata = {"sync_id": str(report.sync_id), **whole_sync(report, connection)}
     return dg.AssetObservation(SYNCED_AT, partition=report.district.clever_id, metadata=metadata)
 
 
 def second_attempt(failure: dg.Failure, retry_number: int) -> Exception:
-    """What to raise for a failure: once, that the step be tried again in a minute, for a database that was away for a moment. Clever's own
-    faults are retried inside the pull (R3.3).
+    """The exception to raise for a failure. After the first attempt it asks Dagster to retry the step in a minute, if that can help: the
+    database may have been away for a moment. Faults of Clever are retried inside the pull (R3.3).
 
-    A `RetryPolicy` would also start again what somebody has just cancelled.
+    A `RetryPolicy` is not used, because it would also restart a run that somebody has just cancelled.
     """
     if failure.allow_retries and retry_number == 0:
         return dg.RetryRequested(max_retries=1, seconds_to_wait=60)
@@ -128,7 +128,7 @@ def sync_assets(
             report = run_sync(database, roster_database.settings, request)
             results = list(results_of(database, report))
     except dg.Failure as failure:
-        # That another sync of the district is running is no news about it.
+        # A lock conflict says nothing about the district's last sync.
         if "running_sync_id" not in failure.metadata:
             yield evaluation(synced(failure.description), context.partition_key)
         raise second_attempt(failure, context.retry_number) from None
@@ -146,10 +146,10 @@ job = dg.define_asset_job(
 
 
 def keep_connections(instance: dg.DagsterInstance) -> None:
-    """Let this process write a burst of events over connections that stay open, as Dagster's web server does.
+    """Let this process write many events over connections that stay open, as Dagster's web server does.
 
-    By default dagster-postgres connects anew for every query: 1,300 times in a run of 30 assets and 90 checks, two thirds of its time. A
-    connection that is older is not used again: the server may have been restarted since.
+    By default dagster-postgres opens a connection for every query: 1,300 times in a run of 30 assets and 90 checks, which is two thirds of
+    its time. A connection is reused for 5 seconds only, because the server may have been restarted.
     """
     instance.optimize_for_webserver(statement_timeout=60_000, pool_recycle=5, max_overflow=2)  # milliseconds, seconds, connections
 

@@ -1,4 +1,4 @@
-"""A simulated Clever, a database and a Dagster instance on PostgreSQL, found through the environment as in production."""
+"""A simulated Clever, a database and a Dagster instance on PostgreSQL, configured through the environment as in production."""
 
 import shutil
 from collections.abc import Iterator
@@ -24,7 +24,7 @@ def sandbox() -> Sandbox:
 
 @pytest.fixture
 def clever_id(sandbox: Sandbox, database: Database) -> str:
-    """The sandbox's district, its agreement recorded."""
+    """The sandbox's district, with a recorded agreement."""
     district = sandbox.district().id
     with database.engine.begin() as connection:
         record_agreement(connection, Agreement(district, "Test district", "typing_agent", "test.example.org"))
@@ -33,7 +33,7 @@ def clever_id(sandbox: Sandbox, database: Database) -> str:
 
 @pytest.fixture
 def environment(sandbox: Sandbox, database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The environment that leads to the test's database and Clever."""
+    """The environment variables of the test's database and Clever."""
     with SandboxServer(sandbox) as server:
         values = {
             "ROSTER_HOME": str(tmp_path),
@@ -54,7 +54,7 @@ def environment(sandbox: Sandbox, database: Database, tmp_path: Path, monkeypatc
 
 @pytest.fixture
 def instance(environment: None, database: Database, tmp_path: Path) -> Iterator[dg.DagsterInstance]:
-    """The project's own dagster.yaml on a database beside the application's."""
+    """An instance with the project's own dagster.yaml, on a second database of the test's server."""
     ensure_dagster_database(database)
     shutil.copy(PROJECT / "dagster.yaml", tmp_path)
     try:

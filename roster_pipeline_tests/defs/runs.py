@@ -1,6 +1,6 @@
-"""One district synced through Dagster, and what the run says about it.
+"""Runs a job for one district, and reads the events of the run.
 
-Belongs here: what the tests of runs share. Does not belong here: expectations.
+Belongs here: helpers that the tests of runs share. Does not belong here: assertions about results.
 """
 
 from typing import Any

@@ -1,4 +1,4 @@
-"""R11.8 through Dagster: the sensor that delivers, and the one that notices runs without a word."""
+"""R11.8 through Dagster: the sensor that delivers alerts, and the one for runs that failed without a sync in `ops.syncs`."""
 
 import dagster as dg
 import pytest
@@ -17,14 +17,14 @@ from roster_pipeline_tests.alerts.receivers import webhook
 from roster_pipeline_tests.defs.runs import run
 
 
-def noted(database: Database) -> list[tuple[str, bool]]:
+def recorded(database: Database) -> list[tuple[str, bool]]:
     """Event and urgency of every alert, oldest first."""
     with database.engine.connect() as connection:
         return [(row[0], row[1]) for row in connection.execute(sa.text("select event, is_urgent from ops.alerts order by alert_id"))]
 
 
 def notice(instance: dg.DagsterInstance, result: dg.ExecuteInProcessResult, **tags: str) -> None:
-    """What the sensor does about a failed run; twice, as after a restart of the daemon."""
+    """Evaluate the sensor for a failed run; twice, as after a restart of the daemon."""
     event = result.get_run_failure_event()
     record = instance.get_run_by_id(result.run_id)
     assert record is not None
@@ -40,7 +40,7 @@ def notice(instance: dg.DagsterInstance, result: dg.ExecuteInProcessResult, **ta
 
 
 def break_before_the_sync(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A run from now on does not come as far as a row in ops.syncs."""
+    """Make later runs fail before they write a row of ops.syncs."""
     monkeypatch.setenv("ROSTER_DATABASE_URL", "mysql://nowhere/none")
     settings.cache_clear()
 
@@ -57,7 +57,7 @@ def test_the_sensors_run_from_the_start(name: str) -> None:
 
 
 def test_a_tick_delivers(environment: None, database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    """R11.8: what is in the outbox goes to the URLs of the environment; a wrong one fails no tick."""
+    """R11.8: the open alerts go to the URLs of the environment. A wrong URL does not fail the tick."""
     with database.engine.begin() as connection:
         connection.exec_driver_sql("insert into ops.alerts (event, kind, facts) values ('connected:1', 'connected', '{}')")
     with webhook() as hook:
@@ -70,15 +70,15 @@ def test_a_tick_delivers(environment: None, database: Database, monkeypatch: pyt
     assert tick.skip_message == "Due: 1. Positions in ROSTER_ALERT_URLS: accepted [2], did not accept [], cannot be used [1]."
 
 
-def test_a_run_without_a_word(instance: dg.DagsterInstance, database: Database, clever_id: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """R11.8: one alert for a run that left no row, with the run's id; urgent unless it is one of the night's many."""
+def test_a_run_without_a_sync(instance: dg.DagsterInstance, database: Database, clever_id: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """R11.8: one alert, with the run's id, for a run that left no row. It is urgent unless the schedule started the run."""
     break_before_the_sync(monkeypatch)
     failed = run(instance, clever_id)
     repair(monkeypatch, database)
     notice(instance, failed, **{"dagster/will_retry": "true"})
-    assert noted(database) == [], "Dagster tries it again"
+    assert recorded(database) == [], "Dagster tries it again"
     notice(instance, failed)
-    assert noted(database) == [(f"run_failed:{failed.run_id}", True)]
+    assert recorded(database) == [(f"run_failed:{failed.run_id}", True)]
     with database.engine.connect() as connection:
         row = connection.execute(sa.text("select a.facts, d.clever_id from ops.alerts a join app.districts d using (district_id)")).one()
     assert (row[0], row[1]) == ({"run_id": failed.run_id, "job": "sync_district"}, clever_id)
@@ -86,35 +86,35 @@ def test_a_run_without_a_word(instance: dg.DagsterInstance, database: Database, 
     nightly = run(instance, clever_id, **night_tags("scheduled"))
     repair(monkeypatch, database)
     notice(instance, nightly)
-    assert noted(database)[1:] == [(f"run_failed:{nightly.run_id}", False)]
+    assert recorded(database)[1:] == [(f"run_failed:{nightly.run_id}", False)]
 
 
-def test_a_run_whose_sync_has_told(instance: dg.DagsterInstance, database: Database, sandbox: Sandbox, clever_id: str) -> None:
-    """R11.8: a failed sync is told once, by its row; a paused district, and another sync in the way, are no news."""
+def test_a_run_whose_sync_is_reported(instance: dg.DagsterInstance, database: Database, sandbox: Sandbox, clever_id: str) -> None:
+    """R11.8: a failed sync has one alert, that of its row. A paused district and a locked district make none."""
     sandbox.client_secret = "changed"
     failed = run(instance, clever_id)
     notice(instance, failed)
     with database.engine.connect() as connection:
         sync_id = connection.execute(sa.text("select sync_id from ops.syncs")).scalar_one()
-    assert noted(database) == [(f"sync_failed:{sync_id}", True)]
+    assert recorded(database) == [(f"sync_failed:{sync_id}", True)]
     with database.engine.connect() as opened:
         connection = opened.execution_options(isolation_level="AUTOCOMMIT")
         with district_lock(connection, find_district(connection, clever_id).district_id, clever_id):
             connection.execute(sa.text("insert into ops.syncs (district_id, status) select district_id, 'processing' from app.districts"))
-            in_the_way = run(instance, clever_id)
+            locked = run(instance, clever_id)
             connection.execute(sa.text("update ops.syncs set status = 'successful', finished_at = now() where status = 'processing'"))
         connection.execute(sa.text("update app.districts set status = 'paused'"))
         paused = run(instance, clever_id)
-    for each in (in_the_way, paused):
+    for each in (locked, paused):
         assert not each.success
         notice(instance, each)
-    assert len(noted(database)) == 1
+    assert len(recorded(database)) == 1
 
 
 def test_a_run_whose_process_died(
     instance: dg.DagsterInstance, database: Database, clever_id: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """R11.4, R11.8: the row it left behind is marked, and that is the alert."""
+    """R11.4, R11.8: its row is marked as failed, which records the only alert."""
     break_before_the_sync(monkeypatch)
     failed = run(instance, clever_id)
     repair(monkeypatch, database)
@@ -125,13 +125,13 @@ def test_a_run_whose_process_died(
     with database.engine.begin() as connection:
         sync_id = connection.execute(sa.text(insert), {"run": failed.run_id}).scalar_one()
     notice(instance, failed)
-    assert noted(database) == [(f"sync_failed:{sync_id}", True)]
+    assert recorded(database) == [(f"sync_failed:{sync_id}", True)]
 
 
 def test_a_run_is_not_forgotten_while_the_database_is_away(
     instance: dg.DagsterInstance, database: Database, clever_id: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """R11.8: the tick fails instead of going on to the next run, so that the one after it begins with the same run."""
+    """R11.8: the tick fails, so that the next tick begins with the same run."""
     start = evaluate(instance, None)
     break_before_the_sync(monkeypatch)
     failed = run(instance, clever_id)
@@ -139,12 +139,12 @@ def test_a_run_is_not_forgotten_while_the_database_is_away(
         evaluate(instance, start)
     repair(monkeypatch, database)
     end = evaluate(instance, start)
-    assert noted(database) == [(f"run_failed:{failed.run_id}", True)]
+    assert recorded(database) == [(f"run_failed:{failed.run_id}", True)]
     assert evaluate(instance, end) == end
 
 
 def evaluate(instance: dg.DagsterInstance, cursor: str | None) -> str | None:
-    """A tick of `failed_runs` as the daemon evaluates it. Returns the cursor of the next one; after a tick that fails it stays."""
+    """Evaluate a tick of `failed_runs` as the daemon does. Returns the cursor of the next tick; it raises if the tick fails."""
     repository = defs.get_repository_def()
     resources = repository.get_top_level_resources()
     with dg.SensorEvaluationContext(instance.get_ref(), cursor=cursor, repository_def=repository, resources=resources) as context:

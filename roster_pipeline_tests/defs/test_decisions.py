@@ -213,7 +213,7 @@ def test_counts_are_those_of_the_tables(dagster: dg.DagsterInstance, database: D
     assert [(gone["teacher: soft_delete"],)] == rows(database, teachers) == [(1,)]
     assert gone["teacher: held"] == 0
     reasons = rows(database, "select entity, reason, held_by, count(*) from reconcile.soft_deletes group by 1, 2, 3")
-    assert sorted(map(str, reasons)) == sorted(str(tuple(each.values())) for each in records(gone["gone"]))
+    assert sorted(map(str, reasons)) == sorted(str(tuple(each.values())) for each in records(gone["removed"]))
 
     readiness = numbers(result, "reconcile/readiness")
     items = rows(database, "select topic, item, count from reconcile.readiness where item not like 'school %'")

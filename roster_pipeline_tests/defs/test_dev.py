@@ -1,4 +1,4 @@
-"""`roster dev` as a process: it answers, and nothing of it is left when it is told to stop."""
+"""`roster dev` as a process: it answers, and no process is left after it is stopped."""
 
 import json
 import os
@@ -48,7 +48,7 @@ def partitions(port: int) -> list[str]:
 
 
 def test_it_answers_and_ends_without_orphans(environment: None, database: Database, clever_id: str, tmp_path: Path) -> None:
-    """The district's partition is there from the first look; SIGTERM leaves no process, also where a shell's `&` had SIGINT ignored."""
+    """The district's partition exists when the UI answers. SIGTERM leaves no process, also if a shell's `&` made it ignore SIGINT."""
     port = free_port()
     own = {name: value for name, value in os.environ.items() if name not in ("DAGSTER_HOME", "ROSTER_DAGSTER_URL")}
     command = [sys.executable, "-c", START, str(port)]
@@ -83,7 +83,7 @@ def test_it_answers_and_ends_without_orphans(environment: None, database: Databa
 
 
 def test_a_port_in_use_is_named(tmp_path: Path) -> None:
-    """Before anything is started or written."""
+    """The error comes before anything is started or written."""
     with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(PermanentError, match="cannot be used") as refused:
         run_dev(Settings(roster_home=tmp_path / "home"), port=taken.getsockname()[1], say=print)
     assert "--port" in refused.value.hint

@@ -42,7 +42,7 @@ def clever_id(sandbox: Sandbox, database: Database) -> str:
 
 @contextmanager
 def roster_dev(database: Database, directory: Path) -> Iterator[tuple[psutil.Popen, Path]]:
-    """The process of `roster dev` while the block runs, and where it prints; Dagster's database goes with it."""
+    """The process of `roster dev` while the block runs, and the file of its output. Dagster's database is dropped afterwards."""
     command = [sys.executable, "-m", "roster_pipeline.cli", "dev", "--port", str(free_port())]
     own = {name: value for name, value in os.environ.items() if name not in ("DAGSTER_HOME", "ROSTER_DAGSTER_URL")}
     output = directory / "output"
@@ -71,8 +71,9 @@ def test_killed_while_a_sync_runs(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """R11.4, R11.5: all ends, with exit status 1 and a reason; the sync reads as failed and has applied nothing; the next is clean."""
-    # A pull of two minutes, at which nothing is wrong.
+    """R11.4, R11.5: all processes end, with exit status 1 and a reason. The sync reads as failed and has applied nothing, and the next one
+    succeeds."""
+    # A pull that takes two minutes, without any error.
     monkeypatch.setenv("CLEVER_PAGE_LIMIT", "1")
     sandbox.misbehave("delay", "/v3.0/users", seconds=2)
     with database.engine.begin() as connection:

@@ -23,15 +23,15 @@ def requested(result: dg.SensorResult | dg.SkipReason) -> list[tuple[str, list[s
 
 
 def test_a_recorded_district_becomes_a_partition(environment: None, clever_id: str) -> None:
-    """Once; the next tick finds nothing to do."""
+    """The next tick has nothing to do."""
     with dg.DagsterInstance.ephemeral() as instance:
         assert ("AddDynamicPartitionsRequest", [clever_id]) in requested(tick(instance))
         instance.add_dynamic_partitions("districts", [clever_id])
         assert isinstance(tick(instance), dg.SkipReason)
 
 
-def test_a_partition_of_no_district_goes_unless_it_has_a_history(environment: None, database: Database) -> None:
-    """Anybody can type a partition in the UI; what was ever synced stays, whatever became of the district."""
+def test_an_unknown_partition_is_removed_unless_it_has_a_history(environment: None, database: Database) -> None:
+    """Anybody can add a partition in the UI. A partition that was ever synced stays, even without its district."""
     with database.engine.connect() as connection:
         assert connection.execute(sa.text("select count(*) from app.districts")).scalar_one() == 0
     with dg.DagsterInstance.ephemeral() as instance:
@@ -40,8 +40,8 @@ def test_a_partition_of_no_district_goes_unless_it_has_a_history(environment: No
         assert ("DeleteDynamicPartitionsRequest", [UNKNOWN]) in requested(tick(instance))
 
 
-def test_partitions_are_there_when_the_ui_starts(instance: dg.DagsterInstance, database: Database, clever_id: str) -> None:
-    """The launcher adds them on the instance of DAGSTER_HOME, and takes none away."""
+def test_partitions_exist_when_the_ui_starts(instance: dg.DagsterInstance, database: Database, clever_id: str) -> None:
+    """`roster dev` adds them on the instance of DAGSTER_HOME, and removes none."""
     instance.add_dynamic_partitions("districts", [UNKNOWN])
     add_missing_partitions(database)
     assert set(instance.get_dynamic_partitions("districts")) == {clever_id, UNKNOWN}

@@ -1,4 +1,4 @@
-"""The sensors `connections`, `refresh` and `freshness`, and the check `fresh`: what they ask Dagster for, and what they tell it."""
+"""The sensors `connections`, `refresh` and `freshness`, and the check `fresh`: which runs they request, and what they report."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -35,13 +35,13 @@ def at(monkeypatch: pytest.MonkeyPatch) -> At:
     """Sets the time at which the sensors tick."""
 
     def set_time(now: datetime) -> None:
-        class Frozen(datetime):
+        class FixedTime(datetime):
             @classmethod
-            def now(cls, tz: Any = None) -> "Frozen":
+            def now(cls, tz: Any = None) -> "FixedTime":
                 return cls.fromtimestamp(now.timestamp(), tz)
 
         for module in (connections_module, freshness_module):
-            monkeypatch.setattr(module, "datetime", Frozen)
+            monkeypatch.setattr(module, "datetime", FixedTime)
 
     set_time(NIGHT)
     return set_time
@@ -65,7 +65,7 @@ def rows(database: Database, query: str) -> list[Any]:
 
 
 def synced(database: Database, clever_id: str, now: datetime) -> None:
-    """The district's schedule began long ago, and has synced it now."""
+    """Sync the district now; its agreement was recorded long ago."""
     rows(database, "update app.districts set updated_at = '2026-01-01'")
     run_sync(database, settings(), SyncRequest(clever_id), clock=lambda: now)
 
@@ -74,7 +74,7 @@ def synced(database: Database, clever_id: str, now: datetime) -> None:
 
 
 def test_new_and_lost_tokens(environment: None, database: Database, sandbox: Sandbox, clever_id: str, at: At) -> None:
-    """R11.7: as one listing says; the district with an agreement stays active until its token is gone."""
+    """R11.7: a district with an agreement stays active as long as the listing has its token."""
     sandbox.add(generate_district(4, 5))
     with dg.DagsterInstance.ephemeral() as instance:
         said = tick(connections, instance)
@@ -88,7 +88,7 @@ def test_new_and_lost_tokens(environment: None, database: Database, sandbox: San
 
 
 def test_a_listing_that_fails_changes_nothing(environment: None, database: Database, sandbox: Sandbox, at: At) -> None:
-    """R11.7: the tick fails, with a sentence for people."""
+    """R11.7: the tick fails, with a message for people."""
     sandbox.misbehave("status", "/oauth/tokens", status=403)
     with dg.DagsterInstance.ephemeral() as instance, pytest.raises(dg.Failure, match="Clever refused the client id/secret"):
         tick(connections, instance)
@@ -110,7 +110,7 @@ def test_without_credentials_nothing_is_listed(environment: None, monkeypatch: p
 def test_a_district_is_pulled_again_when_clever_has_newer_data(
     environment: None, database: Database, sandbox: Sandbox, clever_id: str, at: At
 ) -> None:
-    """R3.7: once for each time that Clever loads it anew, in the lane of the night; not by day."""
+    """R3.7: once for each load of Clever, in the lane of the night; not during the day."""
     sandbox.change().set_district(last_sync=OLD)
     synced(database, clever_id, NIGHT)
     with dg.DagsterInstance.ephemeral() as instance:
@@ -130,7 +130,7 @@ def test_a_district_is_pulled_again_when_clever_has_newer_data(
 
 
 def test_the_run_of_a_refresh(instance: dg.DagsterInstance, database: Database, sandbox: Sandbox, clever_id: str, at: At) -> None:
-    """R3.7: its sync is a `refresh`, has the newer data, and ends it."""
+    """R3.7: its sync has the trigger `refresh` and the newer data."""
     sandbox.change().set_district(last_sync=OLD)
     synced(database, clever_id, NIGHT)
     sandbox.change().set_district(last_sync=NEW)
@@ -142,10 +142,10 @@ def test_the_run_of_a_refresh(instance: dg.DagsterInstance, database: Database, 
     assert found == [("refresh", None, NEW)]
 
 
-def test_a_tick_goes_on_where_the_last_one_ended(
+def test_a_tick_continues_where_the_last_one_ended(
     environment: None, database: Database, sandbox: Sandbox, clever_id: str, at: At, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """R3.7: a fleet that takes longer than a tick is asked in several."""
+    """R3.7: if there is no time for all districts in one tick, several ticks ask about them in turn."""
     others = [f"5f00000000000000000000a{number}" for number in range(4)]
     for other in others:
         sandbox.add(District({"id": other, "name": "Other", "last_sync": NEW}))
@@ -176,7 +176,7 @@ def test_a_tick_goes_on_where_the_last_one_ended(
 
 
 def evaluations(instance: dg.DagsterInstance) -> list[tuple[str | None, bool]]:
-    """Oldest first: the district, and whether it was fresh."""
+    """The district and whether it was fresh, oldest evaluation first."""
     records = instance.event_log_storage.get_asset_check_execution_history(CHECK, limit=100)
     found = []
     for record in reversed(records):
@@ -186,8 +186,8 @@ def evaluations(instance: dg.DagsterInstance) -> list[tuple[str | None, bool]]:
     return [(each.partition, each.passed) for each in found]
 
 
-def tell(instance: dg.DagsterInstance, cursor: str | None) -> str | None:
-    """One tick, with the run that it asks for. Returns the next cursor."""
+def tick_and_run(instance: dg.DagsterInstance, cursor: str | None) -> str | None:
+    """One tick, and the run that it requests. Returns the next cursor."""
     result = tick(freshness, instance, cursor)
     for request in requested(result):
         job = defs.resolve_job_def("freshness")
@@ -196,25 +196,25 @@ def tell(instance: dg.DagsterInstance, cursor: str | None) -> str | None:
 
 
 def test_the_check_changes_with_the_district(instance: dg.DagsterInstance, database: Database, clever_id: str, at: At) -> None:
-    """R11.8: one evaluation for each change, by district; and one alert."""
+    """R11.8: one evaluation of the district for each change, and one alert for each silence."""
     instance.add_dynamic_partitions("districts", [clever_id])
     synced(database, clever_id, NIGHT)
     cursor = None
     for hours in (1, 2, 27, 28):
         at(NIGHT + timedelta(hours=hours))
-        cursor = tell(instance, cursor)
+        cursor = tick_and_run(instance, cursor)
     assert evaluations(instance) == [(clever_id, True), (clever_id, False)]
     assert rows(database, "select kind, facts from ops.alerts") == [("district_silent", {"hours": 27})]
     synced(database, clever_id, NIGHT + timedelta(hours=29))
     at(NIGHT + timedelta(hours=29))
-    cursor = tell(instance, cursor)
+    cursor = tick_and_run(instance, cursor)
     at(NIGHT + timedelta(hours=60))
-    tell(instance, cursor)
+    tick_and_run(instance, cursor)
     assert evaluations(instance)[2:] == [(clever_id, True), (clever_id, False)]
 
 
 def test_the_check_can_be_run(instance: dg.DagsterInstance, database: Database, clever_id: str, at: At) -> None:
-    """From the UI, for one district; not as part of its sync."""
+    """From the UI, for one district. It is not part of a sync."""
     instance.add_dynamic_partitions("districts", [clever_id])
     synced(database, clever_id, NIGHT - timedelta(hours=30))
     job = defs.resolve_implicit_global_asset_job_def().get_subset(asset_selection=set(), asset_check_selection={CHECK})

@@ -1,4 +1,4 @@
-"""Which tables are shown, and what is drawn from what."""
+"""Which tables the asset graph shows, and its edges."""
 
 from collections.abc import Iterable
 from typing import cast
@@ -28,23 +28,23 @@ MODELS = Models(
 GRAPH = lineage(MODELS, TABLES, ["users", "terms", "districts"])
 
 
-def test_tables_that_do_not_outlive_the_sync_are_folded() -> None:
-    """What they are made from stands in for them; they are no assets."""
+def test_temporary_tables_are_not_assets() -> None:
+    """Their readers depend on the sources of the temporary table instead."""
     assert [each.name for each in GRAPH.modelled] == ["staging.users", "reconcile.plan", "app.users", "ops.quarantine"]
     assert GRAPH.parents["reconcile.plan"] == ("app.districts", "staging.users")
 
 
-def test_an_edge_that_a_longer_way_makes_too_is_left_out() -> None:
-    """app.users comes from staging.users as well, by way of the plan."""
+def test_an_edge_is_left_out_if_there_is_a_longer_path() -> None:
+    """app.users depends on staging.users too, through the plan."""
     assert GRAPH.parents["app.users"] == ("reconcile.plan",)
 
 
-def test_tables_that_people_write_are_told_from_those_a_sync_writes() -> None:
-    """app.users is read too, as it was before the sync: no edge leads from a later layer to an earlier one."""
+def test_only_tables_that_no_model_writes_are_agreed() -> None:
+    """Models read app.users too, with its rows before the sync. That is no edge, because it would lead to an earlier layer."""
     assert GRAPH.agreed == ("app.districts",)
     assert all("app.users" not in parents for parents in GRAPH.parents.values())
 
 
 def test_findings_flow_from_every_listed_resource() -> None:
-    """R4.2: a term can be broken too, though no model reads terms here; the district object is no list."""
+    """R4.2: terms can have findings, although no model reads terms here. The district object is not a listed resource."""
     assert GRAPH.parents["ops.quarantine"] == ("app.districts", "clever.terms", "staging.users")

@@ -1,4 +1,4 @@
-"""The nights in Dagster: when the schedules tick, what they start, and what a shard says of each of its districts."""
+"""The nights in Dagster: when the schedules tick, what they start, and what a shard reports about each of its districts."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from roster_pipeline.definitions import defs
 from roster_pipeline.defs import shards
 from roster_pipeline.defs.nightly import SCHEDULES, nightly_schedules, schedule_name
 from roster_pipeline.defs.resources import RosterDatabase
-from roster_pipeline.defs.sync import CHECKS, LAST_TOLD_AT, SYNCED, SYNCED_AT, second_attempt, sync_assets
+from roster_pipeline.defs.sync import CHECKS, LAST_REPORTED_AT, SYNCED, SYNCED_AT, second_attempt, sync_assets
 from roster_pipeline.districts.agreement import Agreement, record_agreement
 from roster_pipeline.districts.nights import PACIFIC
 from roster_pipeline.fleet.children import Failure, Outcome
@@ -37,7 +37,7 @@ def add(database: Database, *clever_ids: str, profile: str = "typing_agent") -> 
 def tick(
     instance: dg.DagsterInstance, moment: datetime, *, late: timedelta = timedelta(), shared: bool = False
 ) -> tuple[Sequence[dg.RunRequest], str | None]:
-    """What a schedule of the evening starts when Dagster evaluates it, or why nothing."""
+    """The runs that the schedule of the evening requests, or why it requests none."""
     schedule = nightly_schedules("21:00", clock=lambda: moment + late)[shared]
     with dg.build_schedule_context(
         instance=instance,
@@ -60,7 +60,7 @@ def tick(
 )
 @pytest.mark.parametrize("suffix", ["", "_shards"])
 def test_one_tick_a_local_day(name: str, suffix: str, first: date, expected: list[str]) -> None:
-    """R11.1: also on the two days on which the clock is changed; on from the start."""
+    """R11.1: also on the two days on which the clock changes. The schedules are on by default."""
     schedule = defs.get_repository_def().get_schedule_def(name + suffix)
     assert schedule.default_status is dg.DefaultScheduleStatus.RUNNING
     assert isinstance(schedule.cron_schedule, str)
@@ -81,7 +81,7 @@ def test_the_schedules_are_those_of_the_profiles_times() -> None:
 
 
 def test_few_districts_have_a_run_each(environment: None, database: Database) -> None:
-    """R11.1: those of the evening only, each with its partition; a tick that is evaluated again asks for the same runs."""
+    """R11.1: only those of the evening, each with its partition. A tick that is evaluated again requests the same runs."""
     add(database, "d1", "d2")
     add(database, "midnight", profile="twig_science")
     with dg.instance_for_test() as instance:
@@ -100,7 +100,7 @@ def test_few_districts_have_a_run_each(environment: None, database: Database) ->
 
 
 def test_many_districts_share_a_few_runs(environment: None, database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each in one shard, the same one whoever else is due; the schedule of single runs has nothing to do."""
+    """Each is in one shard, always the same one, whatever other districts are due. The schedule of single runs requests nothing."""
     monkeypatch.setenv("ROSTER_SHARD_FROM", "20")
     monkeypatch.setenv("ROSTER_SHARDS", "3")
     settings.cache_clear()
@@ -131,7 +131,7 @@ def test_many_districts_share_a_few_runs(environment: None, database: Database, 
 
 
 def test_a_tick_that_comes_too_late_starts_nothing(environment: None, database: Database) -> None:
-    """R11.1: after a night without the daemon, Dagster makes up for the last tick, however old; within three hours that is welcome."""
+    """R11.1: after a night without the daemon, Dagster evaluates the last missed tick, however old. After three hours it is too late."""
     add(database, "d1")
     with dg.instance_for_test() as instance:
         assert len(tick(instance, EVENING, late=timedelta(hours=3))[0]) == 1
@@ -142,14 +142,14 @@ def test_a_tick_that_comes_too_late_starts_nothing(environment: None, database: 
 
 
 def test_no_district_is_due(environment: None, database: Database) -> None:
-    """The tick says so."""
+    """The tick is skipped with that reason."""
     with dg.instance_for_test() as instance:
         assert tick(instance, EVENING) == ([], "No district is due.")
         assert tick(instance, EVENING, shared=True) == ([], "No district is due.")
 
 
-def test_one_slot_is_never_the_nights(instance: dg.DagsterInstance) -> None:
-    """R11.3: what the night starts leaves a slot free for what somebody waits for; shards may run longer than a district."""
+def test_the_night_leaves_one_slot_free(instance: dg.DagsterInstance) -> None:
+    """R11.3: a sync that a person waits for finds a free slot. A shard may run longer than a run of one district."""
     queue = instance.get_concurrency_config().run_queue_config
     assert queue is not None
     limits = {limit["key"]: limit["limit"] for limit in queue.tag_concurrency_limits}
@@ -182,14 +182,14 @@ def materialized(result: dg.ExecuteInProcessResult) -> dict[tuple[str, str | Non
 
 
 def states(instance: dg.DagsterInstance, partition: str) -> dict[str, bool]:
-    """How every check of a district stands in Dagster; those that were never told are missing."""
+    """Whether each check of a district passed, in Dagster; without checks that were never reported."""
     keys = list(defs.resolve_asset_graph().asset_check_keys)
     found = instance.event_log_storage.get_latest_asset_check_execution_by_key(keys, PartitionKeyFilter(key=partition))
     return {f"{key.asset_key.to_user_string()}:{key.name}": record.status.value == "SUCCEEDED" for key, record in found.items()}
 
 
-def rightly(database: Database, clever_id: str) -> dict[str, bool]:
-    """How its checks stand by its last sync in `ops.syncs`."""
+def expected_states(database: Database, clever_id: str) -> dict[str, bool]:
+    """Whether each check passed, by the district's last sync in `ops.syncs`."""
     query = sa.text(
         "select counts from ops.syncs join app.districts using (district_id) where clever_id = :id order by sync_id desc limit 1"
     )
@@ -200,64 +200,64 @@ def rightly(database: Database, clever_id: str) -> dict[str, bool]:
     }
 
 
-def test_a_shard_colours_the_same_graph(
+def test_a_shard_reports_the_same_results_as_single_runs(
     instance: dg.DagsterInstance, database: Database, sandbox: Sandbox, clever_id: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """R11.1, R11.2: every asset and check of a district as after a run of its own; one that fails is red and stops nobody."""
+    """R11.1, R11.2: for every asset and check of a district. A district that fails is red, and does not stop the others."""
     monkeypatch.setattr(shards, "PAUSE_SECONDS", 0)
     other = sandbox.add(generate_district(4, 20)).id
-    gone = sandbox.add(generate_district(5, 20)).id
-    add(database, gone, other)
-    sandbox.change(gone).disconnect()
+    lost = sandbox.add(generate_district(5, 20)).id
+    add(database, lost, other)
+    sandbox.change(lost).disconnect()
     (student, *_) = sandbox.district(clever_id).shared("users", "student")
     sandbox.change(clever_id).patch("users", student, "name.last", "")
-    instance.add_dynamic_partitions("districts", [clever_id, other, gone])
+    instance.add_dynamic_partitions("districts", [clever_id, other, lost])
 
-    first = run_shard(instance, gone, clever_id, other)
+    first = run_shard(instance, lost, clever_id, other)
     assert first.success
-    assert outcomes(first) == {gone: ("failed", 1), clever_id: ("successful", 1), other: ("successful", 1)}
+    assert outcomes(first) == {lost: ("failed", 1), clever_id: ("successful", 1), other: ("successful", 1)}
     graph = defs.resolve_asset_graph()
     assets = {key.to_user_string() for key in graph.materializable_asset_keys}
     assert set(materialized(first)) == {(asset, district) for asset in assets for district in (clever_id, other)}
     assert instance.get_materialized_partitions(SYNCED_AT) == {clever_id, other}
-    assert states(instance, clever_id) == rightly(database, clever_id)
+    assert states(instance, clever_id) == expected_states(database, clever_id)
     assert not states(instance, clever_id)["clever/users:last_name_missing"]
-    assert states(instance, gone) == {f"{SYNCED_AT.to_user_string()}:{SYNCED}": False}
+    assert states(instance, lost) == {f"{SYNCED_AT.to_user_string()}:{SYNCED}": False}
     with database.engine.connect() as connection:
         query = (
             "select clever_id, syncs.status, trigger, requested_role, dagster_run_id from ops.syncs join app.districts using (district_id)"
         )
         rows = {tuple(row) for row in connection.exec_driver_sql(query)}
-    assert {row[:2] for row in rows} == {(gone, "failed"), (clever_id, "successful"), (other, "successful")}
+    assert {row[:2] for row in rows} == {(lost, "failed"), (clever_id, "successful"), (other, "successful")}
     assert {row[3:] for row in rows} == {(None, first.run_id)}
 
-    # The broken record is mended, the token is back, another record breaks: only what is news is told, and all of it.
-    sandbox.change(gone).connect()
+    # The broken record is fixed, the token is back, another record breaks: every change is reported, and little else.
+    sandbox.change(lost).connect()
     sandbox.change(clever_id).patch("users", student, "name.last", "B")
     sandbox.change(clever_id).patch("users", student, "name.first", "")
-    second = run_shard(instance, clever_id, gone)
-    assert outcomes(second) == {clever_id: ("successful", 1), gone: ("successful", 1)}
-    for district in (clever_id, gone):
-        assert states(instance, district) == rightly(database, district)
-    told = [event for event in second.all_events if event.event_type == dg.DagsterEventType.ASSET_CHECK_EVALUATION]
-    assert len([event for event in told if event.partition == clever_id]) < len(CHECKS) / 2
+    second = run_shard(instance, clever_id, lost)
+    assert outcomes(second) == {clever_id: ("successful", 1), lost: ("successful", 1)}
+    for district in (clever_id, lost):
+        assert states(instance, district) == expected_states(database, district)
+    reported = [event for event in second.all_events if event.event_type == dg.DagsterEventType.ASSET_CHECK_EVALUATION]
+    assert len([event for event in reported if event.partition == clever_id]) < len(CHECKS) / 2
 
     alone = run(instance, clever_id)
     ours = {asset: names for (asset, partition), names in materialized(second).items() if partition == clever_id}
     assert ours == {asset: names for (asset, _), names in materialized(alone).items()}
 
 
-def test_little_is_told_of_a_district_that_is_as_it_was(
+def test_little_is_reported_about_an_unchanged_district(
     instance: dg.DagsterInstance, database: Database, sandbox: Sandbox, clever_id: str
 ) -> None:
-    """R11.2: where nothing has changed since Dagster was told, the sync is observed, and everything that was told before stands."""
+    """R11.2: if nothing has changed since the last report, the sync is one observation, and all earlier results stay valid."""
     instance.add_dynamic_partitions("districts", [clever_id])
     assets = {(key.to_user_string(), clever_id) for key in defs.resolve_asset_graph().materializable_asset_keys}
 
-    def tell() -> tuple[set[tuple[str, str | None]], list[dg.AssetObservation]]:
+    def sync_and_report() -> tuple[set[tuple[str, str | None]], list[dg.AssetObservation]]:
         result = run_shard(instance, clever_id)
         assert outcomes(result) == {clever_id: ("successful", 1)}
-        assert states(instance, clever_id) == rightly(database, clever_id)
+        assert states(instance, clever_id) == expected_states(database, clever_id)
         return set(materialized(result)), [
             event.asset_observation_data.asset_observation
             for event in result.all_events
@@ -267,10 +267,10 @@ def test_little_is_told_of_a_district_that_is_as_it_was(
     def sync_elsewhere() -> SyncReport:
         return run_sync(database, settings(), SyncRequest(clever_id))
 
-    # The first plans, the second finds that there was nothing to do, the third that nothing has changed since.
-    assert [tell() for _ in range(2)] == [(assets, [])] * 2
-    told, (observed,) = tell()
-    assert not told
+    # The first sync writes, the second has nothing to write, the third finds the district unchanged.
+    assert [sync_and_report() for _ in range(2)] == [(assets, [])] * 2
+    built, (observed,) = sync_and_report()
+    assert not built
     assert (observed.asset_key, observed.partition) == (SYNCED_AT, clever_id)
     with database.engine.connect() as connection:
         last = connection.execute(sa.text("select sync_id, counts from ops.syncs order by sync_id desc limit 1")).one()
@@ -286,31 +286,32 @@ def test_little_is_told_of_a_district_that_is_as_it_was(
     assert [bool(row.data["rows_written"]) for row in compared.records] == [False, False, True]
     assert compared.records[0].data["seconds"] == observed.metadata["sync_seconds"].value
 
-    # What a sync outside Dagster has found as it was, is no news either. Of what one has found anew, Dagster has not heard.
+    # A sync outside Dagster that found the district unchanged needs no report. One that made a plan does.
     assert "settled_since" in sync_elsewhere().counts
-    assert not tell()[0]
+    assert not sync_and_report()[0]
     (student, *_) = sandbox.district(clever_id).shared("users", "student")
     sandbox.change(clever_id).patch("users", student, "name.last", "")
     assert "settled_since" not in sync_elsewhere().counts
     assert "settled_since" in sync_elsewhere().counts
-    assert tell() == (assets, [])
-    assert not tell()[0]
+    assert sync_and_report() == (assets, [])
+    assert not sync_and_report()[0]
 
-    # Somebody has wiped it in Dagster; or reported it by hand; or Dagster knows of later syncs, of a database that was there before.
-    instance.wipe_assets([LAST_TOLD_AT])
-    assert tell() == (assets, [])
+    # Everything is reported if somebody has wiped the asset in Dagster, or reported it by hand, or if Dagster knows a higher sync_id, of an
+    # earlier database.
+    instance.wipe_assets([LAST_REPORTED_AT])
+    assert sync_and_report() == (assets, [])
     for metadata in ({}, {"sync_id": "1000"}):
-        instance.report_runless_asset_event(dg.AssetMaterialization(LAST_TOLD_AT, partition=clever_id, metadata=metadata))
-        assert tell() == (assets, [])
+        instance.report_runless_asset_event(dg.AssetMaterialization(LAST_REPORTED_AT, partition=clever_id, metadata=metadata))
+        assert sync_and_report() == (assets, [])
 
 
-def test_what_is_tried_again(environment: None, database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    """R11.2: a district that is being synced, and what can help itself, once more after the others; never what cannot, nor a third time."""
-    passing = Failure("running", "Another sync is running.", is_transient=True)
+def test_which_districts_are_tried_again(environment: None, database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """R11.2: districts that are locked or failed with a transient error, once, after all others. Never others, and never a third time."""
+    locked = Failure("running", "Another sync is running.", is_transient=True)
     down = Failure("failed", "Clever is down.", is_transient=True)
     final = Failure("failed", "There is no token.")
     answers: dict[str, list[Outcome]] = {
-        "locked": [passing, passing],
+        "locked": [locked, locked],
         "down": [down, down],
         "better": [down, final],
         "final": [final],
@@ -335,36 +336,36 @@ def test_what_is_tried_again(environment: None, database: Database, monkeypatch:
         "final": ("failed", 1),
         "paused": ("skipped", 1),
     }
-    told = [(each.partition, each.passed) for each in result.get_asset_check_evaluations()]
-    assert told == [("down", False), ("better", False), ("final", False), ("down", False), ("better", False)]
+    reported = [(each.partition, each.passed) for each in result.get_asset_check_evaluations()]
+    assert reported == [("down", False), ("better", False), ("final", False), ("down", False), ("better", False)]
 
 
-def test_a_run_is_tried_again_once_and_only_where_that_can_help() -> None:
-    """R11.2: for a database that was away. Dagster's own policy would also start again what somebody cancelled, so there is none."""
-    passing, final = dg.Failure("The database is away."), dg.Failure("There is no token.", allow_retries=False)
-    assert isinstance(second_attempt(passing, 0), dg.RetryRequested)
-    assert second_attempt(passing, 1) is passing
+def test_a_run_is_tried_again_once_and_only_if_that_can_help() -> None:
+    """R11.2: if the database was away. There is no retry policy, because Dagster's would also restart a run that somebody cancelled."""
+    transient, final = dg.Failure("The database is away."), dg.Failure("There is no token.", allow_retries=False)
+    assert isinstance(second_attempt(transient, 0), dg.RetryRequested)
+    assert second_attempt(transient, 1) is transient
     assert second_attempt(final, 0) is final
     assert shards.sync_districts.retry_policy is None
     assert sync_assets.op.retry_policy is None
 
 
 def test_a_run_of_one_district_shows_its_failure_too(environment: None, sandbox: Sandbox, clever_id: str) -> None:
-    """R11.2: the same check, with the reason, whichever way the district is synced; green again with its next sync."""
+    """R11.2: in the same check as in a shard, with the reason. The check is green again after the next successful sync."""
     with dg.DagsterInstance.ephemeral() as instance:
         sandbox.change().disconnect()
         failed = run(instance, clever_id)
         sandbox.change().connect()
-        mended = run(instance, clever_id)
+        succeeded = run(instance, clever_id)
     assert not failed.success
     evaluated = check(failed, SYNCED)
     assert (evaluated.passed, evaluated.severity, evaluated.partition) == (False, dg.AssetCheckSeverity.WARN, clever_id)
     assert "no token" in str(evaluated.metadata["reason"].value)
-    assert check(mended, SYNCED).passed
+    assert check(succeeded, SYNCED).passed
 
 
-def test_a_shard_that_is_started_again_goes_on(environment: None, database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    """R11.2: its process was killed in the middle; what it had synced by then is not synced twice in the night."""
+def test_a_restarted_shard_syncs_the_remaining_districts(environment: None, database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """R11.2: its process was killed. The districts that it had synced are not synced twice in the night."""
     add(database, "done", "held", "killed", "next")
     with database.engine.begin() as connection:
         connection.exec_driver_sql("""

@@ -1,4 +1,4 @@
-"""Queued rows of ops.syncs become runs: which, how often, and what a run makes of its row (R11.3)."""
+"""Queued rows of ops.syncs become runs: which rows, how often, and how the run ends its row (R11.3)."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -45,13 +45,13 @@ def starting(instance: dg.DagsterInstance) -> list[tuple[str | None, str | None]
     return [] if isinstance(result, dg.SkipReason) else [(each.run_key, each.partition_key) for each in result.run_requests or []]
 
 
-def stands(instance: dg.DagsterInstance, status: dg.DagsterRunStatus, sync_id: int = 1) -> None:
-    """A run of this request that stands so."""
+def add_run(instance: dg.DagsterInstance, status: dg.DagsterRunStatus, sync_id: int = 1) -> None:
+    """Add a run of this request with this status."""
     instance.add_run(dg.DagsterRun("sync_district", str(uuid4()), status=status, tags={"roster/sync_id": str(sync_id)}))
 
 
 def test_the_sensor_runs_from_the_start() -> None:
-    """R11.3: nobody has to switch it on, and it looks often enough for a start within 30 seconds."""
+    """R11.3: nobody has to switch it on, and it ticks often enough for a start within 30 seconds."""
     sensor = defs.resolve_sensor_def("requests")
     assert sensor.default_status is dg.DefaultSensorStatus.RUNNING
     assert sensor.minimum_interval_seconds == 5
@@ -59,7 +59,8 @@ def test_the_sensor_runs_from_the_start() -> None:
 
 
 def test_a_queued_row_becomes_a_run_of_its_district(dagster: dg.DagsterInstance, database: Database, clever_id: str) -> None:
-    """R11.3: also of a district without a partition yet; on demand, ahead of the night, and without Dagster's retry of its own."""
+    """R11.3: also for a district without a partition. The run is in the lane `on_demand`, has a higher priority than the night, and is not
+    retried by Dagster."""
     assert isinstance(tick(dagster), dg.SkipReason)
     rows(database, PLAIN)
     rows(database, PLAIN)
@@ -77,11 +78,11 @@ def test_a_queued_row_becomes_a_run_of_its_district(dagster: dg.DagsterInstance,
     again = tick(dagster)
     assert isinstance(again, dg.SensorResult)
     assert again.dynamic_partitions_requests == []
-    assert [each.run_key for each in again.run_requests or []] == ["request-1-0"]  # Dagster starts a key once
+    assert [each.run_key for each in again.run_requests or []] == ["request-1-0"]  # Dagster starts one run for each run key
 
 
-def test_dagster_takes_the_request_with_its_new_partition(instance: dg.DagsterInstance, database: Database, clever_id: str) -> None:
-    """The tick as the daemon evaluates it, which refuses a run of a partition it does not know."""
+def test_dagster_accepts_the_request_with_its_new_partition(instance: dg.DagsterInstance, database: Database, clever_id: str) -> None:
+    """The tick is evaluated as the daemon does it, which refuses a run of an unknown partition."""
     rows(database, PLAIN)
     repository = defs.get_repository_def()
     resources = repository.get_top_level_resources()
@@ -92,7 +93,7 @@ def test_dagster_takes_the_request_with_its_new_partition(instance: dg.DagsterIn
 
 
 def test_a_district_that_is_being_synced_waits_for_the_next_tick(dagster: dg.DagsterInstance, database: Database, clever_id: str) -> None:
-    """R11.2: no run is spent on a lost race; the row stays queued."""
+    """R11.2: no run is started that would fail because of the lock. The row stays queued."""
     rows(database, PLAIN)
     with database.engine.connect() as connection, district_lock(connection, 1, clever_id):
         assert starting(dagster) == []
@@ -101,7 +102,7 @@ def test_a_district_that_is_being_synced_waits_for_the_next_tick(dagster: dg.Dag
 
 
 def test_a_crashed_sync_is_marked_by_the_tick(dagster: dg.DagsterInstance, database: Database, clever_id: str) -> None:
-    """R11.4: with an alert, and then the request starts."""
+    """R11.4: it gets an alert, and then the request is started."""
     rows(database, "insert into ops.syncs (district_id, status, started_at) values (1, 'processing', now())")
     rows(database, PLAIN)
     assert starting(dagster) == [("request-2-0", clever_id)]
@@ -109,23 +110,22 @@ def test_a_crashed_sync_is_marked_by_the_tick(dagster: dg.DagsterInstance, datab
     assert rows(database, "select event from ops.alerts") == [("sync_failed:1",)]
 
 
-def test_a_run_that_ended_before_its_row_began_is_tried_again_and_then_given_up(
-    dagster: dg.DagsterInstance, database: Database, clever_id: str
-) -> None:
-    """R11.4: a new run each time, none beside one that is on its way; after the third, the row fails with an alert and a reason."""
+def test_a_request_whose_runs_end_too_early_fails_after_the_third(dagster: dg.DagsterInstance, database: Database, clever_id: str) -> None:
+    """R11.4: each run ended before its sync began. A new one is started unless one is starting; after the third the row fails, with an
+    alert and a reason."""
     rows(database, PLAIN)
-    stands(dagster, FAILURE, sync_id=7)  # another request's
-    stands(dagster, FAILURE)
+    add_run(dagster, FAILURE, sync_id=7)  # of another request
+    add_run(dagster, FAILURE)
     assert starting(dagster) == [("request-1-1", clever_id)]
-    stands(dagster, dg.DagsterRunStatus.CANCELED)
+    add_run(dagster, dg.DagsterRunStatus.CANCELED)
     assert starting(dagster) == [("request-1-2", clever_id)]
-    stands(dagster, dg.DagsterRunStatus.STARTING)
+    add_run(dagster, dg.DagsterRunStatus.STARTING)
     assert starting(dagster) == []
     (waiting,) = dagster.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTING]))
     dagster.delete_run(waiting.run_id)
-    stands(dagster, dg.DagsterRunStatus.NOT_STARTED)  # made by a daemon that died: the same key picks it up
+    add_run(dagster, dg.DagsterRunStatus.NOT_STARTED)  # created by a daemon that died: the same run key launches it
     assert starting(dagster) == [("request-1-2", clever_id)]
-    stands(dagster, FAILURE)
+    add_run(dagster, FAILURE)
     (made,) = dagster.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.NOT_STARTED]))
     dagster.delete_run(made.run_id)
     assert starting(dagster) == []
@@ -135,7 +135,7 @@ def test_a_run_that_ended_before_its_row_began_is_tried_again_and_then_given_up(
 
 
 def test_from_request_to_end(dagster: dg.DagsterInstance, database: Database, clever_id: str) -> None:
-    """R11.3, R11.4: the run takes the row, and the row names the run; what was asked for while it waited is answered."""
+    """R11.3, R11.4: the run begins the sync of the row, and the row names the run. The sync answers the other waiting request too."""
     rows(database, PLAIN)
     rows(database, PLAIN)
     result = tick(dagster)
@@ -150,8 +150,8 @@ def test_from_request_to_end(dagster: dg.DagsterInstance, database: Database, cl
     assert starting(dagster) == []
 
 
-def test_a_request_whose_run_loses_the_race_stays_queued(dagster: dg.DagsterInstance, database: Database, clever_id: str) -> None:
-    """R11.2: somebody started a sync between tick and run. The run fails and names it; the next tick starts another."""
+def test_a_request_whose_run_finds_the_lock_taken_stays_queued(dagster: dg.DagsterInstance, database: Database, clever_id: str) -> None:
+    """R11.2: somebody started a sync between the tick and the run. The run fails, and the next tick starts another one."""
     rows(database, PLAIN)
     with database.engine.connect() as connection, district_lock(connection, 1, clever_id):
         ended = run(dagster, clever_id, **{"roster/sync_id": "1"})
@@ -160,16 +160,16 @@ def test_a_request_whose_run_loses_the_race_stays_queued(dagster: dg.DagsterInst
     assert starting(dagster) == [("request-1-1", clever_id)]
 
 
-def test_many_requests_are_one_question_to_dagster(dagster: dg.DagsterInstance, database: Database, clever_id: str) -> None:
-    """R11.2: one district's runs do not hide another's."""
+def test_many_requests_are_one_query_to_dagster(dagster: dg.DagsterInstance, database: Database, clever_id: str) -> None:
+    """R11.2: and the runs of one district do not count for another."""
     rows(database, "insert into app.districts (clever_id, name, profile, status) select 'd' || n, 'D', 'twig_science', 'active' "
                    "from generate_series(1, 30) as n")  # fmt: skip
     rows(
         database,
         "insert into ops.syncs (district_id, requested_role) select district_id, 'account_owner' from app.districts where name = 'D'",
     )
-    stands(dagster, dg.DagsterRunStatus.STARTED, sync_id=2)
-    stands(dagster, FAILURE, sync_id=3)
+    add_run(dagster, dg.DagsterRunStatus.STARTED, sync_id=2)
+    add_run(dagster, FAILURE, sync_id=3)
     found = starting(dagster)
     assert len(found) == 29
     assert found[:2] == [("request-1-0", "d1"), ("request-3-1", "d3")]

@@ -1,4 +1,4 @@
-"""The daily clean-up in Dagster: which runs go with their logs, and that no asset or partition loses how it stands."""
+"""The daily clean-up in Dagster: which runs are deleted with their logs. No asset or partition loses its status."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -13,6 +13,7 @@ from roster_pipeline.database.engine import Database
 from roster_pipeline.definitions import defs
 from roster_pipeline.defs import retention
 from roster_pipeline.defs.retention import prune_runs
+from roster_pipeline.settings import settings
 
 PARTITIONS = dg.StaticPartitionsDefinition(["a", "b"])
 
@@ -58,7 +59,7 @@ def run(instance: dg.DagsterInstance, job: str, partition: str | None = None, **
 
 
 def make_old(database: Database, *run_ids: str, days: int = 61) -> None:
-    """As if these runs had been made so long ago."""
+    """Make these runs look as if they had been created so many days ago."""
     engine = create_engine(database.dagster_url)
     try:
         with engine.begin() as connection:
@@ -75,14 +76,14 @@ def left(instance: dg.DagsterInstance) -> set[str]:
 
 
 def prune(instance: dg.DagsterInstance, **more: int) -> int:
-    """Whatever there is now counts as old."""
+    """Prune as if all present runs were old."""
     return prune_runs(instance, older_than=datetime.now(UTC) + timedelta(days=1), **more)
 
 
 def status(instance: dg.DagsterInstance) -> dict[str, str]:
-    """How each partition stands, as the UI shows it."""
+    """The status of each partition, as the UI shows it."""
     found = instance.get_status_by_partition(dg.AssetKey("district"), ["a", "b"], PARTITIONS)
-    return {partition: stands.name for partition, stands in (found or {}).items() if stands is not None}
+    return {partition: found_status.name for partition, found_status in (found or {}).items() if found_status is not None}
 
 
 @pytest.fixture
@@ -93,7 +94,7 @@ def dagster() -> Iterator[dg.DagsterInstance]:
 
 
 def test_the_newest_run_of_each_partition_stays(instance: dg.DagsterInstance, tmp_path: Path) -> None:
-    """Older ones go, with their compute logs and nothing else of the folder; all partitions stay as they are."""
+    """Older runs are deleted with their compute logs, and nothing else of the folder is. The status of every partition stays."""
     old, newest_a, newest_b = run(instance, "one", "a"), run(instance, "one", "a"), run(instance, "one", "b")
     failed = run(instance, "one", "a", fails=True)
     retried = run(instance, "one", "a")
@@ -110,13 +111,13 @@ def test_the_newest_run_of_each_partition_stays(instance: dg.DagsterInstance, tm
     assert {each.name for each in storage.iterdir()} >= {newest_b, retried, "somebody_elses"}
     assert not {old, newest_a, failed} & {each.name for each in storage.iterdir()}
     assert all(each.exists() for each in logs[newest_b])
-    for gone in (old, newest_a, failed):
-        assert instance.get_records_for_run(gone).records == []
+    for removed in (old, newest_a, failed):
+        assert instance.get_records_for_run(removed).records == []
     assert prune(instance) == 0
 
 
-def test_a_partition_that_failed_last_still_shows_so(dagster: dg.DagsterInstance) -> None:
-    """The run that failed last stays, and so does the one that made what is there."""
+def test_a_partition_that_failed_last_keeps_its_status(dagster: dg.DagsterInstance) -> None:
+    """The run that failed last stays, and so does the run of the newest materialization."""
     runs = [run(dagster, "one", "a", fails=fails) for fails in (False, True, False, True, True)]
     assert status(dagster)["a"] == "FAILED"
     assert prune(dagster) == 3
@@ -126,7 +127,7 @@ def test_a_partition_that_failed_last_still_shows_so(dagster: dg.DagsterInstance
 
 
 def test_a_run_of_many_partitions_stays_for_any_of_them(dagster: dg.DagsterInstance) -> None:
-    """R11.1: a shard's run goes when every district in it has a newer one."""
+    """R11.1: the run of a shard is deleted when every district in it has a newer one."""
     both = run(dagster, "shards", partitions=["a", "b"])
     run(dagster, "one", "b")
     assert prune(dagster) == 0
@@ -144,7 +145,7 @@ def test_an_asset_without_partitions_keeps_its_newest_run(dagster: dg.DagsterIns
 
 
 def test_young_and_unfinished_runs_stay(instance: dg.DagsterInstance, database: Database) -> None:
-    """Old is measured from when a run was made; what has not ended is not ours to judge, however old."""
+    """The age of a run counts from its creation. A run that has not ended is never deleted, however old."""
     old, young = run(instance, "shards"), run(instance, "shards")
     job = TEST.resolve_job_def("shards")
     unfinished = [
@@ -156,19 +157,19 @@ def test_young_and_unfinished_runs_stay(instance: dg.DagsterInstance, database: 
     assert left(instance) == {young, *unfinished}
 
 
-def test_a_day_has_a_limit_and_the_oldest_go_first(dagster: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also where many that stay come before those that go, page after page."""
+def test_a_day_has_a_limit_and_the_oldest_are_deleted_first(dagster: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also if pages of runs that stay come before those that are deleted."""
     monkeypatch.setattr(retention, "_PAGE", 2)
-    kept = [run(dagster, "one", partition) for partition in ("a", "b")] + [run(dagster, "all")]
+    newest = [run(dagster, "one", partition) for partition in ("a", "b")] + [run(dagster, "all")]
     runs = [run(dagster, "shards") for _ in range(5)]
     assert prune(dagster, limit=3) == 3
-    assert left(dagster) == {*kept, *runs[3:]}
+    assert left(dagster) == {*newest, *runs[3:]}
     assert prune(dagster, limit=3) == 2
-    assert left(dagster) == set(kept)
+    assert left(dagster) == set(newest)
 
 
 def test_the_job_cleans_both(instance: dg.DagsterInstance, database: Database, clever_id: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With the ages of the environment; its own run is young."""
+    """It uses the ages of the environment. Its own run stays."""
     old = [run(instance, "shards") for _ in range(2)]
     make_old(database, old[0], days=3)
     make_old(database, old[1], days=1)
@@ -196,10 +197,8 @@ def test_the_job_cleans_both(instance: dg.DagsterInstance, database: Database, c
 
 
 def test_a_database_that_is_away_fails_the_run(environment: None, monkeypatch: pytest.MonkeyPatch, dagster: dg.DagsterInstance) -> None:
-    """With our own sentence, so that it is tried again by whoever reads it, and alerts as every failed run does."""
+    """With our own message. Like every failed run, it makes an alert."""
     monkeypatch.setenv("ROSTER_DATABASE_URL", "postgresql://nobody@127.0.0.1:1/nothing")
-    from roster_pipeline.settings import settings
-
     settings.cache_clear()
     result = defs.resolve_job_def("retention").execute_in_process(instance=dagster, raise_on_error=False)
     [event] = result.get_step_failure_events()
@@ -207,7 +206,7 @@ def test_a_database_that_is_away_fails_the_run(environment: None, monkeypatch: p
 
 
 def test_it_is_due_once_a_day_away_from_the_nights() -> None:
-    """R11.1: at 10:00 on the wall clock in Los Angeles, on, in a lane of its own, for an hour at most."""
+    """R11.1: at 10:00 on the wall clock in Los Angeles. The schedule is on, and the job has its own lane and may run for an hour."""
     schedule = defs.resolve_schedule_def("retention")
     assert (schedule.cron_schedule, schedule.execution_timezone) == ("0 10 * * *", "America/Los_Angeles")
     assert schedule.default_status is dg.DefaultScheduleStatus.RUNNING

@@ -1,4 +1,4 @@
-"""One district synced through Dagster: what the event log then says, and what it must not say."""
+"""One district synced through Dagster: what the event log contains, and what it must not contain."""
 
 import dataclasses
 import logging
@@ -32,7 +32,7 @@ def failure(result: dg.ExecuteInProcessResult) -> dg.DagsterEvent:
 
 
 def texts(database: Database) -> str:
-    """Everything Dagster keeps, as text."""
+    """Everything in Dagster's database, as text."""
     engine = create_engine(database.dagster_url)
     try:
         with engine.connect() as connection:
@@ -51,7 +51,7 @@ def test_a_sync(
     instance: dg.DagsterInstance, database: Database, sandbox: Sandbox, clever_id: str, tmp_path: Path, caplog: pytest.LogCaptureFixture,
     capfd: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
-    """R4.4, R11.4, SPEC 12: every asset and check reports its counts for the partition, ops.syncs names the run, no name is anywhere."""
+    """R4.4, R11.4, SPEC 12: every asset and check reports its counts for the partition, ops.syncs names the run, and no person is named."""
     students = sandbox.district().shared("users", "student")
     change = sandbox.change()
     change.patch("users", students[0], "name.first", MARKER)
@@ -68,7 +68,7 @@ def test_a_sync(
     assert materialized == set(graph.materializable_asset_keys)
     assert {each.partition for each in result.asset_materializations_for_node("sync")} == {clever_id}
     evaluations = {(each.asset_key.to_user_string(), each.check_name): each for each in result.get_asset_check_evaluations()}
-    # `fresh` says something of districts that were not synced.
+    # A sync does not evaluate `fresh`, which is about districts without a sync.
     assert len(evaluations) == len(graph.asset_check_keys) - 1
     assert {each.partition for each in evaluations.values()} == {clever_id}
 
@@ -107,24 +107,24 @@ def test_a_sync(
     assert result.run_id in texts(database)
 
 
-def test_how_long_it_took(environment: None, database: Database, clever_id: str) -> None:
-    """Dagster plots numbers alone: the seconds of every step at its asset, those of the whole and its parts at the first asset."""
+def test_the_seconds_of_a_sync(environment: None, database: Database, clever_id: str) -> None:
+    """They are numbers, which Dagster plots: those of every step at its asset, those of the whole sync and its parts at the first asset."""
     report = run_sync(database, settings(), SyncRequest(clever_id))
-    told = told_of(database, report)
+    reported = reported_by(database, report)
     seconds = {step.name: step.seconds for step in report.steps}
-    for asset, metadata in told.items():
+    for asset, metadata in reported.items():
         assert list(plotted(metadata).keys() & {"seconds", "sync_seconds"}) == ["sync_seconds" if asset == WHOLE_SYNC_AT else "seconds"]
         if asset in seconds:
             assert metadata["seconds"] == pytest.approx(seconds[asset], abs=1e-3)
-    assert told["clever.users"]["seconds"] == pytest.approx(
+    assert reported["clever.users"]["seconds"] == pytest.approx(
         sum(seconds[f"clever.{each}"] for each in ("students", "teachers", "staff", "district_admins")), abs=1e-3
     )
 
-    whole = plotted(told[WHOLE_SYNC_AT])
+    whole = plotted(reported[WHOLE_SYNC_AT])
     parts = {each: whole[each] for each in ("pull_seconds", "plan_seconds", "audit_seconds", "apply_seconds")}
     assert sum(parts.values()) == pytest.approx(sum(seconds.values()), abs=0.01)
     assert sum(parts.values()) <= whole["sync_seconds"]
-    assert parts["pull_seconds"] == pytest.approx(sum(took for name, took in seconds.items() if name.startswith("clever.")), abs=1e-3)
+    assert parts["pull_seconds"] == pytest.approx(sum(each for name, each in seconds.items() if name.startswith("clever.")), abs=1e-3)
     assert parts["apply_seconds"] > seconds["app.users"] - 1e-3
     assert parts["plan_seconds"] > seconds["reconcile.user_matches"] - 1e-3
     assert parts["audit_seconds"] > 0
@@ -132,12 +132,12 @@ def test_how_long_it_took(environment: None, database: Database, clever_id: str)
 
 
 def test_a_sync_without_a_plan(environment: None, database: Database, sandbox: Sandbox, clever_id: str) -> None:
-    """R7.2: a sync that finds everything as it was leaves steps out. Those took no time; all else is told as if they had been run."""
+    """R7.2: the sync of an unchanged district leaves steps out. They have no seconds; everything else is reported as after a full plan."""
     sandbox.change().patch("users", sandbox.district().shared("users", "student")[0], "name.last", "")
     run_sync(database, settings(), SyncRequest(clever_id))
     report = run_sync(database, settings(), SyncRequest(clever_id))
     pulled = [step for step in report.steps if step.name.startswith("clever.")]
-    planned, unplanned = told_of(database, report), told_of(database, dataclasses.replace(report, steps=pulled))
+    planned, unplanned = reported_by(database, report), reported_by(database, dataclasses.replace(report, steps=pulled))
     assert planned["ops.quarantine"]["rows_written"] == 1
     assert {name: untimed(metadata) for name, metadata in unplanned.items()} == {name: untimed(each) for name, each in planned.items()}
     assert {name for name, metadata in unplanned.items() if metadata.get("seconds")} == {
@@ -148,10 +148,10 @@ def test_a_sync_without_a_plan(environment: None, database: Database, sandbox: S
     assert whole["plan_seconds"] == whole["audit_seconds"] == whole["apply_seconds"] == 0
 
 
-def test_a_sync_of_what_is_touched(
+def test_a_sync_with_an_incremental_plan(
     environment: None, database: Database, sandbox: Sandbox, clever_id: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its steps make a part of each table; what is told is about all of it."""
+    """Its steps build the affected subset of each table, but the reported numbers are of the whole table."""
     monkeypatch.setattr(incremental, "FROM_PEOPLE", 1)
     for _ in range(2):
         run_sync(database, settings(), SyncRequest(clever_id))
@@ -162,20 +162,20 @@ def test_a_sync_of_what_is_touched(
         people = connection.execute(sa.text("select count(*) from staging.users")).scalar_one()
         sections = connection.execute(sa.text("select count(*) from staging.sections")).scalar_one()
     assert {step.name: step.rows for step in report.steps}["staging.users"] < people
-    told = told_of(database, report)
+    reported = reported_by(database, report)
     for table, rows in {"staging.users": people, "staging.sections": sections, "reconcile.user_matches": people}.items():
-        assert told[table]["dagster/row_count"] == rows
-    assert told["app.users"]["update"] == told["app.users"]["rows_written"] == 1
+        assert reported[table]["dagster/row_count"] == rows
+    assert reported["app.users"]["update"] == reported["app.users"]["rows_written"] == 1
 
 
-def told_of(database: Database, report: SyncReport) -> dict[str, dict[str, Any]]:
-    """What Dagster is told of a sync, by table."""
+def reported_by(database: Database, report: SyncReport) -> dict[str, dict[str, Any]]:
+    """The metadata that a sync reports to Dagster, by table."""
     results = [each for each in results_of(database, report) if isinstance(each, dg.MaterializeResult)]
     return {".".join(cast("dg.AssetKey", each.asset_key).path): dict(each.metadata or {}) for each in results}
 
 
 def plotted(metadata: dict[str, Any]) -> dict[str, float]:
-    """The part of it that the UI draws."""
+    """The numbers, which the UI plots."""
     normal = dg.AssetMaterialization("any", metadata=metadata).metadata
     return {
         name: cast("float", each.value) for name, each in normal.items() if isinstance(each, dg.IntMetadataValue | dg.FloatMetadataValue)
@@ -187,7 +187,7 @@ def untimed(metadata: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_a_sync_that_fails(instance: dg.DagsterInstance, database: Database, sandbox: Sandbox, clever_id: str) -> None:
-    """R11.4: the run fails with a sentence and is not tried again; nothing is materialized, and ops.syncs says the same."""
+    """R11.4: the run fails with a message and is not tried again. Nothing is materialized, and ops.syncs has the same message."""
     sandbox.change().disconnect()
     result = run(instance, clever_id)
     assert not result.success
@@ -206,7 +206,7 @@ def test_a_sync_that_fails(instance: dg.DagsterInstance, database: Database, san
 
 
 def test_a_district_that_is_being_synced(environment: None, database: Database, clever_id: str) -> None:
-    """R11.2: the run that comes second fails at once, names the sync that is running, and leaves no row."""
+    """R11.2: the second run fails at once, names the running sync, and leaves no row."""
     with database.engine.connect() as opened:
         connection = opened.execution_options(isolation_level="AUTOCOMMIT")
         district = find_district(connection, clever_id)
@@ -223,7 +223,7 @@ def test_a_district_that_is_being_synced(environment: None, database: Database, 
 
 
 def test_a_first_sync_that_waits_for_approval(environment: None, database: Database, clever_id: str) -> None:
-    """R7.6: what was not written is not materialized; the decisions are, and a check says that the sync is held."""
+    """R7.6: tables that were not written are not materialized, but the decisions are. A check says that the sync is held."""
     with database.engine.begin() as connection:
         district = find_district(connection, clever_id)
         insert = sa.text(
@@ -240,19 +240,19 @@ def test_a_first_sync_that_waits_for_approval(environment: None, database: Datab
     assert (held.metadata["holds"].value, held.metadata["acts"].value) == (1, 1)
 
 
-def test_a_defect_tells_its_class_and_lines_only(
+def test_an_unexpected_error_is_reported_by_class_and_lines_only(
     environment: None, clever_id: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """SPEC 12: an unexpected error may quote the value it choked on; Dagster shows neither its text nor what it was raised from."""
+    """SPEC 12: its text may quote a value. Dagster shows neither the text nor the error that caused it."""
 
-    def choke(*_args: object, **_options: object) -> None:
+    def raise_marker(*_args: object, **_options: object) -> None:
         raise KeyError(MARKER) from ValueError(MARKER)
 
-    monkeypatch.setattr("roster_pipeline.sync.run.make_plan", choke)
+    monkeypatch.setattr("roster_pipeline.sync.run.make_plan", raise_marker)
     with dg.DagsterInstance.ephemeral() as instance:
         result = run(instance, clever_id)
         events = "".join(str(entry) for entry in instance.all_logs(result.run_id))
     assert "Internal error: KeyError" in events
-    assert "choke (test_sync.py:" in events
+    assert "raise_marker (test_sync.py:" in events
     printed = capfd.readouterr()
     assert MARKER not in events + printed.out + printed.err
