@@ -1,8 +1,8 @@
-"""The checks: every data-quality rule (R4.4) and every brake (R7.3) as Dagster shows it, with counts and ids and never a value.
+"""The asset checks: every data-quality rule (R4.4) and every brake (R7.3), with counts and ids and never a value.
 
-Belongs here: which asset a rule is shown at, and turning a sync's counts into results. Does not belong here: the rules (`contracts.py`,
-`dbt_like_sql/audits/`) and the brakes (`brake_kinds.py` describes them, `sync/brakes.py` decides). A check is the display; what must hold
-before a write is verified in the sync's own transaction.
+Belongs here: the asset of each check, and turning a sync's counts into results. Does not belong here: the rules (`contracts.py`,
+`dbt_like_sql/audits/`) and the brakes (`brake_kinds.py` describes them, `sync/brakes.py` decides). A check only displays: the sync's own
+transaction verifies what must hold before a write.
 """
 
 import re
@@ -23,21 +23,22 @@ from roster_pipeline.defs.districts import districts
 from roster_pipeline.defs.lineage import Lineage
 from roster_pipeline.defs.report import Metadata, table
 
-# What an audit calls a resource of Clever -> the table of `app` that holds it; the others are called the same.
+# Resource -> its table in `app`. The tables of the other resources have the same name.
 _APP_TABLES = {"sections": "classrooms"}
-# An audit of several resources is one of the district as a whole.
+# The asset of an audit of several resources.
 _WHOLE_DISTRICT = "staging.districts"
 
 _BRAKE_NUMBERS = """**Rules:** R7.3, R7.4, R7.5, R7.6, R9.2.
 
-**holds**: in force. **acts**: what the brake nearest to its limit, or furthest above it, has to let through; **limit**: the most that it
-lets through without approval; **active**: out of how many. Without a limit a single act is too many.
+**holds**: the number of holds in effect. The other numbers are of the brake that is nearest to its limit, or furthest above it. **acts**:
+how many acts it counts. **limit**: the most acts that it lets pass without approval; without a limit, a single act is too many. **active**:
+the number of active users that the limit is a share of.
 
 This check only displays. The sync's own transaction decides, whatever starts it.
 """
 _NEXT = (
-    "`roster holds` says what waits, and `roster plan DISTRICT` what a sync would do. `roster approve HOLD --by WHO` lets the next sync "
-    "do exactly this; `roster reject HOLD --by WHO` keeps it held."
+    "`roster holds` shows what waits, and `roster plan DISTRICT` what a sync would do. After `roster approve HOLD --by WHO` the next sync "
+    "does exactly this; `roster reject HOLD --by WHO` keeps it held."
 )
 
 _COLUMNS = {
@@ -56,12 +57,12 @@ Outcome = tuple[bool, Metadata]
 
 @dataclass(frozen=True)
 class Check:
-    """One rule or brake at one asset.
+    """One rule or brake, at one asset.
 
     Attributes:
-        name: the rule's, as in `ops.quarantine` and the file names of the audits; of a brake, `brake_` and its kind.
-        asset: `schema.table` it is shown at.
-        evaluate: gives whether it passed, and its numbers, from a sync's `counts`.
+        name: the name of the rule, as in `ops.quarantine` and in the file names of the audits; for a brake, `brake_` and its kind.
+        asset: the `schema.table` of its asset.
+        evaluate: returns whether it passed, and its numbers, from a sync's `counts`.
     """
 
     name: str
@@ -111,7 +112,7 @@ def all_checks(models: Models, graph: Lineage) -> Iterator[Check]:
         yield Check(
             name=f"brake_{kind.name}",
             asset=kind.asset,
-            # A held sync is a good one: it has applied everything else.
+            # Only a warning, because a held sync has applied everything else.
             severity="warn",
             description=f"{kind.description}\n\n{_BRAKE_NUMBERS}",
             evaluate=partial(_brake_outcome, kind.name),
@@ -120,13 +121,13 @@ def all_checks(models: Models, graph: Lineage) -> Iterator[Check]:
 
 
 def _rule_outcome(group: str, key: str, counts: Mapping[str, Any]) -> Outcome:
-    """How often a rule was broken."""
+    """The number of records that broke a rule."""
     broken = int(counts[group].get(key, 0))
     return broken == 0, {"count": broken}
 
 
 def _brake_outcome(kind: str, counts: Mapping[str, Any]) -> Outcome:
-    """The holds of one kind of brake. Where nothing is held: how near it came to its limit."""
+    """The holds of one kind of brake. If nothing is held, the acts and the limit of the brake nearest to its limit."""
     held, passed = (_nearest_first(each for each in counts[group] if each["kind"] == kind) for group in ("held", "passed"))
     brakes = [{"collection": None, "limit": None, **each} for each in held + passed]
     numbers: Metadata = {"holds": len(held), "acts": 0}
@@ -142,13 +143,13 @@ def _brake_outcome(kind: str, counts: Mapping[str, Any]) -> Outcome:
 
 
 def _nearest_first(brakes: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """By share of their limits, in whole people: more acts than 13.4 are more than 13."""
+    """Sorted by acts as a share of the limit, the largest first. Limits are rounded down: more acts than 13.4 means more than 13."""
     whole = [{**each, "limit": floor(each["limit"])} if "limit" in each else each for each in brakes]
     return sorted(whole, key=lambda each: (each["acts"] / each["limit"] if each.get("limit") else inf, each["acts"]), reverse=True)
 
 
 def _audited(audit: Model, graph: Lineage) -> str:
-    """The asset of an audit: the snapshot of the resource it returns, or the table in `app` where the audit reads decisions."""
+    """The asset of an audit: the resource's table in `staging`, or its table in `app` if the audit reads decisions."""
     resources = set(re.findall(r"'(\w+)' as resource\b", audit.sql))
     if len(resources) != 1:
         return _WHOLE_DISTRICT

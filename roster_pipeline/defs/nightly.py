@@ -1,10 +1,10 @@
-"""The nights: the times in Los Angeles at which districts sync by themselves (R11.1). They are those of the profiles (`profiles.py`).
+"""The nightly schedules (R11.1), one pair for each nightly time of the profiles (`profiles.py`), on the wall clock in Los Angeles.
 
 Belongs here: the schedules, and how the districts of a night are divided among runs. Does not belong here: which districts are due
 (`districts/nights.py`), and what a run does (`sync.py`, `shards.py`).
 
-Few districts have a run each, many share a few runs. A schedule of Dagster's starts runs of one job, so each time has two schedules, and
-the number of districts decides which of them has something to do.
+If few districts are due, each has its own run; if many are due, they share a few runs. A Dagster schedule starts runs of one job only, so
+each time has two schedules, and the number of due districts decides which of them requests runs.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -28,7 +28,7 @@ Tick = Iterator[dg.RunRequest] | dg.SkipReason
 
 
 def schedule_name(nightly_at: str) -> str:
-    """`21:00` -> `nightly_9pm_pt`. Dagster keeps under this name whether the schedule is on."""
+    """`21:00` -> `nightly_9pm_pt`. Dagster stores under this name whether the schedule is on, so it must not change."""
     at = time.fromisoformat(nightly_at)
     minutes = f"_{at:%M}" if at.minute else ""
     return "nightly_midnight_pt" if at == time(0) else f"nightly_{at.hour % 12 or 12}{minutes}{'am' if at.hour < 12 else 'pm'}_pt"
@@ -40,7 +40,7 @@ def nightly_schedules(
     """The two schedules of one nightly time: a run per district, and shards.
 
     Args:
-        nightly_at: on the wall clock in Los Angeles; Dagster minds daylight-saving time.
+        nightly_at: on the wall clock in Los Angeles. Dagster handles daylight-saving time.
         clock: the time, aware UTC.
     """
     name = schedule_name(nightly_at)
@@ -84,7 +84,7 @@ SCHEDULES = tuple(schedule for nightly_at in NIGHTLY_TIMES for schedule in night
 
 
 def _due(context: dg.ScheduleEvaluationContext, roster_database: RosterDatabase, now: datetime) -> list[District] | dg.SkipReason:
-    """The districts that are due, each with its partition; or why none is started."""
+    """The districts that are due, after adding their partitions; or the reason why none is started."""
     moment, limit = context.scheduled_execution_time, timedelta(minutes=roster_database.settings.roster_late_tick_minutes)
     if is_late(moment, now, limit):
         return dg.SkipReason(f"Missed by more than {limit}: nothing is started by day. ROSTER_LATE_TICK_MINUTES sets the limit.")

@@ -46,10 +46,10 @@ def is_late(moment: datetime, now: datetime, limit: timedelta) -> bool:
 
 
 def nightly_at(district: District) -> str | None:
-    """The district's nightly time; None as long as it is not active.
+    """The district's nightly time; None if it is not active.
 
-    It is read from the district's row: settings that are not valid, or a profile that there is not, make the district's own sync fail and
-    say so, and must not keep the other districts from theirs (R11.2).
+    It is read from the district's row, without checking the row: invalid settings or an unknown profile fail the district's own sync, and
+    must not stop the syncs of other districts (R11.2).
     """
     if district.status != "active" or district.profile is None:
         return None

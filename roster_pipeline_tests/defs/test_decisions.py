@@ -1,4 +1,4 @@
-"""What a run says about decisions: brakes as checks that display, counts by decision at the assets of `reconcile` and `app`."""
+"""What a run reports about decisions: each brake as a check, and counts by decision at the assets of `reconcile` and `app`."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -24,7 +24,7 @@ WARN = dg.AssetCheckSeverity.WARN
 
 @pytest.fixture
 def dagster(environment: None) -> Iterator[dg.DagsterInstance]:
-    """An instance in memory; what is stored is not asked here."""
+    """An instance in memory: these tests do not read Dagster's database."""
     with dg.DagsterInstance.ephemeral() as instance:
         yield instance
 
@@ -57,7 +57,8 @@ def test_every_kind_of_hold_is_a_check() -> None:
 
 
 def test_a_held_district_until_it_is_approved(dagster: dg.DagsterInstance, database: Database, sandbox: Sandbox, clever_id: str) -> None:
-    """R7.3-R7.5: the run succeeds, the check says what is held under which hold; approved, it passes and says so; then it is quiet."""
+    """R7.3-R7.5: the run succeeds, and the check shows the hold. After the approval the check passes and shows the released acts. The sync
+    after that has no acts."""
     assert run(dagster, clever_id).success
     sandbox.change().remove_users(sandbox.district().shared("users", "student")[:30])
     held = run(dagster, clever_id)
@@ -102,15 +103,13 @@ def test_a_held_district_until_it_is_approved(dagster: dg.DagsterInstance, datab
     assert "next" not in brake
     assert numbers(released, "app/users")["soft_delete"] == 30
 
-    quiet = run(dagster, clever_id)
-    assert check(quiet, "brake_district_role").passed
-    assert check_numbers(quiet, "brake_district_role") == {"holds": 0, "acts": 0}
+    afterwards = run(dagster, clever_id)
+    assert check(afterwards, "brake_district_role").passed
+    assert check_numbers(afterwards, "brake_district_role") == {"holds": 0, "acts": 0}
 
 
-def test_a_brake_below_its_limit_shows_how_near_it_came(
-    dagster: dg.DagsterInstance, database: Database, sandbox: Sandbox, clever_id: str
-) -> None:
-    """R7.3: acts and limit in whole people, of the role and school nearest their limit; one row, however many schools there are."""
+def test_a_brake_below_its_limit_shows_its_acts(dagster: dg.DagsterInstance, database: Database, sandbox: Sandbox, clever_id: str) -> None:
+    """R7.3: acts and limit in whole people, of the brake that is nearest to its limit. There is one row, not one for each school."""
     assert run(dagster, clever_id).success
     agree(database, clever_id, settings={"brakes": {"role_share": 0.21, "school_floor": 0, "school_share": 0.99}})
     sandbox.change().remove_users(sandbox.district().shared("users", "student")[:4])
@@ -126,7 +125,7 @@ def test_a_brake_below_its_limit_shows_how_near_it_came(
 
 
 def test_relinks_and_new_admins(dagster: dg.DagsterInstance, database: Database, sandbox: Sandbox, clever_id: str) -> None:
-    """R7.3: they are shown where people are matched; a decision that is held is counted as such."""
+    """R7.3: they are shown at the asset of the matches. A held decision is counted as `held`."""
     assert run(dagster, clever_id).success
     change, students = sandbox.change(), sandbox.district().shared("users", "student")
     change.re_id(
@@ -161,7 +160,7 @@ def test_an_empty_collection_is_named(dagster: dg.DagsterInstance, sandbox: Sand
 
 @pytest.mark.parametrize("policy", ["warn", "wait", "hold"])
 def test_licenses(dagster: dg.DagsterInstance, database: Database, clever_id: str, policy: str) -> None:
-    """R9.1, R9.2: seats as numbers of the district; the check fails where the policy holds, and names the hold."""
+    """R9.1, R9.2: the district's seats are numbers. With the policy `hold` the check fails and names the hold."""
     agree(database, clever_id, licenses=50, over_license_policy=policy)
     result = run(dagster, clever_id)
     seats = numbers(result, "reconcile/license_reconciliation")
@@ -181,7 +180,7 @@ def test_licenses(dagster: dg.DagsterInstance, database: Database, clever_id: st
 
 
 def test_counts_are_those_of_the_tables(dagster: dg.DagsterInstance, database: Database, sandbox: Sandbox, clever_id: str) -> None:
-    """SPEC 2, SPEC 12: decisions, soft deletes and readiness by count; no school is named; a zero is a number too."""
+    """SPEC 2, SPEC 12: of decisions, soft deletes and readiness. Zeros are reported too, and no school is named."""
     assert run(dagster, clever_id).success
     agree(database, clever_id, settings={"brakes": {"school_floor": 1000}})
     change, district = sandbox.change(), sandbox.district()
@@ -197,23 +196,23 @@ def test_counts_are_those_of_the_tables(dagster: dg.DagsterInstance, database: D
     assert all(matches[f"{decision}: {rule}"] == count for decision, rule, count in by_rule)
     assert sorted(tuple(each.values()) for each in records(matches["decisions"])) == sorted(by_rule)
 
-    gone = numbers(result, "reconcile/soft_deletes")
+    removed = numbers(result, "reconcile/soft_deletes")
     for entity in ("users", "schools", "classrooms"):
         [(deleted, held)] = rows(
             database,
             "select count(*) filter (where held_by is null), count(held_by) from reconcile.soft_deletes where entity = :entity",
             entity=entity,
         )
-        assert (gone[f"{entity}: soft_delete"], gone[f"{entity}: held"]) == (deleted, held)
-    assert (gone["student: held"], gone["student: soft_delete"]) == (30, 0)
+        assert (removed[f"{entity}: soft_delete"], removed[f"{entity}: held"]) == (deleted, held)
+    assert (removed["student: held"], removed["student: soft_delete"]) == (30, 0)
     teachers = """
         select count(distinct roles.user_id) from ops.changes roles join ops.changes users using (sync_id, user_id)
         where roles.action = 'role_loss' and roles.entity_id like '%:teacher:%' and users.action = 'soft_delete' and users.entity = 'users'
     """
-    assert [(gone["teacher: soft_delete"],)] == rows(database, teachers) == [(1,)]
-    assert gone["teacher: held"] == 0
+    assert [(removed["teacher: soft_delete"],)] == rows(database, teachers) == [(1,)]
+    assert removed["teacher: held"] == 0
     reasons = rows(database, "select entity, reason, held_by, count(*) from reconcile.soft_deletes group by 1, 2, 3")
-    assert sorted(map(str, reasons)) == sorted(str(tuple(each.values())) for each in records(gone["removed"]))
+    assert sorted(map(str, reasons)) == sorted(str(tuple(each.values())) for each in records(removed["removed"]))
 
     readiness = numbers(result, "reconcile/readiness")
     items = rows(database, "select topic, item, count from reconcile.readiness where item not like 'school %'")
@@ -228,12 +227,14 @@ def test_counts_are_those_of_the_tables(dagster: dg.DagsterInstance, database: D
     assert users["restore"] == 0 < users["create"]
 
     names = [name for (name,) in rows(database, "select name from staging.schools")]
-    told = str([each.metadata for each in result.asset_materializations_for_node("sync")]) + str(list(result.get_asset_check_evaluations()))
-    assert [name for name in names if name in told] == []
+    texts = str([each.metadata for each in result.asset_materializations_for_node("sync")]) + str(
+        list(result.get_asset_check_evaluations())
+    )
+    assert [name for name in names if name in texts] == []
 
 
-def test_a_table_is_cut_where_it_would_fill_the_event_log() -> None:
-    """A district of a thousand schools may have a hold for each; the number of holds is told all the same."""
+def test_a_long_table_shows_a_sample() -> None:
+    """A district with a thousand schools can have a hold for each. The number of holds is still reported."""
     brakes = [
         {"kind": "school_role", "school_id": each, "role": "student", "acts": each, "active": 100, "limit": 20.5} for each in range(1000)
     ]
@@ -246,7 +247,7 @@ def test_a_table_is_cut_where_it_would_fill_the_event_log() -> None:
 
 
 def test_every_decision_and_action_has_a_number(database: Database) -> None:
-    """Also at zero, or the plot of a district would have gaps."""
+    """Also if it is zero, or the plot of a district would have gaps."""
     assert set(report.DECISIONS) == explain.DECISIONS.keys()
     [(constraint,)] = rows(
         database,
@@ -258,7 +259,7 @@ def test_every_decision_and_action_has_a_number(database: Database) -> None:
 
 @pytest.mark.parametrize("job", ["sync_district", "__ASSET_JOB"])
 def test_no_way_around_a_brake(dagster: dg.DagsterInstance, database: Database, sandbox: Sandbox, clever_id: str, job: str) -> None:
-    """R7.3-R7.5: no part of the assets can be launched, with or without its checks; the whole holds, from whatever job."""
+    """R7.3-R7.5: no subset of the assets can be launched, with or without its checks. A full run holds, in every job."""
     assert run(dagster, clever_id).success
     sandbox.change().remove_users(sandbox.district().shared("users", "student")[:30])
     whole = defs.resolve_job_def(job)

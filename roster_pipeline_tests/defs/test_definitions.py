@@ -164,7 +164,9 @@ def test_a_model_that_reads_an_unknown_table_does_not_load(tmp_path: Path) -> No
     """The error is found when definitions load, not in the middle of a night."""
     for folder in ("roster_pipeline", "dbt_like_sql"):
         shutil.copytree(PROJECT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
-    (tmp_path / "dbt_like_sql/reconcile/typo.sql").write_text("-- Typo.\n-- grain: one\n-- rules: R1\nselect 1 as one from staging.userz\n")
+    (tmp_path / "dbt_like_sql/reconcile/typo.sql").write_text(
+        "-- Typo.\n-- grain: one\n-- rules: R1\n-- decides by: itself\nselect 1 as one from staging.userz\n"
+    )
     loaded = load(tmp_path, tmp_path)
     assert loaded.returncode != 0
     assert "dbt_like_sql/reconcile/typo.sql names staging.userz" in loaded.stderr
