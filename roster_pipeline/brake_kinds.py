@@ -1,7 +1,7 @@
-"""What brakes there are: one object per kind, with everything about it but its SQL (R7.3, R7.6, R9.2).
+"""The kinds of brake: one object per kind, with everything about it except its SQL (R7.3, R7.6, R9.2).
 
-Belongs here: the name of a kind, its limits, its words, what its hold covers, and whom it concerns. Does not belong here: which acts it
-counts (`dbt_like_sql/reconcile/`) and whether it trips (`sync/brakes.py`). "Add a brake" in `docs/architecture.md` has the steps. Tests
+Belongs here: the name of a kind, its limits, its texts, what its hold covers, and which people it affects. Does not belong here: which acts
+it counts (`dbt_like_sql/reconcile/`), and whether it trips (`sync/brakes.py`). "Add a brake" in `docs/architecture.md` has the steps. Tests
 compare these objects with the SQL models, the settings, the database's check constraint, the reference model and the docs.
 """
 
@@ -17,13 +17,13 @@ Column = Literal["school_id", "role", "collection"]
 
 @dataclass(frozen=True)
 class PlannedPerson:
-    """What the last plan says about one person, as far as a hold can be the reason for it.
+    """The decisions of the last plan about one person that a hold can cause.
 
     Attributes:
-        rule: `reconcile.user_matches.rule`; None where the plan does not mention the person.
+        rule: `reconcile.user_matches.rule`; None if the person is not in the plan.
         is_admin_held: the person would become a district admin, and that is held.
-        waits_for_first_sync: the plan is of a first sync that has not been approved yet, and the person is in it.
-        deletion_held_by: `reconcile.soft_deletes.held_by` of a user who would be soft-deleted.
+        waits_for_first_sync: the person is in the plan of a first sync that is not approved yet.
+        deletion_held_by: `reconcile.soft_deletes.held_by` of a user that would be soft-deleted.
         roles: the user's active roles, each with its school.
         listed_schools: Clever ids of the schools that Clever lists for the person.
     """
@@ -36,7 +36,7 @@ class PlannedPerson:
     listed_schools: frozenset[str]
 
 
-# Whether a hold is a reason for what the plan says about a person. The hold has `role`, `school_id` and `school_clever_id`.
+# Whether a hold causes a decision about a person. The hold has `role`, `school_id` and `school_clever_id`.
 Explains = Callable[[PlannedPerson, Mapping[str, Any]], bool]
 
 
@@ -45,18 +45,18 @@ class BrakeKind:
     """One kind of brake.
 
     Attributes:
-        name: as in `ops.holds.kind`.
+        name: its value in `ops.holds.kind`.
         columns: the columns of `reconcile.brakes` that distinguish two brakes of this kind; the others are null.
-        limit: `role` means the district's settings `brakes.role_floor` and `brakes.role_share`. None: a single act is too many.
-        waived_by: the district's setting that lets every act pass.
+        limit: `role` means the district's settings `brakes.role_floor` and `brakes.role_share`. None: it trips at the first act.
+        waived_by: the district's setting with which it never trips.
         acts: the model that lists the acts that this kind counts.
-        sentence: one hold in words. It may name `{acts}`, `{active}` and the columns, but not `{school_id}`.
-        trips: when it trips, in words for people who read the check.
-        holds: what it then holds, in words for the same people.
-        covers: every model that reads holds of this kind. What else is held follows from what these models decide.
-        holds_whole_sync: nothing is written at all while it holds (R7.6).
-        asset: the table at which the check is shown: the one that says what would be done if nothing were held.
-        explains: whether a hold of this kind is a reason for what the plan says about a person.
+        sentence: describes one hold. It may contain `{acts}`, `{active}` and the columns, but not `{school_id}`.
+        trips: when it trips, for people who read the check.
+        holds: what it then holds, for the same people.
+        covers: every model that reads holds of this kind. Everything else that is held follows from the decisions of these models.
+        holds_whole_sync: a sync writes nothing while it holds (R7.6).
+        asset: the table whose check it is: the one that shows what would happen without holds.
+        explains: whether a hold of this kind causes a decision about a person.
     """
 
     name: str
@@ -83,24 +83,24 @@ class BrakeKind:
         return f"{self.trips} {self.holds}"
 
     def limit_of(self, active: int, limits: Brakes) -> Fraction | None:
-        """The most acts that pass: the larger of floor and share of `active`; None where a single one is too many."""
+        """The most acts that pass: the larger of floor and share of `active`. None: it trips at the first act."""
         if self.limit is None:
             return None
         floor, share = (getattr(limits, setting) for setting in self.settings)
-        # Exact: 5 % of 300 is 15, not a float a little beside it.
+        # Exact, not a float: 5 % of 300 must be 15.
         return max(Fraction(floor), Fraction(str(share)) * active)
 
     def is_waived(self, rules: Profile) -> bool:
-        """Whether the district has decided beforehand that every act passes."""
+        """Whether a setting of the district lets every act pass."""
         return self.waived_by is not None and bool(getattr(rules, self.waived_by))
 
     def meaning(self, role: str | None, counts: Mapping[str, Any]) -> str:
-        """One hold in words, with the limit where it has one. `counts` is `ops.holds.counts`."""
+        """Describes one hold, with its limit if it has one. `counts` is `ops.holds.counts`."""
         text = self.sentence.format(role=role, **{"acts": 0, "active": 0, "collection": "", **counts})
         return f"{text} (limit {counts['limit']:,g})" if "limit" in counts else text
 
 
-# A user who falls under both is held by both, but `reconcile.soft_deletes` names only one of them.
+# Both can hold the same user, but `reconcile.soft_deletes` names only one of them.
 _BY_ROLE = ("district_role", "school_role")
 
 

@@ -1,11 +1,11 @@
-"""How far a SQL model looks: which records its rows are made from together, read from its SQL.
+"""The reach of a SQL model: which other records a row of it can depend on, found in its SQL.
 
-Belongs here: the values of the header line `decides by`, and finding in the SQL where rows of several records meet: `group by`, aggregates,
-`distinct`, windows, joins and subqueries. Does not belong here: what the incremental plan does about it (`sync/incremental.py`).
+Belongs here: the values of the header line `decides by`, and finding where a statement combines rows of several records: `group by`,
+aggregates, `distinct`, windows, joins and subqueries. Does not belong here: how the incremental plan uses it (`sync/incremental.py`).
 
-It finds what a header must say at least; a header may say more. Columns are followed through the common table expressions of one file. Of
-a column of another model only the name is known, and a database function that reads tables is not seen: the tests that compare the
-incremental plan with the full plan are there for those.
+It finds the least value that a header must have; a header may have a larger one. It follows columns through the common table expressions of
+one file. It knows only the name of another model's column, and cannot see which tables a database function reads. The tests that compare
+the incremental plan with the full plan cover both.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -24,8 +24,8 @@ from sqlglot.optimizer.scope import Scope, traverse_scope
 DecidesBy = Literal["itself", "name", "section", "school", "district"]
 REACHES: tuple[DecidesBy, ...] = get_args(DecidesBy)
 
-# Tables that are the same for every record: the agreement, the schools, and what the brakes hold. An incremental plan has all their rows.
-# It is only used where no school has changed and no brake holds anything.
+# Tables that are the same for every record: the agreement, the schools, and the holds. An incremental plan has all their rows: it is made
+# only if no school has changed and no brake holds anything.
 SHARED = frozenset(
     {"app.agreed_schools", "app.districts", "app.schools", "staging.districts", "staging.schools"}
     | {"reconcile.holds", "reconcile.license_hold", "reconcile.schools", "reconcile.school_standings"}
@@ -37,7 +37,7 @@ _SECTIONS = frozenset(
     | {"reconcile.classrooms", "reconcile.classroom_standings", "reconcile.classroom_changes", "reconcile.kept_classrooms"}
 )
 
-# What a column identifies. `record` is a person or a section, whichever the row is about.
+# What a column identifies. `record` is a person or a section.
 _Kind = Literal["person", "section", "record", "name", "other"]
 _COLUMNS: Mapping[str, _Kind] = {
     **dict.fromkeys(("user_id", "person"), "person"),
@@ -51,7 +51,7 @@ _TRANSPARENT = (exp.Cast, exp.Paren, exp.Min, exp.Max, exp.Alias)
 
 
 def required_reach(tree: exp.Expr) -> tuple[DecidesBy, str]:
-    """The least value that a model's header may have, and the place in the SQL that asks for it."""
+    """The least value that a model's header may have, and the part of the SQL that requires it."""
     found: list[tuple[DecidesBy, str]] = [("itself", "")]
     for scope in traverse_scope(tree):
         if isinstance(scope.expression, exp.Select):
@@ -67,7 +67,7 @@ def _is_union(scope: Scope) -> bool:
 
 
 def _meetings(scope: Scope, select: exp.Select) -> Iterator[tuple[DecidesBy, str]]:
-    """Where the rows of one SELECT meet each other."""
+    """Where one SELECT combines its rows."""
     group, distinct = select.args.get("group"), select.args.get("distinct")
     if group is not None:
         yield from _meeting(scope, [_by_position(select, each) for each in group.expressions], "groups rows")
@@ -88,7 +88,7 @@ def _meetings(scope: Scope, select: exp.Select) -> Iterator[tuple[DecidesBy, str
 
 
 def _meeting(scope: Scope, keys: Iterable[exp.Expr], what: str, parts: Iterable[Scope] = ()) -> Iterator[tuple[DecidesBy, str]]:
-    """What it takes that rows of these keys meet."""
+    """The reach that is needed to combine rows with equal values of these keys."""
     sources = [source for each in (scope, *parts) for source in _sources(each)]
     if all(_is_shared(each, scope) for each in sources):
         return
@@ -100,7 +100,7 @@ def _meeting(scope: Scope, keys: Iterable[exp.Expr], what: str, parts: Iterable[
 
 
 def _reach_of(kinds: set[_Kind], *, among_members: bool) -> DecidesBy:
-    """How far rows look at each other that are equal in columns of these kinds.
+    """The reach of combining rows that are equal in columns of these kinds.
 
     Args:
         among_members: whether there is one row for each member of a section.
@@ -113,7 +113,7 @@ def _reach_of(kinds: set[_Kind], *, among_members: bool) -> DecidesBy:
 
 
 def _links(scope: Scope) -> Iterator[tuple[DecidesBy, str]]:
-    """How the tables of one SELECT find each other, and a subquery the row it is asked for."""
+    """How one SELECT joins its tables, and a subquery the row of the statement around it."""
     open_sources = {name: source for name, (_, source) in scope.selected_sources.items() if not _is_shared(source, scope)}
     if not open_sources:
         return
@@ -125,7 +125,7 @@ def _links(scope: Scope) -> Iterator[tuple[DecidesBy, str]]:
     reached = {next(iter(open_sources))}
     optional = {join.alias_or_name for join in scope.expression.args.get("joins") or () if join.side in ("LEFT", "RIGHT", "FULL")}
     for reach in REACHES:
-        # Every table that can be reached by links that look no further than this.
+        # Every table that can be joined by links with at most this reach.
         while more := {
             name
             for pair, kinds in linked.items()
@@ -140,7 +140,7 @@ def _links(scope: Scope) -> Iterator[tuple[DecidesBy, str]]:
     if scope.is_subquery:
         is_of_members = any(_is_of_members(each) for each in open_sources.values())
         kinds = {_common(inner, outer) for inner, outer in _outer_pairs(scope)}
-        # Whether there is any row looks at all of them.
+        # A subquery depends on all rows of its tables.
         yield _reach_of(kinds, among_members=is_of_members), f"has a subquery on {', '.join(sorted(open_sources))}"
 
 
@@ -212,7 +212,7 @@ def _kind_of_column(column: exp.Column, scope: Scope, seen: frozenset[int]) -> _
     source = _source(column, scope)
     if isinstance(source, Scope) and not isinstance(source.expression, exp.UDTF) and id(source) not in seen:
         around = source.expression.parent
-        # `with people (user_id) as (...)` names the columns anew.
+        # `with people (user_id) as (...)` renames the columns.
         names = (around.alias_column_names if isinstance(around, exp.CTE | exp.Subquery) else []) or _output_names(source)
         if column.name in names:
             position = names.index(column.name)
@@ -245,7 +245,7 @@ def _weakest(kinds: Iterable[_Kind]) -> _Kind:
 
 
 def _source(column: exp.Column, scope: Scope) -> object:
-    """Where a column comes from: a table, or the scope of what is selected from. None if that is unclear."""
+    """The source of a column: a table, or the scope of a subquery or common table expression. None if it is unclear."""
     around: Scope | None = scope
     while around is not None:
         selected = {name: source for name, (_, source) in around.selected_sources.items()}
@@ -261,7 +261,7 @@ def _source(column: exp.Column, scope: Scope) -> object:
 
 
 def _source_name(expression: exp.Expr, scope: Scope) -> str:
-    """The name by which a statement calls the table that an expression is of; empty if it is of several, or of none."""
+    """The name or alias of the table that an expression's columns are from; empty if there are several, or none."""
     columns = list(expression.find_all(exp.Column))
     names = {each.table or (next(iter(scope.selected_sources)) if len(scope.selected_sources) == 1 else "") for each in columns}
     return names.pop() if len(names) == 1 else ""
@@ -306,7 +306,7 @@ def _unnests_members(unnesting: exp.Expr) -> bool:
 
 
 def _has_aggregate(select: exp.Select) -> bool:
-    """Whether it aggregates rows, other than in a window."""
+    """Whether it has an aggregate that is not in a window."""
     return any(isinstance(each.find_ancestor(exp.Window, exp.Select), exp.Select) for each in _inside(select, exp.AggFunc))
 
 

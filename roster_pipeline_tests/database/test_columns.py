@@ -1,6 +1,5 @@
-"""The columns of each table of `app` stand in several lists of the SQL models. Here every list is read from the SQL and compared with
-the table that the migrations make (R7.2, R11.5): a column that is added to the table and forgotten in one list fails, and so does a list in
-another order.
+"""Several lists in the SQL models have the columns of each table of `app`. These tests read every list from the SQL, and compare it with
+the table that the migrations create (R7.2, R11.5). They fail if a new column is missing in a list, and if a list has another order.
 """
 
 import json
@@ -15,7 +14,7 @@ from sqlglot import exp
 from roster_pipeline.database.migrate import known_tables
 from roster_pipeline.database.models import SQL
 
-# The files with lists of each table's columns: what the row is to be, how it differs from the present one, and the write.
+# The files with lists of each table's columns: the desired row, its difference from the present one, and the write.
 FILES = {
     "schools": ("reconcile/school_changes", "app/schools"),
     "classrooms": ("reconcile/classroom_changes", "app/classrooms"),
@@ -23,7 +22,7 @@ FILES = {
     "user_roles": ("reconcile/role_changes", "app/user_roles"),
     "enrollments": ("reconcile/enrollment_changes", "app/enrollments"),
 }
-# They say which row it is. A sync sets them once, or never.
+# The columns that identify a row. A sync sets them once, or never.
 KEYS = {
     "schools": {"school_id"},
     "classrooms": {"classroom_id"},
@@ -40,14 +39,14 @@ NOT_OF_A_SYNC = {
     "protected": "set by imports and by support (R8.1)",
     "do_not_restore": "set by support (R8.3)",
 }
-# Common table expressions and statements whose lists are not about the row that is written.
+# Common table expressions and statements whose lists are not of the written row.
 OTHER_LISTS = {
     "reconcile/users": {"people"},
     "reconcile/role_changes": {"listed", "endable"},
     "reconcile/enrollment_changes": {"unchanged"},
 }
 ROSTERED = {"source": "always clever", "deleted_at": "always null"}
-# What a list may leave out, and why.
+# The columns that a list may leave out, and why.
 LEFT_OUT: Mapping[tuple[str, str], Mapping[str, str]] = {
     ("reconcile/users", "described: select 1"): {**ROSTERED, "login_methods": "follows from these columns"},
     ("reconcile/users", "the result: select 1"): ROSTERED,
@@ -61,7 +60,7 @@ LEFT_OUT: Mapping[tuple[str, str], Mapping[str, str]] = {
     ("reconcile/enrollment_changes", "the result: after 1"): {"is_primary": "stays when an enrollment ends", "source": "stays too"},
     ("reconcile/enrollment_changes", "the result: after 2"): {"deleted_at": "null in a new row"},
 }
-# Where a row is compared column by column instead of as a tuple.
+# The statements that compare a row column by column instead of as a tuple.
 COMPARED_IN_WHERE = {("reconcile/role_changes", "the result"), ("reconcile/enrollment_changes", "compared")}
 
 
@@ -71,9 +70,9 @@ class Place:
 
     Attributes:
         name: where it is in its file: the common table expression (or `the result`), what it is, and which of its kind.
-        columns: in the order in which they stand there.
-        remove: takes the column with this position out of the parsed statement.
-        sources: the columns that the values come from, where these have to be of the same names.
+        columns: in the order of the list.
+        remove: removes the column at this position from the parsed statement.
+        sources: the columns that the values come from, if their names must be the same.
     """
 
     name: str
@@ -93,7 +92,7 @@ def parse(file: str) -> exp.Expr:
 
 
 def places(file: str, tree: exp.Expr) -> list[Place]:
-    """Every list of columns in a file that is about the row that is written."""
+    """Every list of columns of the written row in a file."""
     found: list[Place] = []
     numbers: dict[str, int] = {}
     for node in tree.walk(bfs=False):
@@ -138,7 +137,7 @@ def _lists(node: exp.Expr, *, in_where: bool) -> Iterator[tuple[str, Place]]:
 
 
 def _is_outermost(node: exp.Expr) -> bool:
-    """Whether a select, or the union it is a part of, is all of a common table expression or of the statement."""
+    """Whether a select, or its union, is a whole common table expression or the whole statement."""
     parent = node.parent
     while isinstance(parent, exp.Union):
         parent = parent.parent
@@ -146,7 +145,7 @@ def _is_outermost(node: exp.Expr) -> bool:
 
 
 def _compared(node: exp.Expr) -> str:
-    """The column whose difference this condition notices, if any."""
+    """The column that this condition compares, if any."""
     if isinstance(node, exp.NEQ) and isinstance(node.this, exp.Column):
         return node.this.name
     if isinstance(node, exp.Is) and node.args.get("negate"):  # is not null
@@ -199,7 +198,7 @@ def columns_of(table: str) -> tuple[str, ...]:
 
 
 def faults(file: str, tree: exp.Expr, columns: tuple[str, ...]) -> list[str]:
-    """Columns that a list lacks, and lists that do not go together."""
+    """Columns that are missing in a list, and lists that do not agree."""
     found = []
     orders: dict[str, list[str]] = {}
     for place in places(file, tree):
@@ -208,11 +207,11 @@ def faults(file: str, tree: exp.Expr, columns: tuple[str, ...]) -> list[str]:
         found += [f"{where}: the column {each} is missing" for each in columns if each not in place.columns and each not in left_out]
         crossed = [(name, source) for name, source in zip(place.columns, place.sources, strict=False) if source not in ("", name)]
         found += [f"{where}: the column {name} gets the value of {source}" for name, source in crossed]
-        # An insert and its select have one order, and so have the parts of a union.
+        # An insert and its select must have the same order, and so must the parts of a union.
         kind = place.name.rsplit(" ", 1)[0].replace("insert", "select")
         order = [each for each in place.columns if each in columns]
         if kind.endswith(("select", "is distinct from")) and orders.setdefault(kind, order) != order:
-            found.append(f"{where}: the columns stand in another order than in the list before")
+            found.append(f"{where}: the columns are in another order than in the list before")
     return found
 
 
@@ -228,7 +227,7 @@ def test_every_list_has_every_column(table: str, file: str) -> None:
 
 @pytest.mark.parametrize(("table", "file", "name"), EVERY_PLACE)
 def test_a_column_that_is_forgotten_in_one_list_is_reported(table: str, file: str, name: str) -> None:
-    """Each column in turn is taken out of the list; the message names the file, the list and the column."""
+    """Each column in turn is removed from the list. The message names the file, the list and the column."""
     (listed,) = [place.columns for place in places(file, parse(file)) if place.name == name]
     needed = [column for column in columns_of(table) if column not in LEFT_OUT.get((file, name), {})]
     assert needed
@@ -242,14 +241,14 @@ def test_a_column_that_is_forgotten_in_one_list_is_reported(table: str, file: st
 
 @pytest.mark.parametrize(("table", "file"), EVERY_FILE)
 def test_a_new_column_of_the_table_is_missing_in_every_list(table: str, file: str) -> None:
-    """As after a migration that adds one, when nothing else has been done."""
+    """The state after a migration that adds a column, without any other change."""
     reported = faults(file, parse(file), (*columns_of(table), "preferred_name"))
     expected = [name for each_table, each_file, name in EVERY_PLACE if (each_table, each_file) == (table, file)]
     assert reported == [f"dbt_like_sql/{file}.sql, {name}: the column preferred_name is missing" for name in expected]
 
 
-def test_what_is_left_out_is_there_to_be_left_out() -> None:
-    """An exception for a list, a column or a common table expression that is not there any more has to be removed."""
+def test_every_exception_is_needed() -> None:
+    """An exception for a list, a column or a common table expression that does not exist any more has to be removed."""
     tables = {file: table for table, file in EVERY_FILE}
     listed = {(file, name) for _, file, name in EVERY_PLACE}
     assert set(LEFT_OUT) <= listed
@@ -261,13 +260,13 @@ def test_what_is_left_out_is_there_to_be_left_out() -> None:
     assert set(NOT_OF_A_SYNC) <= {column for table in FILES for column in known_tables()[f"app.{table}"]}
 
 
-def test_lists_that_do_not_go_together_are_reported() -> None:
-    """Two columns that change places in one part of a union, and a value under another column's name."""
+def test_lists_that_do_not_agree_are_reported() -> None:
+    """Two columns that change places in one part of a union, and a value of another column."""
     file = "reconcile/user_changes"
     text = (SQL / f"{file}.sql").read_text(encoding="utf-8")
     swapped = text.replace("users.first_name,\n        users.middle_name", "users.middle_name,\n        users.first_name", 1)
     crossed = text.replace("'grade', existing.grade", "'grade', existing.sis_id")
-    for changed, message in ((swapped, "desired: select 2: the columns stand in another order"), (crossed, "gets the value of sis_id")):
+    for changed, message in ((swapped, "desired: select 2: the columns are in another order"), (crossed, "gets the value of sis_id")):
         assert changed != text
         reported = faults(file, sqlglot.parse_one(changed, dialect="postgres"), columns_of("users"))
         assert message in "\n".join(reported)

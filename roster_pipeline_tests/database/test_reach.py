@@ -1,4 +1,4 @@
-"""How far a model looks is read from its SQL: what each way to bring rows together asks of the header `decides by`."""
+"""The reach of a model, found in its SQL: which value of the header `decides by` each way to combine rows requires."""
 
 import pytest
 import sqlglot
@@ -6,7 +6,7 @@ import sqlglot
 from roster_pipeline.database.reach import required_reach
 
 CASES = {
-    # One record: its own columns, its own rows, and what everybody shares.
+    # One record: its own columns, its own rows, and tables that are the same for everybody.
     "itself": [
         "select clever_id from staging.users where grade = 'Other'",
         "select clever_id from clever.users group by collection, clever_id having count(*) > 1",
@@ -36,7 +36,7 @@ CASES = {
         " where m.person = p.clever_id)",
         "select m.person, count(*) from staging.sections as s cross join lateral unnest(s.students) as m (person) group by m.person",
     ],
-    # Other people of a section: an incremental plan does not have all of them.
+    # Other people of a section. An incremental plan does not have all of them.
     "school": [
         "select section from reconcile.memberships group by section having count(*) > 40",
         "select a.user_id from app.enrollments as a inner join app.enrollments as b on a.classroom_id = b.classroom_id",
@@ -45,7 +45,7 @@ CASES = {
         "select s.clever_id from staging.sections as s left join reconcile.memberships as m on s.clever_id = m.section"
         " where m.person is null",
     ],
-    # Any other record. A false name does not help, nor does an `or`.
+    # Any other record. An alias that looks like an id does not change that, and neither does an `or`.
     "district": [
         "select sis_id from staging.users group by sis_id having count(*) > 1",
         "select count(*) over (partition by sis_id) as n from staging.users",
