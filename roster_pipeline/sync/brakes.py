@@ -9,7 +9,6 @@ other way to the tables exists.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from fractions import Fraction
 from typing import Any
 
@@ -18,9 +17,9 @@ from sqlalchemy import Connection
 
 from roster_pipeline.brake_kinds import KINDS, LICENSES, kinds_counted_by
 from roster_pipeline.database.models import Model
-from roster_pipeline.database.runner import ModelRunner, local_name
+from roster_pipeline.database.runner import local_name
 from roster_pipeline.database.tables import PENDING_HOLDS, holds
-from roster_pipeline.profiles import Profile
+from roster_pipeline.sync.session import PlanningContext
 
 # Tables that the gate makes between models -> the models it decides them from.
 DECIDED = {"reconcile.holds": ("reconcile.brakes",), "reconcile.license_hold": ("reconcile.license_acts",)}
@@ -116,14 +115,13 @@ class Gate:
         decisions: what became of those that tripped.
     """
 
-    def __init__(self, runner: ModelRunner, rules: Profile) -> None:
+    def __init__(self, context: PlanningContext) -> None:
         self.made: set[str] = set()
         self.brakes: list[Brake] = []
         self.decisions: list[Decision] = []
         self._approved: list[Decision] = []
-        self._runner = runner
-        self._rules = rules
-        self._sync_id: int | None = runner.parameters["sync_id"]
+        self._context = context
+        self._rules = context.rules
 
     def make(self, name: str) -> None:
         """Make one table of DECIDED."""
@@ -142,16 +140,16 @@ class Gate:
         if not self._approved:
             return
         query = f"select kind, school_id, role, collection from {local_name(RELEASED)}"  # noqa: S608  (names of our own files)
-        released = {tuple(row) for row in self._runner.connection.exec_driver_sql(query)}
+        released = {tuple(row) for row in self._context.connection.exec_driver_sql(query)}
         for decision in self._approved:
             if decision.brake.identity in released:
-                mark_used(self._runner.connection, decision)
+                mark_used(self._context.connection, decision)
 
     def _make_holds(self) -> None:
         # In an order of its own, so that the same plan opens its holds under the same ids, whatever order PostgreSQL finds them in.
         order = 'kind collate "C", role collate "C", school_id, collection collate "C"'
         query = f"select * from {local_name('reconcile.brakes')} order by {order}"  # noqa: S608
-        connection = self._runner.connection
+        connection = self._context.connection
         for row in connection.exec_driver_sql(query).mappings():
             limit = KINDS[row["kind"]].limit_of(row["active"], self._rules.brakes)
             self.brakes.append(Brake(limit=limit, **row))
@@ -168,17 +166,17 @@ class Gate:
         if held:
             insert = f"insert into {local_name('reconcile.holds')} values (:kind, :school_id, :role, :collection)"  # noqa: S608
             connection.execute(sa.text(insert), held)
-        if self._sync_id is not None:
+        if self._context.sync_id is not None:
             self._approved = [each for each in decisions if not each.is_holding]
 
     def _make_license_hold(self) -> None:
         """Students beyond the licenses are one act each; the policy `hold` lets none of them through without approval (R9.2)."""
-        acts = local_name("reconcile.license_acts")
+        acts, connection = local_name("reconcile.license_acts"), self._context.connection
         query = f"""
             select count(*), encode(sha256(convert_to(coalesce(string_agg(act, chr(10) order by act collate "C"), ''), 'UTF8')), 'hex')
             from {acts}
         """  # noqa: S608
-        beyond, plan_hash = self._runner.connection.exec_driver_sql(query).one()
+        beyond, plan_hash = connection.exec_driver_sql(query).one()
         brake = Brake(LICENSES.name, None, None, None, beyond, 0, LICENSES.limit_of(0, self._rules.brakes), plan_hash)
         # While the whole first sync waits, its one hold is over everybody (R7.6).
         is_waiting = any(each.holds_whole_sync for each in self.decisions)
@@ -186,54 +184,34 @@ class Gate:
         if beyond:
             self.brakes.append(brake)
         released = not is_waiting and not any(each.is_holding for each in decisions)
-        if self._sync_id is not None:
+        if self._context.sync_id is not None:
             for decision in decisions:
                 if not decision.is_holding:
-                    mark_used(self._runner.connection, decision)
-        self._runner.connection.exec_driver_sql(
-            'create temporary table "reconcile.license_hold" (is_released boolean not null) on commit drop'
-        )
+                    mark_used(connection, decision)
+        connection.exec_driver_sql('create temporary table "reconcile.license_hold" (is_released boolean not null) on commit drop')
         insert = f"insert into {local_name('reconcile.license_hold')} values (:released)"  # noqa: S608
-        self._runner.connection.execute(sa.text(insert), {"released": released})
+        connection.execute(sa.text(insert), {"released": released})
 
     def _decide(self, tripped: Sequence[Brake], kinds: Sequence[str]) -> list[Decision]:
-        decisions = decide(
-            self._runner.connection,
-            tripped,
-            kinds=kinds,
-            district_id=self._runner.parameters["district_id"],
-            sync_id=self._sync_id,
-            now=self._runner.parameters["synced_at"],
-        )
+        decisions = decide(self._context, tripped, kinds)
         self.decisions += decisions
         return decisions
 
 
-def decide(
-    connection: Connection,
-    tripped: Iterable[Brake],
-    *,
-    kinds: Sequence[str],
-    district_id: int,
-    sync_id: int | None,
-    now: datetime,
-) -> list[Decision]:
-    """Hold every tripped brake, or let it through because somebody approved exactly this plan; keep `ops.holds` true (R7.5).
+def decide(context: PlanningContext, tripped: Iterable[Brake], kinds: Sequence[str]) -> list[Decision]:
+    """Hold each tripped brake, unless somebody has approved exactly this plan; update `ops.holds` to match (R7.5).
+
+    A dry run reads `ops.holds` and writes nothing.
 
     Args:
         tripped: the brakes that trip on this plan.
-        kinds: the kinds that were looked at; pending holds of those that no longer trip are superseded.
-        sync_id: None for a dry run, which reads `ops.holds` and writes nothing.
-        now: decides whether an approval has expired.
+        kinds: the kinds that were checked. If a brake of these kinds no longer trips, its pending hold is superseded.
     """
-    pending = _pending(connection, district_id, kinds)
-    decisions = []
-    for brake in tripped:
-        known = pending.pop(brake.identity, None)
-        decisions.append(_decide_one(connection, brake, known, district_id=district_id, sync_id=sync_id, now=now))
-    if sync_id is not None:
+    pending = _pending(context.connection, context.district_id, kinds)
+    decisions = [_decide_one(context, brake, pending.pop(brake.identity, None)) for brake in tripped]
+    if context.sync_id is not None:
         for row in pending.values():
-            _set_status(connection, row["hold_id"], "superseded")
+            _set_status(context.connection, row["hold_id"], "superseded")
     return decisions
 
 
@@ -243,22 +221,23 @@ def mark_used(connection: Connection, decision: Decision) -> None:
     _set_status(connection, decision.hold_id, "used")
 
 
-def _decide_one(connection: Connection, brake: Brake, known: Any, *, district_id: int, sync_id: int | None, now: datetime) -> Decision:
+def _decide_one(context: PlanningContext, brake: Brake, pending: Any) -> Decision:
+    """The decision about one tripped brake. `pending` is its row in `ops.holds`, if it has one."""
     replaced_by = None
-    if known is not None:
-        if known["plan_hash"] != brake.plan_hash:
+    if pending is not None:
+        if pending["plan_hash"] != brake.plan_hash:
             replaced_by = "superseded"
-        elif known["status"] != "approved":
-            return Decision(brake, known["status"], hold_id=known["hold_id"])
-        elif known["expires_at"] is not None and known["expires_at"] <= now:
+        elif pending["status"] != "approved":
+            return Decision(brake, pending["status"], hold_id=pending["hold_id"])
+        elif pending["expires_at"] is not None and pending["expires_at"] <= context.now:
             replaced_by = "expired"
         else:
-            return Decision(brake, "approved", hold_id=known["hold_id"])
-    if sync_id is None:
+            return Decision(brake, "approved", hold_id=pending["hold_id"])
+    if context.sync_id is None:
         return Decision(brake, "open", hold_id=None)
     if replaced_by is not None:
-        _set_status(connection, known["hold_id"], replaced_by)
-    return Decision(brake, "open", hold_id=_open(connection, brake, district_id=district_id, sync_id=sync_id, now=now))
+        _set_status(context.connection, pending["hold_id"], replaced_by)
+    return Decision(brake, "open", hold_id=_open(context, brake))
 
 
 def _pending(connection: Connection, district_id: int, kinds: Sequence[str]) -> dict[Any, Any]:
@@ -270,18 +249,18 @@ def _pending(connection: Connection, district_id: int, kinds: Sequence[str]) -> 
     }
 
 
-def _open(connection: Connection, brake: Brake, *, district_id: int, sync_id: int, now: datetime) -> int:
+def _open(context: PlanningContext, brake: Brake) -> int:
     values = {
-        "sync_id": sync_id,
-        "district_id": district_id,
+        "sync_id": context.sync_id,
+        "district_id": context.district_id,
         "kind": brake.kind,
         "school_id": brake.school_id,
         "role": brake.role,
         "counts": brake.as_counts(),
         "plan_hash": brake.plan_hash,
-        "created_at": now,
+        "created_at": context.now,
     }
-    return int(connection.execute(sa.insert(holds).values(values).returning(holds.c.hold_id)).scalar_one())
+    return int(context.connection.execute(sa.insert(holds).values(values).returning(holds.c.hold_id)).scalar_one())
 
 
 def _set_status(connection: Connection, hold_id: int, status: str) -> None:

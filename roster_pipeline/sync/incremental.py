@@ -14,10 +14,10 @@ Where any of this is in doubt, the caller makes a full plan. If Clever has sent 
 made.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -25,19 +25,17 @@ import psycopg
 import pyarrow
 import sqlalchemy as sa
 from psycopg import sql
-from sqlalchemy import Connection
 
 from roster_pipeline.database.engine import psycopg_connection
 from roster_pipeline.database.models import Model, Models
-from roster_pipeline.database.runner import ModelRunner, Step, Subset, local_name, localize, timed
+from roster_pipeline.database.runner import Subset, local_name, localize, timed
 from roster_pipeline.database.tables import syncs
-from roster_pipeline.districts.agreement import District
-from roster_pipeline.profiles import Profile
 from roster_pipeline.source.digests import Memory
 from roster_pipeline.source.vocabulary import Collection
-from roster_pipeline.sync.landing import Landing, copy_rows
-from roster_pipeline.sync.plan import Plan, make_plan, take_in
-from roster_pipeline.sync.recall import recall
+from roster_pipeline.sync.landing import copy_rows
+from roster_pipeline.sync.plan import Plan, build_staging, make_plan
+from roster_pipeline.sync.recall import restore_seen
+from roster_pipeline.sync.session import PlanningContext, PullResult
 from roster_pipeline.sync.unchanged import Settled
 
 # In a district with fewer people a full plan takes about as long.
@@ -88,14 +86,12 @@ class IncrementalPlan:
 
     Attributes:
         plan: what to write, and the counts of the whole district.
-        runner: holds the subset, for carrying the plan out.
-        models: the models that were run.
+        context: the caller's, with the runner of the subset and the models that were run. Applying the plan needs it.
         counts: how large the subset is, for `ops.syncs.counts`.
     """
 
     plan: Plan
-    runner: ModelRunner
-    models: Models
+    context: PlanningContext
     counts: dict[str, int]
 
 
@@ -115,52 +111,42 @@ class _PartialPlan:
     seats: Mapping[str, Mapping[str, int]]
 
 
-def plan_incremental(
-    runner: ModelRunner,
-    models: Models,
-    rules: Profile,
-    district: District,
-    landing: Landing,
-    memory: Memory,
-    last: Settled,
-    on_step: Callable[[Step], None],
-) -> IncrementalPlan | None:
-    """Plan what has changed since the last sync, in the caller's transaction; None where a full plan is needed.
+def plan_incremental(context: PlanningContext, pulled: PullResult, last: Settled) -> IncrementalPlan | None:
+    """Plan what has changed since the last sync, in the caller's transaction; None if a full plan is needed.
 
     Args:
-        runner: of the whole district.
+        context: of the whole district.
         last: what the last sync left. Nobody has written anything since.
     """
-    connection, ours = runner.connection, {"district_id": runner.parameters["district_id"], "last_sync_id": last.sync_id}
-    driver = psycopg_connection(connection)
-    with suppress(_FullPlanError), driver.transaction():
-        _require(not looking_too_far(models))
-        _check_change(connection, ours["district_id"], landing, memory, last, runner.parameters["synced_at"])
-        runner = replace(runner, subset=_SUBSET)
-        models = replace(models, ordered=tuple(each for each in models if each.name not in _READINESS))
-        counts = timed("affected subset", on_step, lambda: _find_subset(driver, runner, models, memory, ours))
+    memory, on_step = pulled.memory, context.on_step
+    with suppress(_FullPlanError), psycopg_connection(context.connection).transaction():
+        _require(not looking_too_far(context.models))
+        _check_change(context, pulled, last)
+        models = replace(context.models, ordered=tuple(each for each in context.models if each.name not in _READINESS))
+        subset = replace(context, runner=replace(context.runner, subset=_SUBSET), models=models)
+        counts = timed("affected subset", on_step, lambda: _find_subset(subset, memory, last))
         _require(counts["people"] <= UP_TO_SHARE * _people_known(memory))
         among = {each: sql.Identifier("pg_temp", f"subset.staging.{each}") for each in ("sections", "users")}
-        timed("recall", on_step, lambda: recall(connection, landing, memory, district, among))
+        timed("restore", on_step, lambda: restore_seen(subset, pulled, among))
         is_same = memory.fingerprint == last.snapshot
-        baseline = None if is_same else timed("baseline plan", on_step, lambda: _plan_baseline(runner, models, rules, ours))
-        take_in(runner, models, on_step)
-        _require(_are_schools_the_same(connection, ours))
-        new = _plan(runner, models, rules, on_step)
+        baseline = None if is_same else timed("baseline plan", on_step, lambda: _plan_baseline(subset))
+        build_staging(subset)
+        _require(_are_schools_the_same(subset))
+        new = _plan(subset)
         if baseline is None:
             # The snapshot is unchanged, so the baseline plan and the new plan are the same.
             _require(not new.plan.rows)
             baseline = new
         # Brakes and approvals are decided over the whole district.
         _require(not new.plan.decisions)
-        _count_seats(connection, baseline.seats, new.seats, ours, may_exceed=district.row["over_license_policy"] == "warn")
+        _count_seats(subset, baseline.seats, new.seats)
         plan = replace(
             new.plan,
-            people=_people(connection, new.plan.people, ours),
+            people=_people(subset, new.plan.people),
             audits=_audits(models, last.counts["audits"], baseline.plan.audits, new.plan.audits),
             members_missing=last.counts["members_missing"] + new.plan.members_missing - baseline.plan.members_missing,
         )
-        return IncrementalPlan(plan, runner, models, {**counts, "since": last.since_sync_id})
+        return IncrementalPlan(plan, subset, {**counts, "since": last.since_sync_id})
     return None
 
 
@@ -182,20 +168,21 @@ def _require(is_fine: bool) -> None:
         raise _FullPlanError
 
 
-def _plan(runner: ModelRunner, models: Models, rules: Profile, on_step: Callable[[Step], None]) -> _PartialPlan:
-    plan = make_plan(runner, models, rules, on_step)
-    rows = runner.connection.exec_driver_sql(f"select scope, used, without_seat, held from {local_name(_LICENSES)}").mappings()  # noqa: S608
+def _plan(context: PlanningContext) -> _PartialPlan:
+    plan = make_plan(context)
+    rows = context.connection.exec_driver_sql(f"select scope, used, without_seat, held from {local_name(_LICENSES)}").mappings()  # noqa: S608
     return _PartialPlan(plan, {row["scope"]: {each: row[each] for each in _SEATS} for row in rows})
 
 
-def _plan_baseline(runner: ModelRunner, models: Models, rules: Profile, ours: Mapping[str, int]) -> _PartialPlan:
+def _plan_baseline(context: PlanningContext) -> _PartialPlan:
     """The plan of the subset of the last snapshot, which must be empty. It is rolled back, with its temporary tables."""
-    with psycopg_connection(runner.connection).transaction(force_rollback=True):
-        for model in models.of("staging"):
-            _stage_baseline(runner.connection, model.name, ours)
-        # The baseline must contain no act that a brake counts, so nobody asks what share it would be.
-        runner = replace(runner, subset=replace(_SUBSET, read_in_full=frozenset()), parameters={**runner.parameters, "sync_id": None})
-        baseline = _plan(runner, models, rules, lambda _step: None)
+    with psycopg_connection(context.connection).transaction(force_rollback=True):
+        for model in context.models.of("staging"):
+            _stage_baseline(context, model.name)
+        # The baseline must contain no act that a brake counts. So nobody needs to know what share of all people the acts are.
+        subset, parameters = replace(_SUBSET, read_in_full=frozenset()), {**context.runner.parameters, "sync_id": None}
+        runner = replace(context.runner, subset=subset, parameters=parameters)
+        baseline = _plan(replace(context, runner=runner, on_step=lambda _step: None))
     _require(not baseline.plan.rows and not baseline.plan.brakes)
     return baseline
 
@@ -204,10 +191,11 @@ def _people_known(memory: Memory) -> int:
     return sum(memory.known(each) for each in Collection if each.role)
 
 
-def _check_change(connection: Connection, district_id: int, landing: Landing, memory: Memory, last: Settled, now: datetime) -> None:
-    """Whatever can rule out an incremental plan before the subset is known."""
-    known = _people_known(memory)
-    arrived = sum(landing.rows[each] - memory.known(each) for each in Collection if each.role)
+def _check_change(context: PlanningContext, pulled: PullResult, last: Settled) -> None:
+    """Check everything that can rule out an incremental plan before the subset is known."""
+    connection, district_id = context.connection, context.district_id
+    known = _people_known(pulled.memory)
+    arrived = sum(pulled.landing.rows[each] - pulled.memory.known(each) for each in Collection if each.role)
     _require(known >= FROM_PEOPLE and arrived <= UP_TO_SHARE * known)
     # The baseline plan covers what the last sync wrote, so all of its history must still be there.
     written = sum(sum(actions.values()) for actions in last.counts["changes"].values())
@@ -220,12 +208,12 @@ def _check_change(connection: Connection, district_id: int, landing: Landing, me
     failed = sa.exists().where(syncs.c.district_id == district_id, syncs.c.sync_id > last.sync_id, syncs.c.status == "failed")
     _require(not connection.execute(sa.select(failed)).scalar_one())
     planned_at = connection.execute(sa.select(syncs.c.finished_at).where(syncs.c.sync_id == last.since_sync_id)).scalar_one_or_none()
-    _require(planned_at is not None and now - planned_at < FULL_PLAN_EVERY)
+    _require(planned_at is not None and context.now - planned_at < FULL_PLAN_EVERY)
 
 
-def _find_subset(
-    driver: "psycopg.Connection[Any]", runner: ModelRunner, models: Models, memory: Memory, ours: Mapping[str, int]
-) -> dict[str, int]:
+def _find_subset(context: PlanningContext, memory: Memory, last: Settled) -> dict[str, int]:
+    """Make the tables of the subset. Returns its size."""
+    driver = psycopg_connection(context.connection)
     digests = [(resource, digest.hex()) for resource in ("sections", "users") for digest in memory.unmet(resource)]
     # One person of each collection, so that no collection looks empty in the subset (R7.4).
     digests += [("users", digest.hex()) for collection in Collection if collection.role for digest in memory.first_seen(collection)]
@@ -236,11 +224,11 @@ def _find_subset(
     }
     copy_rows(driver, sql.Identifier("pg_temp", "subset.digests"), pyarrow.table(columns))
     # The newest version of each new section (R3.8).
-    newest = localize(models.by_name["staging.sections"].sql).replace(":district_id", "%(district_id)s")
+    newest = localize(context.models.by_name["staging.sections"].sql).replace(":district_id", "%(district_id)s")
     new_sections = f'create temporary table "subset.new_sections" on commit drop as {newest}'
-    for statement in (new_sections, *_script(runner.tables["staging.sections"]).split(";\n")):
+    for statement in (new_sections, *_script(context.runner.tables["staging.sections"]).split(";\n")):
         if statement.strip():
-            driver.execute(statement.encode(), ours)
+            driver.execute(statement.encode(), {"district_id": context.district_id, "last_sync_id": last.sync_id})
     return {"people": _rows(driver, "subset.people"), "sections": _rows(driver, "subset.sections")}
 
 
@@ -255,21 +243,21 @@ def _rows(driver: "psycopg.Connection[Any]", table: str) -> int:
     return int(row[0]) if row else 0
 
 
-def _stage_baseline(connection: Connection, name: str, ours: Mapping[str, int]) -> None:
+def _stage_baseline(context: PlanningContext, name: str) -> None:
     """The subset of the last snapshot, as if it had just been ingested."""
     _, table = name.split(".")
     source = local_name(f"subset.{name}") if table in ("sections", "users") else name
     statement = f'create temporary table "{name}" on commit drop as select * from {source} where district_id = :district_id'  # noqa: S608
-    connection.execute(sa.text(statement), ours)
+    context.connection.execute(sa.text(statement), {"district_id": context.district_id})
     # Statistics of the arrays take long, and no query uses them.
-    connection.exec_driver_sql(f"analyze {local_name(name)} (clever_id)")
+    context.connection.exec_driver_sql(f"analyze {local_name(name)} (clever_id)")
 
 
-def _are_schools_the_same(connection: Connection, ours: Mapping[str, int]) -> bool:
+def _are_schools_the_same(context: PlanningContext) -> bool:
     """Whether the new snapshot has the schools of the last one: everything else depends on them."""
     new, last = localize(_SCHOOLS), _SCHOOLS
     query = sa.text(f"select not exists (({new}) except all ({last})) and not exists (({last}) except all ({new}))")
-    return bool(connection.execute(query, ours).scalar_one())
+    return bool(context.connection.execute(query, {"district_id": context.district_id}).scalar_one())
 
 
 def _audits(models: Models, last: Mapping[str, int], baseline: Mapping[str, int], new: Mapping[str, int]) -> dict[str, int]:
@@ -281,7 +269,7 @@ def _audits(models: Models, last: Mapping[str, int], baseline: Mapping[str, int]
     return found
 
 
-def _people(connection: Connection, subset: Mapping[str, int], ours: Mapping[str, int]) -> dict[str, int]:
+def _people(context: PlanningContext, subset: Mapping[str, int]) -> dict[str, int]:
     """People of the whole district by decision: those of the subset, and those of the last plan who are not in it."""
     query = sa.text("""
         select decision || ': ' || rule as what, count(*) as people
@@ -289,25 +277,19 @@ def _people(connection: Connection, subset: Mapping[str, int], ours: Mapping[str
         where district_id = :district_id and clever_id not in (select clever_id from pg_temp."subset.people")
         group by 1
     """)
-    people = {row.what: row.people for row in connection.execute(query, ours)}
+    people = {row.what: row.people for row in context.connection.execute(query, {"district_id": context.district_id})}
     return {each: people.get(each, 0) + subset.get(each, 0) for each in sorted({*people, *subset})}
 
 
-def _count_seats(
-    connection: Connection,
-    baseline: Mapping[str, Mapping[str, int]],
-    new: Mapping[str, Mapping[str, int]],
-    ours: Mapping[str, int],
-    *,
-    may_exceed: bool,
-) -> None:
+def _count_seats(context: PlanningContext, baseline: Mapping[str, Mapping[str, int]], new: Mapping[str, Mapping[str, int]]) -> None:
     """Make the license reconciliation that of the whole district. Where seats run short, a full plan decides who gets one (R9.2)."""
     query = sa.text(f"select scope, licenses, used, without_seat, held from {_LICENSES} where district_id = :district_id")  # noqa: S608
-    last = {row["scope"]: row for row in connection.execute(query, ours).mappings()}
+    last = {row["scope"]: row for row in context.connection.execute(query, {"district_id": context.district_id}).mappings()}
+    may_exceed = context.district.row["over_license_policy"] == "warn"
     _require(last.keys() == baseline.keys() == new.keys())
     for scope, row in last.items():
         seats = {each: row[each] + new[scope][each] - baseline[scope][each] for each in _SEATS}
         is_over = row["licenses"] is not None and seats["used"] > row["licenses"]
         _require(not (row["without_seat"] or row["held"] or seats["without_seat"] or seats["held"] or (is_over and not may_exceed)))
         statement = f"update {local_name(_LICENSES)} set used = :used, is_over = :is_over where scope = :scope"  # noqa: S608
-        connection.execute(sa.text(statement), {"used": seats["used"], "is_over": is_over, "scope": scope})
+        context.connection.execute(sa.text(statement), {"used": seats["used"], "is_over": is_over, "scope": scope})

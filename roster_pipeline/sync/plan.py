@@ -5,17 +5,16 @@ the decisions (`dbt_like_sql/` and `brakes.py`) and the writing (`apply.py`). Th
 nothing can come between.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
 
-from roster_pipeline.database.models import Models
-from roster_pipeline.database.runner import ModelRunner, Step, local_name
-from roster_pipeline.profiles import Profile
+from roster_pipeline.database.runner import ModelRunner, local_name
 from roster_pipeline.sync.brakes import DECIDED as DECIDED
 from roster_pipeline.sync.brakes import Brake, Decision, Gate, brake_counts
+from roster_pipeline.sync.session import PlanningContext
 
 # What is planned for each table of `app`: the model that holds the rows to write.
 PLANS = {
@@ -87,31 +86,29 @@ class Plan:
         return list(nearest.values())
 
 
-def take_in(runner: ModelRunner, models: Models, on_step: Callable[[Step], None]) -> None:
-    """Make the snapshot of what has landed."""
-    for model in models.of("staging"):
-        on_step(runner.build(model))
+def build_staging(context: PlanningContext) -> None:
+    """Build the staging models from the landing: the new snapshot."""
+    for model in context.models.of("staging"):
+        context.on_step(context.runner.build(model))
 
 
-def make_plan(runner: ModelRunner, models: Models, rules: Profile, on_step: Callable[[Step], None]) -> Plan:
-    """Run reconcile and the audits on a snapshot; outside this session's temporary tables only `ops.holds` is written.
+def make_plan(context: PlanningContext) -> Plan:
+    """Run the reconcile models and the audits on the new snapshot.
 
-    Args:
-        runner: its parameter `sync_id` is None for a dry run, which writes nothing at all.
-        rules: the district's.
+    Outside this session's temporary tables it writes only `ops.holds`, and in a dry run not even that.
     """
-    gate = Gate(runner, rules)
-    for model in models.of("reconcile"):
+    runner, gate = context.runner, Gate(context)
+    for model in context.models.of("reconcile"):
         for name in model.reads & DECIDED.keys() - gate.made:
             gate.make(name)
         if gate.needs(model):
-            on_step(runner.build(model))
+            context.on_step(runner.build(model))
     gate.use_approvals()
     audits = {}
-    for model in models.of("audits"):
+    for model in context.models.of("audits"):
         step = runner.audit(model)
         audits[model.table] = step.rows
-        on_step(step)
+        context.on_step(step)
     return Plan(
         changes={table: counts for table, plan in PLANS.items() if (counts := _counts(runner, plan, "action"))},
         people=_counts(runner, "reconcile.user_matches", "decision || ': ' || rule"),

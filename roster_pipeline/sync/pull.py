@@ -6,43 +6,19 @@ how it is read (`clever/`), and the meaning of rows (`dbt_like_sql/`).
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 from roster_pipeline.database.engine import psycopg_connection
 from roster_pipeline.database.runner import Step
 from roster_pipeline.process_memory import give_back_large_blocks
 from roster_pipeline.settings import Settings
-from roster_pipeline.source.digests import Memory
 from roster_pipeline.source.protocol import OnListing, RosterSource
 from roster_pipeline.source.vocabulary import Collection
 from roster_pipeline.sync.frames import frame_of
 from roster_pipeline.sync.landing import Landing
 from roster_pipeline.sync.recall import memory_of
-from roster_pipeline.sync.session import SyncContext
+from roster_pipeline.sync.session import PullResult, SyncContext
 from roster_pipeline.sync.sources import OpenSource
-
-
-@dataclass(frozen=True)
-class PullResult:
-    """A complete pull.
-
-    Attributes:
-        moved: the district's last_sync differs between the pull's start and end (R3.7).
-        started_at: when the pull began. An older snapshot is never applied over a newer one (R11.6).
-        landing: the records that were not known.
-        last_sync: of the district when the pull began, as Clever writes it: newer data at Clever has a later one.
-        memory: the known records that were met; they are not in the landing yet.
-        cost: requests, retries, bytes, pages and known records, for people who watch.
-    """
-
-    started_at: datetime
-    landing: Landing
-    moved: bool
-    last_sync: str | None
-    memory: Memory
-    cost: dict[str, Any]
 
 
 def pull_into(

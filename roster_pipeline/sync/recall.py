@@ -25,7 +25,8 @@ from roster_pipeline.source.digests import Memory
 from roster_pipeline.source.vocabulary import Collection
 from roster_pipeline.sync import frames
 from roster_pipeline.sync import landing as landing_module
-from roster_pipeline.sync.landing import Landing, copy_rows
+from roster_pipeline.sync.landing import copy_rows
+from roster_pipeline.sync.session import PlanningContext, PullResult
 
 _SEEN = "clever.seen"
 
@@ -41,22 +42,21 @@ def memory_of(connection: Connection, district: District, code: Sequence[Path]) 
     return Memory(_key(district, code), known)
 
 
-def recall(
-    connection: Connection, landing: Landing, memory: Memory, district: District, among: Mapping[str, sql.Identifier] | None = None
-) -> int:
-    """Put the known records that this pull has met into the landing, each at its place. In the transaction that plans: what it reads of
-    the last snapshot is what it replaces.
+def restore_seen(context: PlanningContext, pulled: PullResult, among: Mapping[str, sql.Identifier] | None = None) -> int:
+    """Copy the seen records from the last accepted snapshot into the landing, each at its position in the pull.
+
+    It runs in the transaction that plans, so the snapshot that it reads is the one that the sync replaces.
 
     Args:
-        among: by resource, a table with rows of the last snapshot, where no others are to come back.
+        among: by resource, a table with rows of the last snapshot. Of these resources only the rows in the table are copied.
 
     Returns:
-        The rows put there.
+        The number of rows copied.
 
     Raises:
-        TransientError: a snapshot has been accepted since the pull began, as can happen to a dry run.
+        TransientError: another snapshot has been accepted since the pull began. This can only happen to a dry run.
     """
-    driver = psycopg_connection(connection)
+    driver, memory, district = psycopg_connection(context.connection), pulled.memory, context.district
     driver.execute(f'create temporary table "{_SEEN}" (collection text, digest uuid, arrival bigint) on commit drop'.encode())
     parts = among or {}
     sources = {**{each: sql.Identifier("staging", each) for each in contracts.RESOURCES}, **parts}
@@ -77,7 +77,7 @@ def recall(
         query = _known_rows(collection, sources[collection.resource])
         if driver.execute(query, (district.district_id, collection.value)).rowcount != rows:
             raise TransientError("The district was synced while it was read.", hint="Try again.", district=district.clever_id)
-    landing.complete()
+    pulled.landing.complete()
     return expected.total()
 
 

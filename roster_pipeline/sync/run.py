@@ -36,13 +36,13 @@ from roster_pipeline.sync.apply import accept_district, apply_plan, record_plan
 from roster_pipeline.sync.connections import reconcile_connections
 from roster_pipeline.sync.incremental import plan_incremental
 from roster_pipeline.sync.ledger import Origin
-from roster_pipeline.sync.plan import DECIDED, Plan, make_plan, take_in
+from roster_pipeline.sync.plan import DECIDED, Plan, build_staging, make_plan
 from roster_pipeline.sync.preview import PlanReport, describe_plan
-from roster_pipeline.sync.pull import PullResult, pull_into
-from roster_pipeline.sync.recall import recall
-from roster_pipeline.sync.session import PlanningContext, SyncContext, one_state, sync_session
+from roster_pipeline.sync.pull import pull_into
+from roster_pipeline.sync.recall import restore_seen
+from roster_pipeline.sync.session import PlanningContext, PullResult, SyncContext, one_state, sync_session
 from roster_pipeline.sync.sources import OpenSource, open_clever
-from roster_pipeline.sync.unchanged import Settled, find_settled, repeat, settle, state_after, state_of, unsettle
+from roster_pipeline.sync.unchanged import Settled, find_settled, record_state, repeat, state_after, state_of, unsettle
 
 log = logging.getLogger(__name__)
 
@@ -206,10 +206,10 @@ def _plan_and_apply(context: SyncContext, pulled: PullResult, sync_id: int, orig
     """The one transaction of a sync (R11.5): from the plan to the end of its row in `ops.syncs`."""
     with one_state(context.connection):
         planning = _start_planning(context, sync_id=sync_id, now=context.clock())
-        connection, district_id = planning.connection, planning.district.district_id
+        connection, district_id = planning.connection, planning.district_id
         _refuse_older(planning, pulled)
         previous, were_over = ledger.last_applied(connection, district_id), scopes_over_licenses(connection, district_id)
-        outcome = _plan_and_write(planning, pulled, sync_id)
+        outcome = _plan_and_write(planning, pulled)
         pull_counts = {"moved_during_pull": pulled.moved, "last_sync": pulled.last_sync, "pull": pulled.cost}
         outcome = replace(outcome, counts={**outcome.counts, **pull_counts})
         alert_plan(
@@ -221,7 +221,7 @@ def _plan_and_apply(context: SyncContext, pulled: PullResult, sync_id: int, orig
             previous=previous,
             were_over=were_over,
             is_urgent=origin.is_urgent,
-            now=planning.runner.parameters["synced_at"],
+            now=planning.now,
         )
         ledger.end(connection, sync_id, now=context.clock(), status=outcome.status, counts=outcome.counts, message=outcome.message)
     return outcome
@@ -244,40 +244,35 @@ def _start_planning(context: SyncContext, *, sync_id: int | None, now: datetime)
     return PlanningContext(context.connection, district, context.on_step, context.clock, rules, runner, project_models())
 
 
-def _plan_and_write(context: PlanningContext, pulled: PullResult, sync_id: int) -> _Outcome:
-    """The cheapest of the three ways that is safe here: no plan, an incremental plan, a full plan."""
-    last = timed("settled", context.on_step, lambda: find_settled(context.connection, context.district.district_id))
+def _plan_and_write(context: PlanningContext, pulled: PullResult) -> _Outcome:
+    """The cheapest way that is safe: no plan, an incremental plan or a full plan."""
+    last = timed("unchanged", context.on_step, lambda: find_settled(context.connection, context.district_id))
     if last is not None and last.answers(pulled.memory.fingerprint):
-        return _repeat_last(context, last, sync_id)
-    if last is not None:
-        runner, models, rules = context.runner, context.models, context.rules
-        touched = plan_incremental(runner, models, rules, context.district, pulled.landing, pulled.memory, last, context.on_step)
-        if touched is not None:
-            narrowed = replace(context, runner=touched.runner, models=touched.models)
-            return _write(narrowed, pulled, touched.plan, sync_id, last, touched.counts)
-    return _write(context, pulled, _plan_full(context, pulled), sync_id, last)
+        return _repeat_last(context, last)
+    if last is not None and (incremental := plan_incremental(context, pulled, last)) is not None:
+        return _write(incremental.context, pulled, incremental.plan, last, incremental.counts)
+    return _write(context, pulled, _plan_full(context, pulled), last)
 
 
-def _repeat_last(context: PlanningContext, last: Settled, sync_id: int) -> _Outcome:
-    """Nothing has changed at either end: the answer of the last sync is the answer of this one."""
+def _repeat_last(context: PlanningContext, last: Settled) -> _Outcome:
+    """Nothing has changed, neither at Clever nor in the application: this sync has the same result as the last one."""
     accept_district(context)
-    repeat(context.connection, context.district.district_id, last, sync_id)
+    repeat(context, last)
     found = {name: value for name, value in last.counts.items() if name != "touched"}
     return _Outcome(context.district, None, "successful", _NOTHING_CHANGED, {**found, "settled_since": last.since_sync_id})
 
 
 def _plan_full(context: PlanningContext, pulled: PullResult) -> Plan:
-    """A plan of the whole district."""
-    timed("recall", context.on_step, lambda: recall(context.connection, pulled.landing, pulled.memory, context.district))
-    take_in(context.runner, context.models, context.on_step)
-    return make_plan(context.runner, context.models, context.rules, context.on_step)
+    """A plan of everybody in the district."""
+    timed("restore", context.on_step, lambda: restore_seen(context, pulled))
+    build_staging(context)
+    return make_plan(context)
 
 
 def _write(
     context: PlanningContext,
     pulled: PullResult,
     plan: Plan,
-    sync_id: int,
     last: Settled | None,
     incremental: Mapping[str, int] | None = None,
 ) -> _Outcome:
@@ -287,13 +282,14 @@ def _write(
         last: what the last sync left, where nobody has written anything since.
         incremental: of an incremental plan, how much of the district it covers.
     """
-    connection, district_id = context.connection, context.district.district_id
+    connection, district_id = context.connection, context.district_id
     record_plan(context)
     unsettle(connection, district_id)
     if not (plan.decisions or context.runner.parameters["is_first"]):
         before = last.state if last else state_of(connection, district_id)
         state = state_after(connection, district_id, before, plan.changes)
-        settle(connection, district_id, pulled.memory.fingerprint, state, sync_id, incremental["since"] if incremental else sync_id)
+        assert context.sync_id is not None  # noqa: S101  (a dry run writes nothing)
+        record_state(context, pulled.memory.fingerprint, state, incremental["since"] if incremental else context.sync_id)
     if not plan.writes_nothing:
         apply_plan(context)
     findings = {f"{resource}.{rule}": rows for (resource, rule, _), rows in sorted(pulled.landing.findings.items())}

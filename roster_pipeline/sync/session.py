@@ -1,13 +1,14 @@
-"""The one session that a sync or a dry run works on, and the context that its steps share.
+"""The one session that a sync or a dry run works on, and the objects that its steps share.
 
-Belongs here: the session's settings, its transaction, what a conflict inside looks like, and what every step has at hand. Does not belong
-here: the steps.
+Belongs here: the session's settings, its transaction, what a conflict in it looks like, and what every step needs. Does not belong here:
+the steps.
 """
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 import psycopg
 from sqlalchemy import Connection
@@ -19,11 +20,13 @@ from roster_pipeline.database.runner import ModelRunner, Step
 from roster_pipeline.districts.agreement import District
 from roster_pipeline.profiles import Profile
 from roster_pipeline.settings import Settings
+from roster_pipeline.source.digests import Memory
+from roster_pipeline.sync.landing import Landing
 
 
 @dataclass(frozen=True)
 class SyncContext:
-    """What every step of one sync, or of one dry run, has at hand.
+    """What every step of one sync, or of one dry run, needs.
 
     Attributes:
         connection: the sync's session.
@@ -36,21 +39,59 @@ class SyncContext:
     on_step: Callable[[Step], None]
     clock: Callable[[], datetime]
 
+    @property
+    def district_id(self) -> int:
+        """The district's id in the application."""
+        return self.district.district_id
+
 
 @dataclass(frozen=True)
 class PlanningContext(SyncContext):
-    """The same inside the transaction that plans and writes.
+    """What the steps need inside the transaction that plans and writes.
 
     Attributes:
-        district: with the agreement as it is in this transaction.
+        district: with the agreement that this transaction sees.
         rules: the district's effective profile.
-        runner: runs the models. Its parameter `sync_id` is None in a dry run, which writes nothing at all.
-        models: the models that are run.
+        runner: runs the models.
+        models: the models to run.
     """
 
     rules: Profile
     runner: ModelRunner
     models: Models
+
+    @property
+    def sync_id(self) -> int | None:
+        """The sync's id; None in a dry run, which writes nothing at all."""
+        sync_id: int | None = self.runner.parameters["sync_id"]
+        return sync_id
+
+    @property
+    def now(self) -> datetime:
+        """The time of everything that this transaction writes, aware UTC."""
+        now: datetime = self.runner.parameters["synced_at"]
+        return now
+
+
+@dataclass(frozen=True)
+class PullResult:
+    """A complete pull.
+
+    Attributes:
+        started_at: when the pull began. An older snapshot is never applied over a newer one (R11.6).
+        landing: the unseen records.
+        moved: whether the district's last_sync differs between the pull's start and its end (R3.7).
+        last_sync: the district's last_sync when the pull began, as Clever writes it. Newer data at Clever has a later one.
+        memory: the seen records. They are not in the landing yet.
+        cost: requests, retries, bytes, pages and seen records, for people who watch.
+    """
+
+    started_at: datetime
+    landing: Landing
+    moved: bool
+    last_sync: str | None
+    memory: Memory
+    cost: dict[str, Any]
 
 
 @contextmanager

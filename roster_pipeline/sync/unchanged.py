@@ -23,6 +23,7 @@ from roster_pipeline.database.models import SQL
 from roster_pipeline.database.runner import local_name
 from roster_pipeline.database.tables import PENDING_HOLDS, holds, syncs, unchanged_districts
 from roster_pipeline.sync.plan import PLANS
+from roster_pipeline.sync.session import PlanningContext
 
 _STATE = sa.text(Path(__file__).with_suffix(".sql").read_text(encoding="utf-8"))
 
@@ -68,22 +69,26 @@ def find_settled(connection: Connection, district_id: int) -> Settled | None:
     return Settled(row["sync_id"], row["since_sync_id"], row["snapshot"], state, row["counts"])
 
 
-def repeat(connection: Connection, district_id: int, found: Settled, sync_id: int) -> None:
-    """Let this sync stand for the last one: what that found about the records, this one has found too."""
-    connection.execute(_COPY_QUARANTINE, {"sync_id": sync_id, "last": found.sync_id})
-    connection.execute(sa.update(unchanged_districts).where(unchanged_districts.c.district_id == district_id).values(sync_id=sync_id))
+def repeat(context: PlanningContext, last: Settled) -> None:
+    """Record this sync as a repetition of the last one: the same findings, and the same state."""
+    context.connection.execute(_COPY_QUARANTINE, {"sync_id": context.sync_id, "last": last.sync_id})
+    context.connection.execute(
+        sa.update(unchanged_districts).where(unchanged_districts.c.district_id == context.district_id).values(sync_id=context.sync_id)
+    )
 
 
-def settle(connection: Connection, district_id: int, snapshot: str, state: State, sync_id: int, since_sync_id: int) -> None:
-    """Note what a sync has left. Not where something is held, or somebody had approved something, and not after the first plan, which has
-    no brakes but one (R7.6).
+def record_state(context: PlanningContext, snapshot: str, state: State, since_sync_id: int) -> None:
+    """Record the state that this sync leaves.
+
+    The caller does not record it if a brake has tripped (an act is held or was approved), nor after the first plan, which has only one
+    brake (R7.6).
 
     Args:
-        state: of the tables, with what the sync writes.
-        since_sync_id: the sync that compared everything.
+        state: the state of the tables, with the rows that this sync writes.
+        since_sync_id: the sync that made the last full plan.
     """
-    row = {"district_id": district_id, "sync_id": sync_id, "snapshot": snapshot, "since_sync_id": since_sync_id}
-    connection.execute(sa.insert(unchanged_districts).values(**row, state=_text(state)))
+    row = {"district_id": context.district_id, "sync_id": context.sync_id, "snapshot": snapshot, "since_sync_id": since_sync_id}
+    context.connection.execute(sa.insert(unchanged_districts).values(**row, state=_text(state)))
 
 
 def unsettle(connection: Connection, district_id: int) -> None:

@@ -21,6 +21,7 @@ from roster_pipeline.sync import incremental, run
 from roster_pipeline.sync.apply import apply_plan
 from roster_pipeline.sync.incremental import FOLLOWED, LOOK_FURTHER, OF_ARRIVALS, looking_too_far
 from roster_pipeline.sync.run import SyncReport, project_models
+from roster_pipeline.sync.session import PlanningContext
 from roster_pipeline_tests.reference.driver import LiveDistrict, untouched
 from roster_pipeline_tests.reference.rows import Record
 from roster_pipeline_tests.sync.clever import clever, district_admin, school, section, staff, student, teacher
@@ -394,12 +395,12 @@ def test_a_new_column_of_sections_is_in_the_subset(quiet: LiveDistrict, monkeypa
     tables = {**known_tables(), "staging.sections": (*known_tables()["staging.sections"], "period")}
     monkeypatch.setattr(run, "known_tables", lambda: tables)
 
-    def look(connection: Any, *_arguments: object) -> None:
-        rows = connection.exec_driver_sql('select clever_id, period from pg_temp."subset.staging.sections"').all()
+    def look(context: PlanningContext, *_arguments: object) -> None:
+        rows = context.connection.exec_driver_sql('select clever_id, period from pg_temp."subset.staging.sections"').all()
         assert len(rows) > 1
         assert {row.period for row in rows} == {"third"}
         raise SeenError
 
-    monkeypatch.setattr(incremental, "recall", look)
+    monkeypatch.setattr(incremental, "restore_seen", look)
     with pytest.raises(SeenError):
         quiet.sync(changed(student("p1", "ann", name="Other Li", schools=["s2"])))

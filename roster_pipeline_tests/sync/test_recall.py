@@ -17,9 +17,10 @@ from roster_pipeline.database.models import SQL
 from roster_pipeline.database.runner import Step
 from roster_pipeline.errors import TransientError
 from roster_pipeline.sync import landing, recall, run
-from roster_pipeline.sync.plan import make_plan
+from roster_pipeline.sync.plan import Plan, make_plan
 from roster_pipeline.sync.preview import PlanReport
 from roster_pipeline.sync.run import SyncReport, plan_sync
+from roster_pipeline.sync.session import PlanningContext
 from roster_pipeline_tests.reference.driver import SETTINGS, LiveDistrict, recorded
 from roster_pipeline_tests.reference.rows import Record, Snapshot
 from roster_pipeline_tests.sync.clever import clever, district_admin, school, section, student, teacher
@@ -228,8 +229,8 @@ def test_a_plan_that_is_made_again_recalls_again(district: LiveDistrict, monkeyp
     district.sync(clever(*people))
     conflicts = [psycopg.errors.SerializationFailure("the first time")]
 
-    def plan(*arguments: Any) -> Any:
-        made = make_plan(*arguments)
+    def plan(context: PlanningContext) -> Plan:
+        made = make_plan(context)
         if conflicts:
             raise conflicts.pop()
         return made
