@@ -56,7 +56,7 @@ SLOW = {
     "sync/test_incremental.py": "several syncs a test, each compared with a full plan",
     "sync/test_licenses.py": "several syncs a test",
     "sync/test_matching.py": "several syncs a test",
-    "sync/test_recall.py": "several syncs a test",
+    "sync/test_restore.py": "several syncs a test",
     "sync/test_records.py": "several syncs a test",
     "sync/test_soft_deletes.py": "several syncs a test",
     "sync/test_unchanged.py": "several syncs a test",

@@ -1,4 +1,4 @@
--- The district object itself, as of this pull.
+-- The district object of this pull.
 -- grain: one row
 -- key: district_id
 -- rules: R3.2, R3.7

@@ -1,20 +1,20 @@
--- Records that broke a mandatory rule. They count as present (R4.6): who or what stands behind one stays exactly as is.
+-- Records that broke a mandatory rule. They count as present (R4.6): the rows of `app` behind them are left unchanged.
 -- grain: one row per resource and Clever id whose newest record was rejected
 -- key: district_id, resource, clever_id
 -- rules: R4.2, R4.6
-with arrived as (
-    select 'schools' as resource, clever_id, last_modified, arrival, rejected from clever.schools
+with landed as (
+    select 'schools' as resource, clever_id, last_modified, position, rejected from clever.schools
     union all
-    select 'sections' as resource, clever_id, last_modified, arrival, rejected from clever.sections
+    select 'sections' as resource, clever_id, last_modified, position, rejected from clever.sections
     union all
-    select 'users' as resource, clever_id, last_modified, arrival, rejected from clever.users
+    select 'users' as resource, clever_id, last_modified, position, rejected from clever.users
 ),
 
 newest_first as (
     select
         *,
-        row_number() over (partition by resource, clever_id order by last_modified desc nulls last, arrival desc) as position
-    from arrived
+        row_number() over (partition by resource, clever_id order by last_modified desc nulls last, position desc) as rank
+    from landed
     where clever_id <> ''
 )
 select
@@ -22,4 +22,4 @@ select
     resource,
     clever_id
 from newest_first
-where position = 1 and rejected
+where rank = 1 and rejected

@@ -1,11 +1,11 @@
--- The last accepted snapshot of the district's terms. Clever gives them no last_modified, so the later page wins.
+-- The last accepted snapshot of the district's terms. Clever gives them no last_modified, so the record with the later position wins.
 -- grain: one row per Clever id, quarantined records left out
 -- key: district_id, clever_id
 -- rules: R3.8, R4.6
 with newest_first as (
     select
         *,
-        row_number() over (partition by clever_id order by arrival desc) as position
+        row_number() over (partition by clever_id order by position desc) as rank
     from clever.terms
 )
 select
@@ -16,4 +16,4 @@ select
     end_date,
     digest
 from newest_first
-where position = 1 and not rejected
+where rank = 1 and not rejected

@@ -5,8 +5,8 @@
 with newest_first as (
     select
         *,
-        -- Total order: the newest record wins, among equals the one that arrived later (R3.8).
-        row_number() over (partition by clever_id order by last_modified desc nulls last, arrival desc) as position
+        -- Total order: the newest record wins; of two equally new ones, the one with the later position (R3.8).
+        row_number() over (partition by clever_id order by last_modified desc nulls last, position desc) as rank
     from clever.users
 )
 select
@@ -29,4 +29,4 @@ select
     last_modified,
     digest
 from newest_first
-where position = 1 and not rejected
+where rank = 1 and not rejected

@@ -1,7 +1,7 @@
 """Clever's records -> the columns of `contracts.py`.
 
 Belongs here: which field of which role of a Clever record becomes which column. Does not belong here: decoding (`decode.py`), and cleaning
-and validating, which are the same for every source (`sync/frames.py`). Everything works on columns; there is no loop over people.
+and validating, which are the same for every source (`sync/frames.py`).
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -71,7 +71,7 @@ def _users(records: Sequence[User | UserWithoutEmail]) -> dict[str, pyarrow.Arra
     teachers = [each.roles.teacher for each in records]
     staff = [each.roles.staff for each in records]
     roles = list(zip(students, teachers, staff, strict=True))
-    # The first role that has a value gives it: student, then teacher, then staff.
+    # A value comes from the first role that has one: student, then teacher, then staff.
     usernames = [_given([role.credentials.district_username for role in held if role]) for held in roles]
     return {
         "clever_id": _column([each.id for each in records]),
@@ -94,7 +94,7 @@ def _users(records: Sequence[User | UserWithoutEmail]) -> dict[str, pyarrow.Arra
 
 
 def _schools_of(role: StudentRole | TeacherRole | None) -> list[str] | None:
-    """Every school of one role, its primary one included."""
+    """All schools of one role, with its primary school."""
     if role is None:
         return None
     return role.schools if role.school is None or role.school in role.schools else [*role.schools, role.school]

@@ -1,8 +1,8 @@
-"""Bytes from Clever -> typed records, and what was wrong with them. No network, no state beyond one collection.
+"""Bytes from Clever -> typed records, and findings about them. No network, and no state beyond one collection.
 
-A page is decoded in one call into the Structs of `records.py`. Only when that fails on a type are its records looked at one by one (R4.2).
-Does not belong here: which records are known already (`digests.py`), which page comes next (`paging.py`), and rules about values rather
-than types (contracts).
+A page is decoded in one call into the Structs of `records.py`. Only if a type is wrong are its records decoded one by one (R4.2). Does not
+belong here: which records are seen (`source/digests.py`), which page comes next (`paging.py`), and rules about values instead of types
+(contracts).
 """
 
 import re
@@ -15,14 +15,14 @@ from msgspec import Raw, Struct
 
 from roster_pipeline.clever.records import District, Record, Wire, record_type
 from roster_pipeline.errors import PermanentError
-from roster_pipeline.source.digests import Memory
+from roster_pipeline.source.digests import SnapshotIndex
 from roster_pipeline.source.vocabulary import Collection, Finding
 
 T = TypeVar("T")
 
 
 class MalformedBodyError(ValueError):
-    """A body is not JSON, or not the envelope Clever documents. Its text never holds anything of the body."""
+    """A body is not JSON, or not the envelope that Clever documents. The error's text quotes nothing of the body."""
 
 
 class Link(Struct):
@@ -33,7 +33,7 @@ class Link(Struct):
 
 
 class ListBody(Struct):
-    """A page of a collection: `{"data": [{"data": {...}, "uri": ...}, ...], "links": [...]}`. `data` is still bytes, a JSON array."""
+    """A page of a collection: `{"data": [{"data": {...}, "uri": ...}, ...], "links": [...]}`. `data` stays bytes: a JSON array."""
 
     data: Raw
     links: list[Link]
@@ -55,18 +55,18 @@ class DistrictsBody(Struct):
     data: list[SingleBody]
 
 
-# An escaped character that is whole (kept, group 1), or half of a surrogate pair (dropped). A backslash means an escape everywhere in JSON.
+# An escaped character: a whole one stays (group 1), half of a surrogate pair is dropped. In JSON a backslash always starts an escape.
 _ESCAPE = re.compile(rb"(\\[^u]|\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2})|\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
 
 
 def parse_body(body: bytes, shape: type[T]) -> T:
-    """The envelope in `body`. Lone surrogates, legal in JSON and impossible in UTF-8, are dropped (R4.5).
+    """The envelope in `body`. Lone surrogates are dropped (R4.5): JSON allows them, UTF-8 does not.
 
     Raises:
         MalformedBodyError: not UTF-8, not JSON from the first byte to the last, or not of this shape.
     """
     try:
-        body.decode()  # the decoder skips what is not declared without looking at its encoding
+        body.decode()  # the decoder does not check the encoding of fields that it skips
         return _decode_tolerating_surrogates(body, shape)
     except msgspec.ValidationError:
         raise MalformedBodyError("its JSON does not have the documented shape") from None
@@ -84,7 +84,7 @@ def _decode_tolerating_surrogates(body: bytes, shape: type[T]) -> T:
 
 
 def parse_district(item: SingleBody) -> District | None:
-    """The district object, without optional values of the wrong type; None when it has no readable id."""
+    """The district object, without optional values of the wrong type; None if it has no readable id."""
     try:
         values, _ = _salvage(item.data, District)
     except msgspec.ValidationError:
@@ -96,31 +96,31 @@ class Decoded(NamedTuple):
     """One page of a collection.
 
     Attributes:
-        records: the usable ones of those that were not known.
-        findings: what was wrong with others (`error`) or with optional values of these (`warn`).
-        digests: of each of the records; None where something of it was dropped.
-        arrivals: of each of the records, its place in the whole pull of its resource.
-        end: the place after the page's last one.
+        records: the usable unseen records.
+        findings: what was wrong with records that are left out (`error`), or with optional values of these records (`warn`).
+        digests: the digest of each record; None if a value of the record was dropped.
+        positions: the position of each record in the pull of its resource.
+        end: the position after the page's last record.
     """
 
     records: list[Record]
     findings: list[Finding]
     digests: list[bytes | None]
-    arrivals: list[int]
+    positions: list[int]
     end: int
 
 
 class CollectionDecoder:
-    """Decodes the pages of one collection of one district and keeps count of what R4.2 and R3.6 ask about.
+    """Decodes the pages of one collection of one district, and counts wrong types (R4.2).
 
     Args:
-        memory: what need not be decoded; without it, everything is.
+        index: the records of the last accepted snapshot, which are not decoded. Without it, every record is decoded.
     """
 
-    def __init__(self, collection: Collection, district: str, *, keep_student_email: bool, memory: Memory | None = None) -> None:
+    def __init__(self, collection: Collection, district: str, *, keep_student_email: bool, index: SnapshotIndex | None = None) -> None:
         self._collection = collection
         self._district = district
-        self._memory = memory or Memory()
+        self._index = index or SnapshotIndex()
         self._shape = record_type(collection, keep_student_email=keep_student_email)
         item = msgspec.defstruct("Item", [("data", self._shape)], gc=False)
         self._items: msgspec.json.Decoder[list[Any]] = msgspec.json.Decoder(list[item])  # type: ignore[valid-type]
@@ -129,32 +129,32 @@ class CollectionDecoder:
         self._wrong_types: Counter[str] = Counter()
 
     def decode(self, data: Raw) -> Decoded:
-        """What is new in one page's array."""
+        """Decode the unseen records of one page's array."""
         items = msgspec.json.decode(data, type=list[Raw])
         self._rows += len(items)
-        fresh, digests, arrival = self._memory.sift(self._collection, items)
+        unseen, digests, first = self._index.filter_page(self._collection, items)
         findings: list[Finding] = []
-        # Each record with its position on the page, and whether it is all that Clever sent.
+        # Each record with its offset on the page, and whether it is complete: no value of it was dropped.
         decoded: list[tuple[Record, int, bool]]
         try:
-            array = data if len(fresh) == len(items) else b"[" + b",".join([items[position] for position in fresh]) + b"]"
-            decoded = [(item.data, position, True) for item, position in zip(self._items.decode(array), fresh, strict=True)]
+            array = data if len(unseen) == len(items) else b"[" + b",".join([items[offset] for offset in unseen]) + b"]"
+            decoded = [(item.data, offset, True) for item, offset in zip(self._items.decode(array), unseen, strict=True)]
         except msgspec.ValidationError:
-            decoded = self._one_by_one([(items[position], position) for position in fresh], findings)
-        # One set per page costs next to nothing; the loop below only runs when Clever has mixed up districts.
+            decoded = self._one_by_one([(items[offset], offset) for offset in unseen], findings)
+        # One set per page is cheap. The loops below run only if Clever has sent records of another district.
         if not {record.district for record, _, _ in decoded} <= {self._district, None}:
             findings += [Finding(each.id, "foreign_district", "error") for each, _, _ in decoded if self._is_foreign(each.district)]
             decoded = [each for each in decoded if not self._is_foreign(each[0].district)]
         return Decoded(
             [record for record, _, _ in decoded],
             findings,
-            [digests[position] if is_whole else None for _, position, is_whole in decoded],
-            [arrival + position for _, position, _ in decoded],
-            arrival + len(items),
+            [digests[offset] if is_complete else None for _, offset, is_complete in decoded],
+            [first + offset for _, offset, _ in decoded],
+            first + len(items),
         )
 
     def check_shape(self) -> None:
-        """To be called after the last page.
+        """Check the whole collection. Call it after the last page.
 
         Raises:
             PermanentError: a mandatory field had the wrong type in more than half of the rows, and in more than one (R4.2).
@@ -172,17 +172,17 @@ class CollectionDecoder:
 
     def _one_by_one(self, items: list[tuple[Raw, int]], findings: list[Finding]) -> list[tuple[Record, int, bool]]:
         decoded: list[tuple[Record, int, bool]] = []
-        for raw, position in items:
+        for raw, offset in items:
             try:
-                decoded.append((self._item.decode(raw).data, position, True))
+                decoded.append((self._item.decode(raw).data, offset, True))
             except msgspec.ValidationError:
                 record = self._salvage_record(raw, findings)
                 if record is not None:
-                    decoded.append((record, position, False))
+                    decoded.append((record, offset, False))
         return decoded
 
     def _salvage_record(self, item: Raw, findings: list[Finding]) -> Record | None:
-        """What can be kept of a record with a wrong type in it; None when it has to be rejected."""
+        """A record with a wrong type, without its broken optional values; None if a mandatory value is broken."""
         try:
             values, broken = _salvage(msgspec.json.decode(item, type=SingleBody).data, self._shape)
         except msgspec.ValidationError:
@@ -200,12 +200,12 @@ class CollectionDecoder:
         return None if any(broken.values()) else self._shape(**values)
 
 
-# What counts as absent: the field keeps its default.
+# These values count as absent: the field keeps its default.
 _BLANK = (b"null", b'""')
 
 
 class _Field(NamedTuple):
-    """How one field of a wire object is decoded on its own. `nested`: the wire object in its type, such as `StudentRole | None`, if any."""
+    """How to decode one field of a wire object by itself. `nested`: the wire object in its type, if any (`StudentRole | None`)."""
 
     name: str
     decoder: msgspec.json.Decoder[Any]
@@ -230,14 +230,14 @@ def _fields(shape: type[Wire]) -> tuple[_Field, ...]:
 
 @cache
 def _loose(shape: type[Wire]) -> msgspec.json.Decoder[Any]:
-    """Decodes `shape` with every field left as bytes. Still an allow-list: other fields are skipped."""
+    """A decoder of `shape` that leaves every field as bytes. It is still an allow-list: other fields are skipped."""
     return msgspec.json.Decoder(
         msgspec.defstruct(f"Loose{shape.__name__}", [(name, Raw, Raw(b"null")) for name in shape.__struct_fields__], gc=False)
     )
 
 
 def _salvage(data: Raw, shape: type[Wire]) -> tuple[dict[str, Any], dict[str, bool]]:
-    """The fields of a JSON object that have the right type, ready for `shape(**values)`, and the broken ones as {column: mandatory}.
+    """The fields of a JSON object with the right type, ready for `shape(**values)`, and the broken fields as {column: is it mandatory}.
 
     Raises:
         msgspec.ValidationError: `data` is not an object at all.

@@ -1,13 +1,13 @@
-"""How talking to Clever can fail, beyond permanent and transient: the cases that a caller inside this package tells apart.
+"""Errors of the Clever client that a caller inside this package has to distinguish.
 
-Does not belong here: classes nobody catches by name; raise `PermanentError` or `TransientError` for those.
+Does not belong here: errors that nobody catches by name. Raise `PermanentError` or `TransientError` for those.
 """
 
 from roster_pipeline.errors import PermanentError, TransientError
 
 
 class RefusedError(PermanentError):
-    """Clever answered with a status that another attempt will not change.
+    """Clever answered with a final status: another attempt gets the same one.
 
     Attributes:
         status: the HTTP status.
@@ -19,8 +19,8 @@ class RefusedError(PermanentError):
 
 
 class DeadlineError(TransientError):
-    """The pull's whole time (ROSTER_PULL_DEADLINE_S) is used up, or would be before the next attempt may start."""
+    """The time of the pull (ROSTER_PULL_DEADLINE_S) is over, or would be over before the next attempt."""
 
 
 class IncompletePullError(TransientError):
-    """Clever's links do not lead to the end of a collection, so what was read must not be used (R3.2)."""
+    """Clever's links do not lead to the end of a collection, so the pages that were read must not be used (R3.2)."""

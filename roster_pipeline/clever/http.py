@@ -1,7 +1,7 @@
-"""One GET at one Clever host: time-outs, retries, rate limits, the deadline, and which answers are final (R3.3).
+"""One GET at one Clever host: time-outs, retries, rate limits, the deadline, and which statuses are final (R3.3).
 
-Belongs here: everything between a path and a well-formed body. Does not belong here: which paths exist, and
-tokens (the caller passes `auth`). No error or log line holds a header or anything of a body.
+Belongs here: everything between a path and a well-formed body. Does not belong here: which paths exist, and tokens (the caller passes
+`auth`). No error or log line quotes a header or a body.
 """
 
 import logging
@@ -28,9 +28,9 @@ from roster_pipeline.source.protocol import PullStats
 T = TypeVar("T")
 logger = logging.getLogger(__name__)
 
-# Small enough that a slow drip meets the deadline soon, large enough that 10 MB take few steps.
+# Small enough that a slow body is stopped soon after the deadline, large enough that 10 MB take few steps.
 _PIECE_BYTES = 65_536
-# An X-RateLimit-Reset below this cannot be a time of this century, so it is seconds from now.
+# An X-RateLimit-Reset below this is not a time of this century, so it is a number of seconds from now.
 _EARLIEST_UNIX_TIME = 1_000_000_000
 _RETRIED_CLIENT_ERRORS = {408, 429}
 _NOT_IMPLEMENTED = 501
@@ -45,7 +45,7 @@ _HINTS = {
 
 @dataclass(frozen=True)
 class Clock:
-    """Time, passed in so that tests need not wait. `wait` sleeps for seconds, or until the event is set."""
+    """The time. It is passed in so that tests need not wait. `wait` sleeps for some seconds, or until the event is set."""
 
     monotonic: Callable[[], float] = time.monotonic
     wall: Callable[[], float] = time.time
@@ -56,10 +56,10 @@ SYSTEM_CLOCK = Clock()
 
 
 class Deadline:
-    """The end of everything one pull may do, retries and waits included: after so many seconds, or when somebody stops it.
+    """When one pull has to end, with its retries and waits: after some seconds, or when somebody stops it.
 
     Attributes:
-        clock: the time it goes by.
+        clock: the clock that it uses.
         seconds: how long the pull may take.
         stopped: set it, from any thread, to end requests before their next piece, attempt or wait.
     """
@@ -75,12 +75,12 @@ class Deadline:
         return self.clock.monotonic() - self.started_at
 
     def remaining(self) -> float:
-        """Seconds left; negative when it has passed."""
+        """Seconds left; negative after the deadline."""
         return self.seconds - self.elapsed()
 
 
 class _AttemptError(TransientError):
-    """One attempt failed in a way that another may not. `wait` is how long Clever said to wait, in seconds."""
+    """One attempt failed, and another one may succeed. `wait` is how long Clever said to wait, in seconds."""
 
     wait: float = 0.0
 
@@ -91,11 +91,11 @@ def _rate_limit_wait(state: RetryCallState) -> float:
 
 
 class CleverHttp:
-    """GET with retries at one base URL, over one kept-alive connection. Not for two threads at once.
+    """GET with retries at one base URL, over one connection. Only one thread may use it at a time.
 
     Args:
         base_url: scheme and host (and a path, behind a proxy), without a trailing slash.
-        district: the Clever id that errors name.
+        district: the Clever id for errors and log lines.
     """
 
     def __init__(self, base_url: str, settings: Settings, *, deadline: Deadline, stats: PullStats, district: str | None = None) -> None:
@@ -116,15 +116,15 @@ class CleverHttp:
         """The body at `path` as `shape`.
 
         Raises:
-            RefusedError: a status that is final, with the status.
-            DeadlineError: the pull's time is over, or would be before the next attempt.
+            RefusedError: the status is final.
+            DeadlineError: the pull's time is over, or would be over before the next attempt.
             TransientError: every attempt failed, or the pull was stopped.
         """
         shown = f"{path}?{urlencode(params)}" if params else path
         retrying = Retrying(
             retry=retry_if_exception_type(_AttemptError),
             stop=stop_after_attempt(self._settings.clever_max_attempts),
-            # On top of Clever's own wait the backoff stays: clocks differ, and a reset that seems past must not burn the attempts.
+            # The backoff is added to Clever's own wait. Clocks differ: a reset that looks past must not use up all attempts at once.
             wait=_rate_limit_wait + wait_exponential_jitter(initial=1, max=30),
             before_sleep=lambda state: self._before_wait(state, shown),
             sleep=self._sleep,
@@ -154,7 +154,7 @@ class CleverHttp:
         except MalformedBodyError as error:
             reason = f"Clever's answer cannot be used: {error}."
         except (requests.RequestException, HTTPError) as error:
-            # Only its kind: the text of some of these holds what the server sent.
+            # Only the kind of the error: the text of some of these quotes what the server sent.
             reason = f"Clever cannot be reached ({type(error).__name__})."
         raise _AttemptError(reason, district=self._district, path=shown)
 
@@ -172,7 +172,8 @@ class CleverHttp:
         if status == requests.codes.ok:
             return
         reason = f"Clever answered with status {status}."
-        # A 2xx that is not 200 (part of a body, or none) is no answer. A redirect is never followed: the token must not go elsewhere.
+        # A 2xx other than 200 has only part of a body, or none, so it is retried. A redirect is never followed: it could lead the token
+        # elsewhere.
         if status in _RETRIED_CLIENT_ERRORS or status < 300 or (status >= 500 and status != _NOT_IMPLEMENTED):
             error = _AttemptError(reason, district=self._district, path=shown)
             if status == requests.codes.too_many_requests:
@@ -181,7 +182,7 @@ class CleverHttp:
         raise RefusedError(reason, status=status, hint=_HINTS.get(status, ""), district=self._district, path=shown)
 
     def _until_reset(self, header: str) -> float:
-        """Seconds until the last of the buckets in the header is open again (several come joined by commas)."""
+        """Seconds until the last rate limit in the header is reset. Several limits are separated by commas."""
         now = self._deadline.clock.wall()
         waits = [reset - now if reset >= _EARLIEST_UNIX_TIME else reset for reset in map(float, re.findall(r"\d+", header))]
         return max([0.0, *waits])

@@ -1,7 +1,7 @@
-"""Which page comes next, read from an envelope's links. Requests nothing itself.
+"""Which page comes next, read from the links of an envelope. Makes no request itself.
 
-Only the cursor is taken from a link; host, path and every other parameter stay our own, so that no link can send the token elsewhere, drop
-the role, or change the page size.
+Only the cursor is used of a link. Host, path and all other parameters are our own, so no link can send the token elsewhere, drop the role,
+or change the page size.
 """
 
 from urllib.parse import parse_qs, urljoin, urlsplit
@@ -11,7 +11,7 @@ from roster_pipeline.clever.errors import IncompletePullError
 
 
 class Cursors:
-    """The cursors met while walking one collection at `base_url` + `path`."""
+    """The cursors of one collection at `base_url` + `path`, as its pages are read."""
 
     def __init__(self, base_url: str, path: str, *, district: str | None = None) -> None:
         self._origin = urlsplit(base_url)[:2]
@@ -22,10 +22,10 @@ class Cursors:
         self._seen: set[str] = set()
 
     def following(self, links: list[Link]) -> str | None:
-        """The `starting_after` of the next page, or None on the last one: the page without a `next` link, empty or not.
+        """The `starting_after` of the next page; None on the last page, which is the one without a `next` link, empty or not.
 
         Raises:
-            IncompletePullError: `next` leads to another host or path, has no cursor, or a cursor that was there before.
+            IncompletePullError: `next` leads to another host or path, has no cursor, or repeats a cursor.
         """
         targets = {urljoin(self._page, link.uri) for link in links if link.rel == "next"}
         if not targets:

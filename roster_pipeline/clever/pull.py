@@ -1,6 +1,6 @@
 """One district's complete pull: its token, the district object, and every collection page by page (R3.1, R3.2, R3.5).
 
-Belongs here: what is asked of Clever and in which order. Does not belong here: how one request survives (`http.py`), how bytes become
+Belongs here: what is requested from Clever, and in which order. Does not belong here: retries of one request (`http.py`), how bytes become
 records (`decode.py`), and what is done with a page.
 """
 
@@ -28,7 +28,7 @@ from roster_pipeline.clever.tokens import TokenListing, list_tokens
 from roster_pipeline.errors import PermanentError, RosterError
 from roster_pipeline.settings import Settings
 from roster_pipeline.source import vocabulary
-from roster_pipeline.source.digests import Memory
+from roster_pipeline.source.digests import SnapshotIndex
 from roster_pipeline.source.protocol import Listing, OnListing, PullStats, SourceDistrict
 from roster_pipeline.source.vocabulary import Collection, Finding
 
@@ -49,17 +49,17 @@ class Page:
 
     @property
     def records(self) -> list[Record]:
-        """The usable ones that were not known, of the type `records.record_type` names."""
+        """The usable unseen records, of the type that `records.record_type` names."""
         return self.decoded.records
 
     @property
     def columns(self) -> pyarrow.Table:
-        """The records as the columns of their contract; made anew by every call."""
+        """The records as the columns of their contract. Every call builds the table again."""
         return flatten(self.collection, self.decoded.records)
 
     @property
     def findings(self) -> list[Finding]:
-        """What was wrong with others (`error`) or with optional values of these (`warn`)."""
+        """What was wrong with records that are left out (`error`), or with optional values of these records (`warn`)."""
         return self.decoded.findings
 
     @property
@@ -68,9 +68,9 @@ class Page:
         return self.decoded.digests
 
     @property
-    def arrivals(self) -> list[int]:
+    def positions(self) -> list[int]:
         """The position of each record in the whole pull of its resource."""
-        return self.decoded.arrivals
+        return self.decoded.positions
 
     @property
     def end(self) -> int:
@@ -79,7 +79,7 @@ class Page:
 
 
 class _BearerAuth(AuthBase):
-    """Sets the header itself, so that requests neither looks for a netrc file nor keeps the token in the session."""
+    """Sets the header itself, so requests neither reads a netrc file nor stores the token in the session."""
 
     def __init__(self, token: SecretStr) -> None:
         self._token = token
@@ -94,15 +94,15 @@ class DistrictPull:
 
     Args:
         district_clever_id: the district to read.
-        keep_student_email: decode a student's e-mail (`Profile.student_email`); otherwise it is never in memory.
-        tokens: the listing made when the sync started (R3.1); without it, entering the context makes one.
+        keep_student_email: decode a student's e-mail (`Profile.student_email`). Otherwise it is never in memory.
+        tokens: the listing made when the sync started (R3.1). Without it, entering the context makes one.
         on_listing: called with every full listing that this pull makes (R11.7), in the thread that enters and leaves the context. Also
-            called where the pull fails, because the listing may be the reason: it has no token of the district.
+            called if the pull fails, because the listing may show why: it has no token of the district.
         clock: the time, for tests.
 
     Attributes:
-        memory: the records that are known already, which the pages leave out; at first none are.
-        tokens: the latest full listing, by Clever district id: after a 401 a newer one than was passed in (R11.7).
+        index: the records of the last accepted snapshot, which the pages leave out; at first there are none.
+        tokens: the latest full listing, by Clever district id. After a 401 it is newer than the one passed in (R11.7).
         stats: what the pull has cost so far.
         code: the files that decide what a record of Clever becomes.
     """
@@ -120,7 +120,7 @@ class DistrictPull:
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         self.district_clever_id = district_clever_id
-        self.memory = Memory()
+        self.index = SnapshotIndex()
         self.stats = PullStats()
         self._settings = settings
         self._keep_student_email = keep_student_email
@@ -129,7 +129,7 @@ class DistrictPull:
         self.tokens = tokens
         self._on_listing = on_listing
         self._relisted: TokenListing | None = None
-        # The prefetching thread and the caller may both want the connection: .district() between two pages.
+        # The prefetching thread and the caller can need the connection at the same time: .district() between two pages.
         self._lock = threading.Lock()
 
     def __enter__(self) -> Self:
@@ -148,11 +148,11 @@ class DistrictPull:
 
     @property
     def seconds(self) -> float:
-        """How long the pull has been going on."""
+        """How long the pull has been running."""
         return self._deadline.elapsed()
 
     def district(self) -> SourceDistrict:
-        """The district object as it is now: its `last_sync` before and after the pull tells whether the data moved (R3.7).
+        """The district object. If its `last_sync` differs before and after the pull, Clever has loaded new data in between (R3.7).
 
         Raises:
             PermanentError: Clever refuses, or the token does not belong to this district.
@@ -170,13 +170,13 @@ class DistrictPull:
         raise PermanentError("The district's token does not lead to the district.", district=self.district_clever_id)
 
     def pages(self, collection: Collection) -> Iterator[Page]:
-        """The collection's pages up to the one without `next`, each decoded in the caller's thread while the next one is on its way.
+        """The collection's pages up to the one without `next`. The caller's thread decodes a page while another fetches the next one.
 
-        One page at most is ahead. The thread that fetches it has ended when the iterator is exhausted, closed or has raised (a silent
-        Clever can delay that by CLEVER_READ_TIMEOUT_S). Half a collection is none (R3.2): after an early end the whole pull is over.
+        At most one page is fetched ahead. Its thread has ended when the iterator is exhausted, closed or has raised; if Clever does not
+        answer, that can take CLEVER_READ_TIMEOUT_S. An incomplete collection must not be used (R3.2): after an early end, the pull is over.
 
         Raises:
-            PermanentError: Clever refuses, or the shape of its data changed (R4.2; known after the last page).
+            PermanentError: Clever refuses, or the shape of its data changed (R4.2; found after the last page).
             TransientError: the collection could not be read to its end.
         """
         path = self._path(collection.resource)
@@ -184,7 +184,7 @@ class DistrictPull:
         if collection.role:
             params["role"] = collection.role
         cursors = Cursors(self._http.base_url, path, district=self.district_clever_id)
-        decoder = CollectionDecoder(collection, self.district_clever_id, keep_student_email=self._keep_student_email, memory=self.memory)
+        decoder = CollectionDecoder(collection, self.district_clever_id, keep_student_email=self._keep_student_email, index=self.index)
 
         with ThreadPoolExecutor(max_workers=1, thread_name_prefix="clever-prefetch") as prefetcher:
             pending: Future[ListBody] | None = prefetcher.submit(self._get, path, params, ListBody)
@@ -200,7 +200,7 @@ class DistrictPull:
                     number += 1
                     self.stats.pages[collection] += 1
                     page = Page(collection, number, decoder.decode(body.data))
-                    # Of a body of megabytes only what it was made into goes on, and of that nothing stays while the next one is decoded.
+                    # A body has megabytes. It is freed before its page is used, and the page is freed before the next one is decoded.
                     del body
                     yield page
                     del page
@@ -213,14 +213,14 @@ class DistrictPull:
         return f"/{self._settings.clever_api_version}/{resource}"
 
     def _get(self, path: str, params: Mapping[str, str | int], shape: type[T]) -> T:
-        """GET with the district's token; the first 401 of the pull lists the tokens again, any other is final (R3.1)."""
+        """GET with the district's token. The first 401 of the pull lists the tokens again; the second one is final (R3.1)."""
         with self._lock:
             try:
                 return self._http.get(path, params, shape, auth=self._auth())
             except RefusedError as error:
                 if error.status != requests.codes.unauthorized or self._relisted is not None:
                     raise
-            # Reported at the end of the pull: this may be the thread that fetches ahead.
+            # The listing is reported at the end of the pull, because this may be the prefetching thread.
             self._relisted = self.tokens = list_tokens(self._settings, deadline=self._deadline, stats=self.stats)
             return self._http.get(path, params, shape, auth=self._auth())
 

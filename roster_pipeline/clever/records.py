@@ -1,7 +1,7 @@
-"""What is kept of Clever's objects: the collections of a pull, one Struct per object, and what is reported about a record.
+"""The fields of Clever's objects that the pipeline reads: one Struct per object.
 
-The Structs are an allow-list (R3.4): a field that is not declared here is skipped by the decoder and never becomes an object. Names are
-those on the wire. Ids are text. An optional value that Clever leaves out, sends as null or sends as "" is None. Does not belong here:
+The Structs are an allow-list (R3.4): the decoder skips a field that is not declared here, so it is never in memory. Fields have the names
+that Clever uses. Ids are text. An optional value that Clever leaves out, sends as null or sends as "" is None. Does not belong here:
 decoding (`decode.py`) and rules about values, such as a blank name (contracts).
 """
 
@@ -14,12 +14,12 @@ from roster_pipeline.source.vocabulary import Collection
 
 
 class Wire(Struct, gc=False):
-    """Base of every wire object. No cycles are possible, so the garbage collector need not look at them (a third of the decode time).
+    """Base of every wire object. It cannot have cycles, so the garbage collector skips it, which saves a third of the decode time.
 
     Class attributes:
-        mandatory: the fields whose wrong type rejects the whole record: those R4.2 names, and those without which somebody who is present
-            would look absent (a role, a school, the members of a section).
-        columns: the names of fields in rules, where they differ from the wire's.
+        mandatory: the fields whose wrong type rejects the whole record: the fields that R4.2 names, and those without which a person who is
+            present would look absent (a role, a school, the members of a section).
+        columns: the names of fields in rules, if they differ from Clever's.
     """
 
     mandatory: ClassVar[frozenset[str]] = frozenset()
@@ -48,7 +48,7 @@ class District(Wire):
 
 
 class Entity(Wire):
-    """What every object inside a district has."""
+    """Fields of every object inside a district."""
 
     id: CleverId
     district: str | None = None
@@ -149,7 +149,7 @@ class Name(Wire):
 
 
 class Credentials(Wire):
-    """What the district lets its people sign in with."""
+    """What people of the district sign in with."""
 
     district_username: str | None = None
 
@@ -209,7 +209,7 @@ class DistrictAdminRole(Wire):
 
 
 class Roles(Wire):
-    """The roles a user holds; None where Clever sends no such key."""
+    """The roles of a user; None if Clever does not send the key."""
 
     mandatory = frozenset({"student", "teacher", "staff", "district_admin"})
 
@@ -220,7 +220,7 @@ class Roles(Wire):
 
 
 class UserWithoutEmail(Entity):
-    """/users?role=student of a district whose profile does not store a student's e-mail: there is no attribute that could hold it."""
+    """/users?role=student of a district whose profile does not store a student's e-mail. It has no attribute for one."""
 
     mandatory = frozenset({"district", "name", "roles"})
 
@@ -234,7 +234,7 @@ class UserWithoutEmail(Entity):
 
 
 class User(UserWithoutEmail):
-    """/users. Comes with all of the user's roles, whichever role was asked for."""
+    """/users. Has all roles of the user, whichever role was requested."""
 
     email: str | None = None
 
@@ -248,7 +248,7 @@ Record = School | Term | Course | Section | UserWithoutEmail
 
 
 def record_type(collection: Collection, *, keep_student_email: bool) -> type[Record]:
-    """The Struct that a collection's records are decoded into."""
+    """The Struct of a collection's records."""
     match collection:
         case Collection.SCHOOLS:
             return School

@@ -1,6 +1,6 @@
 """The list of districts that are connected to the application, each with its token. Tokens live in memory only (R3.1).
 
-Does not belong here: data requests, and what a new or vanished connection means (R11.7).
+Does not belong here: data requests, and what a new or removed connection means (R11.7).
 """
 
 from collections.abc import Iterable
@@ -23,14 +23,14 @@ _PATH = "/oauth/tokens"
 
 
 class Owner(Struct):
-    """Whom a token belongs to. A district that is new becomes a row of that id (R11.7)."""
+    """The owner of a token. A new district becomes a row with this id (R11.7)."""
 
     type: str
     id: Annotated[str, Meta(pattern=r"^[0-9A-Za-z_-]{1,64}\Z")]
 
 
 class Token(Struct):
-    """One entry of the list, which is flat: no inner `data`. The pattern keeps out what could not be sent as a header."""
+    """One entry of the list, which has no inner `data`. The pattern rejects tokens that cannot be sent in a header."""
 
     owner: Owner
     access_token: Annotated[str, Meta(pattern=r"^[!-~]+\Z")]
@@ -45,10 +45,10 @@ class TokenBody(Struct):
 
 
 class TokenListing(dict[str, SecretStr]):
-    """Every connected district's Clever id -> its token.
+    """The token of each connected district, by its Clever id.
 
     Attributes:
-        began_at: when the listing was asked for, aware UTC: of two listings the one that began later knows more (R11.7).
+        began_at: when the listing was requested, aware UTC. If there are two listings, the one that began later is newer (R11.7).
     """
 
     def __init__(self, tokens: Iterable[tuple[str, SecretStr]], began_at: datetime) -> None:
@@ -57,11 +57,11 @@ class TokenListing(dict[str, SecretStr]):
 
 
 def list_tokens(settings: Settings, *, deadline: Deadline | None = None, stats: PullStats | None = None) -> TokenListing:
-    """Every connected district's token. Complete or it raises.
+    """The token of every connected district. The list is complete, or this raises.
 
     Args:
-        deadline: when the pull it is part of has to be over; by default a new one of ROSTER_PULL_DEADLINE_S.
-        stats: where to count the requests.
+        deadline: the deadline of the pull that it belongs to; by default a new one of ROSTER_PULL_DEADLINE_S.
+        stats: counts the requests.
 
     Raises:
         PermanentError: no credentials are set, or Clever refuses them.
@@ -71,7 +71,7 @@ def list_tokens(settings: Settings, *, deadline: Deadline | None = None, stats: 
         raise PermanentError(
             "The application's credentials at Clever are not set.", hint="Set CLEVER_CLIENT_ID and CLEVER_CLIENT_SECRET (see .env.example)."
         )
-    # As bytes: requests would encode text as Latin-1 and, failing, carry the secret in the exception.
+    # As bytes, because requests would encode text as Latin-1. If that failed, the exception would hold the secret.
     auth = HTTPBasicAuth(settings.clever_client_id.encode(), settings.clever_client_secret.get_secret_value().encode())
     tokens: list[Token] = []
     cursors = Cursors(settings.clever_auth_url, _PATH)
@@ -95,6 +95,6 @@ def list_tokens(settings: Settings, *, deadline: Deadline | None = None, stats: 
             if cursor is None:
                 break
             params["starting_after"] = cursor
-    # A rotated token may be listed beside its predecessor: the newest counts, of two equally new ones the later in the list.
+    # A rotated token may be listed together with the old one. The newest counts; if two are equally new, the later one in the list.
     newest = sorted((token for token in tokens if token.owner.type == "district"), key=lambda token: token.created)
     return TokenListing(((token.owner.id, SecretStr(token.access_token)) for token in newest), began_at)

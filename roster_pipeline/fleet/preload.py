@@ -5,12 +5,12 @@ Does not belong here: anything that opens a connection, starts a thread or reads
 
 from roster_pipeline import contracts
 from roster_pipeline.clever.pull import DistrictPull
-from roster_pipeline.sync import recall, unchanged
+from roster_pipeline.sync import restore, unchanged
 from roster_pipeline.sync.run import project_models
 
 project_models()
 # Compute the digests now, from the files of the loaded code. An upgrade may replace these files while this process runs.
-recall.code_digest(DistrictPull.code)
+restore.code_digest(DistrictPull.code)
 unchanged.code_digest()
 for _resource in contracts.RESOURCES.values():
     _resource.validate(_resource.empty())  # The first validation of a process loads half of Pandera.

@@ -15,7 +15,7 @@ from typing import NamedTuple, Protocol, Self
 
 import pyarrow
 
-from roster_pipeline.source.digests import Memory
+from roster_pipeline.source.digests import SnapshotIndex
 from roster_pipeline.source.vocabulary import Collection, Finding
 
 
@@ -23,7 +23,7 @@ class SourceDistrict(NamedTuple):
     """The district as the source describes it now.
 
     Attributes:
-        last_sync: when the source last loaded the district's data, as the source writes it (R3.7). None: it never did.
+        last_sync: when the source last loaded the district's data, as the source writes it (R3.7). None if it never has.
     """
 
     id: str
@@ -37,7 +37,7 @@ class Listing(NamedTuple):
 
     Attributes:
         district_ids: the ids of all connected districts.
-        began_at: when the listing was requested, aware UTC. Of two listings the one that began later is the newer one.
+        began_at: when the listing was requested, aware UTC. If there are two listings, the one that began later is newer.
     """
 
     district_ids: frozenset[str]
@@ -58,7 +58,7 @@ class PullStats:
 
 
 class SourcePage(Protocol):
-    """One page of a collection, without the records that are known from the last snapshot."""
+    """The unseen records of one page of a collection."""
 
     @property
     def columns(self) -> pyarrow.Table:
@@ -66,14 +66,14 @@ class SourcePage(Protocol):
 
     @property
     def findings(self) -> Sequence[Finding]:
-        """What was wrong with records that are left out (`error`), or with optional values of these (`warn`)."""
+        """What was wrong with records that are left out (`error`), or with optional values of these rows (`warn`)."""
 
     @property
     def digests(self) -> Sequence[bytes | None]:
         """The digest of each row; None where a value of the record was dropped."""
 
     @property
-    def arrivals(self) -> Sequence[int]:
+    def positions(self) -> Sequence[int]:
         """The position of each row in the whole pull of its resource."""
 
     @property
@@ -85,11 +85,11 @@ class RosterSource(Protocol):
     """One district at a roster source, read once. A context manager.
 
     Attributes:
-        memory: the records of the last snapshot, which the pages leave out. A sync sets it before it enters the source.
+        index: the records of the last accepted snapshot, which the pages leave out. A sync sets it before it enters the source.
         stats: what the pull has cost so far.
     """
 
-    memory: Memory
+    index: SnapshotIndex
     stats: PullStats
 
     def __enter__(self) -> Self: ...
@@ -98,10 +98,10 @@ class RosterSource(Protocol):
 
     @property
     def code(self) -> tuple[Path, ...]:
-        """The files that decide what a record becomes. Digests made with other code match nothing."""
+        """The files that decide what a record becomes. Digests that were made with other code do not match."""
 
     def district(self) -> SourceDistrict:
-        """The district as it is now.
+        """The district object.
 
         Raises:
             RosterError: the source could not be read, or it refuses.

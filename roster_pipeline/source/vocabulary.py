@@ -1,4 +1,4 @@
-"""The words that every roster source shares with the pipeline: the collections of a pull, and what can be wrong with a record.
+"""The terms that every roster source shares with the pipeline: the collections of a pull, and findings about records.
 
 Does not belong here: anything that only one source knows, such as a wire format (`clever/records.py`), and rules about values
 (`contracts.py`).
@@ -11,7 +11,7 @@ Severity = Literal["warn", "error"]
 
 
 class Collection(StrEnum):
-    """What one pull reads, in this order (R3.2). Users are read once per role."""
+    """The lists that one pull reads, in this order (R3.2). Users are read once per role."""
 
     SCHOOLS = "schools"
     TERMS = "terms"
@@ -29,7 +29,7 @@ class Collection(StrEnum):
 
     @property
     def resource(self) -> str:
-        """The contract that its records follow (`contracts.RESOURCES`), and the resource named in `ops.quarantine`."""
+        """What its records become: the key of their contract (`contracts.RESOURCES`), and the resource in `ops.quarantine`."""
         return "users" if self.role else self.value
 
 
@@ -42,11 +42,11 @@ _ROLES = {
 
 
 class Finding(NamedTuple):
-    """What is wrong with one record. Never a value of it (SPEC 12).
+    """One broken rule of one record. It never holds a value of the record (SPEC 12).
 
     Attributes:
         clever_id: "" where the record has no readable id.
-        severity: `error`: the record is left out. `warn`: it is kept without the broken optional value.
+        severity: `error`: the record is left out. `warn`: only the broken optional value is left out.
     """
 
     clever_id: str

@@ -30,11 +30,11 @@ from roster_pipeline.database.engine import psycopg_connection
 from roster_pipeline.database.models import Model, Models
 from roster_pipeline.database.runner import Subset, local_name, localize, timed
 from roster_pipeline.database.tables import syncs
-from roster_pipeline.source.digests import Memory
+from roster_pipeline.source.digests import SnapshotIndex
 from roster_pipeline.source.vocabulary import Collection
 from roster_pipeline.sync.landing import copy_rows
 from roster_pipeline.sync.plan import Plan, build_staging, make_plan
-from roster_pipeline.sync.recall import restore_seen
+from roster_pipeline.sync.restore import restore_seen
 from roster_pipeline.sync.session import PlanningContext, PullResult
 from roster_pipeline.sync.unchanged import Settled
 
@@ -118,17 +118,17 @@ def plan_incremental(context: PlanningContext, pulled: PullResult, last: Settled
         context: of the whole district.
         last: what the last sync left. Nobody has written anything since.
     """
-    memory, on_step = pulled.memory, context.on_step
+    index, on_step = pulled.index, context.on_step
     with suppress(_FullPlanError), psycopg_connection(context.connection).transaction():
         _require(not looking_too_far(context.models))
         _check_change(context, pulled, last)
         models = replace(context.models, ordered=tuple(each for each in context.models if each.name not in _READINESS))
         subset = replace(context, runner=replace(context.runner, subset=_SUBSET), models=models)
-        counts = timed("affected subset", on_step, lambda: _find_subset(subset, memory, last))
-        _require(counts["people"] <= UP_TO_SHARE * _people_known(memory))
+        counts = timed("affected subset", on_step, lambda: _find_subset(subset, index, last))
+        _require(counts["people"] <= UP_TO_SHARE * _people_seen(index))
         among = {each: sql.Identifier("pg_temp", f"subset.staging.{each}") for each in ("sections", "users")}
         timed("restore", on_step, lambda: restore_seen(subset, pulled, among))
-        is_same = memory.fingerprint == last.snapshot
+        is_same = index.fingerprint == last.snapshot
         baseline = None if is_same else timed("baseline plan", on_step, lambda: _plan_baseline(subset))
         build_staging(subset)
         _require(_are_schools_the_same(subset))
@@ -187,16 +187,16 @@ def _plan_baseline(context: PlanningContext) -> _PartialPlan:
     return baseline
 
 
-def _people_known(memory: Memory) -> int:
-    return sum(memory.known(each) for each in Collection if each.role)
+def _people_seen(index: SnapshotIndex) -> int:
+    return sum(index.count_seen(each) for each in Collection if each.role)
 
 
 def _check_change(context: PlanningContext, pulled: PullResult, last: Settled) -> None:
     """Check everything that can rule out an incremental plan before the subset is known."""
     connection, district_id = context.connection, context.district_id
-    known = _people_known(pulled.memory)
-    arrived = sum(pulled.landing.rows[each] - pulled.memory.known(each) for each in Collection if each.role)
-    _require(known >= FROM_PEOPLE and arrived <= UP_TO_SHARE * known)
+    seen = _people_seen(pulled.index)
+    unseen = sum(pulled.landing.rows[each] - pulled.index.count_seen(each) for each in Collection if each.role)
+    _require(seen >= FROM_PEOPLE and unseen <= UP_TO_SHARE * seen)
     # The baseline plan covers what the last sync wrote, so all of its history must still be there.
     written = sum(sum(actions.values()) for actions in last.counts["changes"].values())
     query = sa.text(
@@ -211,12 +211,12 @@ def _check_change(context: PlanningContext, pulled: PullResult, last: Settled) -
     _require(planned_at is not None and context.now - planned_at < FULL_PLAN_EVERY)
 
 
-def _find_subset(context: PlanningContext, memory: Memory, last: Settled) -> dict[str, int]:
+def _find_subset(context: PlanningContext, index: SnapshotIndex, last: Settled) -> dict[str, int]:
     """Make the tables of the subset. Returns its size."""
     driver = psycopg_connection(context.connection)
-    digests = [(resource, digest.hex()) for resource in ("sections", "users") for digest in memory.unmet(resource)]
+    digests = [(resource, digest.hex()) for resource in ("sections", "users") for digest in index.missing(resource)]
     # One person of each collection, so that no collection looks empty in the subset (R7.4).
-    digests += [("users", digest.hex()) for collection in Collection if collection.role for digest in memory.first_seen(collection)]
+    digests += [("users", digest.hex()) for collection in Collection if collection.role for digest in index.first_seen(collection)]
     driver.execute('create temporary table "subset.digests" (resource text, digest uuid) on commit drop')
     columns = {
         "resource": pyarrow.array([resource for resource, _ in digests], pyarrow.string()),

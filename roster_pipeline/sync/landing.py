@@ -1,7 +1,7 @@
 """The pages of the pull in progress, in temporary tables of the sync's own session: `clever.schools`, `clever.users`, ...
 
 Belongs here: making those tables from the contracts and loading frames into them with COPY. Does not belong here: what a frame is
-(`frames.py`), the records that are known already (`recall.py`), and what the rows mean (`dbt_like_sql/staging/`). Nothing of a pull
+(`frames.py`), the records that are known already (`restore.py`), and what the rows mean (`dbt_like_sql/staging/`). Nothing of a pull
 outlives its session, so a pull that breaks off leaves nothing behind (R3.2).
 """
 
@@ -23,7 +23,7 @@ from roster_pipeline.sync.frames import Frame
 
 # What a landed row has beside the columns of its contract: its place in the pull (of two equally new records of one id the later counts,
 # R3.8), and the digest by which the next pull knows it again, none where something of it was dropped.
-_ALL_HAVE = "arrival bigint not null, digest uuid, rejected boolean not null"
+_ALL_HAVE = "position bigint not null, digest uuid, rejected boolean not null"
 _EXTRA = {"users": "collection text not null, "}
 
 
@@ -63,7 +63,7 @@ class Landing:
             ids = table.column("clever_id").to_pylist()
             digests = [None if clever_id in broken else digest for clever_id, digest in zip(ids, digests, strict=True)]
         table = table.append_column("digest", pyarrow.array(digests, pyarrow.string()))
-        table = table.append_column("arrival", pyarrow.array([*page.arrivals, *[page.end] * unreadable], pyarrow.int64()))
+        table = table.append_column("position", pyarrow.array([*page.positions, *[page.end] * unreadable], pyarrow.int64()))
         if collection.resource in _EXTRA:
             table = table.append_column("collection", pyarrow.array([collection.value] * table.num_rows, pyarrow.string()))
         self._copy(f"clever.{collection.resource}", table)

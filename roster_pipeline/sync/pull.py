@@ -16,7 +16,7 @@ from roster_pipeline.source.protocol import OnListing, RosterSource
 from roster_pipeline.source.vocabulary import Collection
 from roster_pipeline.sync.frames import frame_of
 from roster_pipeline.sync.landing import Landing
-from roster_pipeline.sync.recall import memory_of
+from roster_pipeline.sync.restore import snapshot_index
 from roster_pipeline.sync.session import PullResult, SyncContext
 from roster_pipeline.sync.sources import OpenSource
 
@@ -40,7 +40,7 @@ def pull_into(
     give_back_large_blocks()
     landing = Landing(psycopg_connection(context.connection))
     source = open_source(settings, context.district, on_listing)
-    source.memory = memory_of(context.connection, context.district, source.code)
+    source.index = snapshot_index(context.connection, context.district, source.code)
     with source:
         return pull_district(source, landing, started_at=started_at, on_step=context.on_step)
 
@@ -49,7 +49,7 @@ def pull_district(source: RosterSource, landing: Landing, *, started_at: datetim
     """Land everything that the source shares of one district and that is not known already, or raise.
 
     Args:
-        source: entered, with the memory of the last snapshot.
+        source: entered, with the index of the last accepted snapshot.
 
     Raises:
         RosterError: the pull is not complete; the landing is to be thrown away.
@@ -61,7 +61,7 @@ def pull_district(source: RosterSource, landing: Landing, *, started_at: datetim
             if page.digests or page.findings:
                 landing.load(collection, page, frame_of(collection, page.columns, page.findings))
             del page
-        landing.rows[collection] += source.memory.known(collection)
+        landing.rows[collection] += source.index.count_seen(collection)
         on_step(Step(f"clever.{collection}", landing.rows[collection], time.perf_counter() - start))
     after = source.district()
     # Of two last_syncs the earlier is the honest one: what was loaded while this walked is only partly in it (R3.7).
@@ -73,7 +73,7 @@ def pull_district(source: RosterSource, landing: Landing, *, started_at: datetim
         "bytes": stats.bytes,
         "pages": sum(stats.pages.values()),
         "records": {collection.value: landing.rows[collection] for collection in Collection},
-        "known": sum(source.memory.known(collection) for collection in Collection),
+        "known": sum(source.index.count_seen(collection) for collection in Collection),
     }
     moved = before.last_sync != after.last_sync
-    return PullResult(started_at, landing, moved=moved, last_sync=before.last_sync, memory=source.memory, cost=cost)
+    return PullResult(started_at, landing, moved=moved, last_sync=before.last_sync, index=source.index, cost=cost)

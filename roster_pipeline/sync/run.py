@@ -39,7 +39,7 @@ from roster_pipeline.sync.ledger import Origin
 from roster_pipeline.sync.plan import DECIDED, Plan, build_staging, make_plan
 from roster_pipeline.sync.preview import PlanReport, describe_plan
 from roster_pipeline.sync.pull import pull_into
-from roster_pipeline.sync.recall import restore_seen
+from roster_pipeline.sync.restore import restore_seen
 from roster_pipeline.sync.session import PlanningContext, PullResult, SyncContext, one_state, sync_session
 from roster_pipeline.sync.sources import OpenSource, open_clever
 from roster_pipeline.sync.unchanged import Settled, find_settled, record_state, repeat, state_after, state_of, unsettle
@@ -247,7 +247,7 @@ def _start_planning(context: SyncContext, *, sync_id: int | None, now: datetime)
 def _plan_and_write(context: PlanningContext, pulled: PullResult) -> _Outcome:
     """The cheapest way that is safe: no plan, an incremental plan or a full plan."""
     last = timed("unchanged", context.on_step, lambda: find_settled(context.connection, context.district_id))
-    if last is not None and last.answers(pulled.memory.fingerprint):
+    if last is not None and last.answers(pulled.index.fingerprint):
         return _repeat_last(context, last)
     if last is not None and (incremental := plan_incremental(context, pulled, last)) is not None:
         return _write(incremental.context, pulled, incremental.plan, last, incremental.counts)
@@ -289,7 +289,7 @@ def _write(
         before = last.state if last else state_of(connection, district_id)
         state = state_after(connection, district_id, before, plan.changes)
         assert context.sync_id is not None  # noqa: S101  (a dry run writes nothing)
-        record_state(context, pulled.memory.fingerprint, state, incremental["since"] if incremental else context.sync_id)
+        record_state(context, pulled.index.fingerprint, state, incremental["since"] if incremental else context.sync_id)
     if not plan.writes_nothing:
         apply_plan(context)
     findings = {f"{resource}.{rule}": rows for (resource, rule, _), rows in sorted(pulled.landing.findings.items())}

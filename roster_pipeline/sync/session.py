@@ -20,7 +20,7 @@ from roster_pipeline.database.runner import ModelRunner, Step
 from roster_pipeline.districts.agreement import District
 from roster_pipeline.profiles import Profile
 from roster_pipeline.settings import Settings
-from roster_pipeline.source.digests import Memory
+from roster_pipeline.source.digests import SnapshotIndex
 from roster_pipeline.sync.landing import Landing
 
 
@@ -82,7 +82,7 @@ class PullResult:
         landing: the unseen records.
         moved: whether the district's last_sync differs between the pull's start and its end (R3.7).
         last_sync: the district's last_sync when the pull began, as Clever writes it. Newer data at Clever has a later one.
-        memory: the seen records. They are not in the landing yet.
+        index: the seen records. They are not in the landing yet.
         cost: requests, retries, bytes, pages and seen records, for people who watch.
     """
 
@@ -90,7 +90,7 @@ class PullResult:
     landing: Landing
     moved: bool
     last_sync: str | None
-    memory: Memory
+    index: SnapshotIndex
     cost: dict[str, Any]
 
 

@@ -1,7 +1,7 @@
 """Districts in which the last sync has left nothing to do: when nothing has changed since, neither has the answer.
 
 Belongs here: what a plan is made from, as two fingerprints, and the row of `ops.settled`. Does not belong here: the plan itself
-(`dbt_like_sql/`), single records that are known again (`recall.py`), and what is done where little has changed (`incremental.py`).
+(`dbt_like_sql/`), single records that are known again (`restore.py`), and what is done where little has changed (`incremental.py`).
 
 A sync settles a district unless something is held or was approved. So this decides nothing; it repeats an answer to the same question, and
 only the answer that there was nothing to write. Of time, the only thing a plan depends on is when an approval expires: with a pending hold

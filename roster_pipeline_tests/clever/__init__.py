@@ -1,1 +1,1 @@
-"""Tests of the Clever edge, against a scripted HTTP server on loopback."""
+"""Tests of the Clever client, against a scripted HTTP server on loopback."""

@@ -1,4 +1,4 @@
-"""A scripted Clever, settings that point at it, and a clock that only moves when somebody sleeps."""
+"""A scripted Clever, settings that point at it, and a clock that moves only during a wait."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -18,11 +18,11 @@ WALL = 1_800_000_000.0
 
 @dataclass
 class FakeTime:
-    """Time that passes only while waiting.
+    """Time that passes only during a wait.
 
     Attributes:
         waits: every wait, in seconds.
-        tick: what every look at the monotonic clock costs, in seconds.
+        tick: by how much each reading of the monotonic clock moves it, in seconds.
     """
 
     now: float = 0.0

@@ -1,6 +1,6 @@
-"""A Clever that says exactly what a test scripted, over real HTTP: the faults a well-behaved server never shows.
+"""A Clever that answers exactly as a test has scripted, over real HTTP, with faults that a correct server never has.
 
-Does not belong here: a believable district (that is the sandbox's work).
+Does not belong here: a realistic district, which the sandbox has.
 """
 
 import json
@@ -24,8 +24,8 @@ class Reply:
 
     Attributes:
         body: bytes as they are, or anything else as JSON.
-        length: the Content-Length to claim; None claims the true one.
-        drop: close the connection without a word.
+        length: the Content-Length to send; None sends the right one.
+        drop: close the connection without an answer.
         raw: send this instead of HTTP, and close.
         gate: wait for this event before answering.
         drip_until: after the headers, send one space at a time until this event is set, then hang up.
@@ -46,7 +46,7 @@ class Reply:
 
 @dataclass(frozen=True)
 class Seen:
-    """One request as the server got it."""
+    """One request, as the server received it."""
 
     path: str
     query: dict[str, str]
@@ -120,7 +120,7 @@ class ScriptedClever:
         self._replies[path] = list(replies)
 
     def paths(self) -> list[str]:
-        """The data paths asked for, in order."""
+        """The data paths that were requested, in order."""
         return [seen.path for seen in self.seen if seen.path != "/oauth/tokens"]
 
     def wait_for_requests(self, path: str, count: int) -> bool:

@@ -1,4 +1,4 @@
-"""The client and the sandbox together: a believable district read whole, and its bad days (R3.1, R3.2, R3.3)."""
+"""The client reads the sandbox: a whole realistic district, and with faults (R3.1, R3.2, R3.3)."""
 
 from collections.abc import Callable, Iterator
 from typing import cast
@@ -45,7 +45,7 @@ def shared(sandbox: Sandbox, collection: Collection) -> list[str]:
 
 @pytest.mark.parametrize("limit", [7, 10, 60, 10_000])
 def test_a_whole_district(limit: int, sandbox: Sandbox, open_pull: Open) -> None:
-    """R3.2: every collection, exactly as shared, whatever the page size; 60 students in pages of 10 or 60 end in an empty page."""
+    """R3.2: every collection is read exactly, with any page size. 60 students in pages of 10 or 60 end with an empty page."""
     with open_pull(clever_page_limit=limit) as pull:
         assert pull.district().id == sandbox.district().id
         for collection in Collection:
@@ -55,7 +55,7 @@ def test_a_whole_district(limit: int, sandbox: Sandbox, open_pull: Open) -> None
 
 @pytest.mark.parametrize("kind", ["html", "body", "truncated", "cut", "without_links", "without_data"])
 def test_faults_on_a_later_page_are_overcome(kind: FaultKind, sandbox: Sandbox, open_pull: Open) -> None:
-    """R3.3: the page is read again and nothing is missing or twice."""
+    """R3.3: the page is read again, and no record is missing or duplicated."""
     sandbox.faults.add(Fault(kind, "role=student.*starting_after=", times=2))
     with open_pull() as pull:
         assert read(pull, Collection.STUDENTS) == shared(sandbox, Collection.STUDENTS)
@@ -64,14 +64,14 @@ def test_faults_on_a_later_page_are_overcome(kind: FaultKind, sandbox: Sandbox, 
 
 @pytest.mark.parametrize("kind", ["next_self", "next_earlier", "next_without_cursor", "next_other_host"])
 def test_links_that_do_not_lead_to_the_end(kind: FaultKind, sandbox: Sandbox, open_pull: Open) -> None:
-    """R3.2: each kind of bad link ends the pull instead of looping, leaving the host, or stopping short."""
+    """R3.2: each kind of bad link ends the pull. It does not loop, leave the host, or stop early."""
     sandbox.faults.add(Fault(kind, "role=student.*starting_after="))
     with open_pull() as pull, pytest.raises(IncompletePullError):
         read(pull, Collection.STUDENTS)
 
 
 def test_the_rate_limit(fake_time: FakeTime, make_pull: Open) -> None:
-    """R3.3: with fewer requests a minute than pages, the pull waits for each new minute and still gets everything."""
+    """R3.3: if the limit allows fewer requests a minute than there are pages, the pull waits for the next minute and reads everything."""
     sandbox = Sandbox(generate_district(1, 60), rate_limit=3, clock=lambda: WALL + fake_time.now)
     with SandboxServer(sandbox) as server:
         urls = {"clever_api_url": server.url, "clever_auth_url": server.url}
@@ -83,7 +83,7 @@ def test_the_rate_limit(fake_time: FakeTime, make_pull: Open) -> None:
 
 
 def test_a_token_rotated_between_two_pages(sandbox: Sandbox, open_pull: Open) -> None:
-    """R3.1: nothing is lost."""
+    """R3.1: no record is lost."""
     with open_pull() as pull:
         pages = pull.pages(Collection.STUDENTS)
         found = [record.id for record in next(pages).records]
@@ -93,7 +93,7 @@ def test_a_token_rotated_between_two_pages(sandbox: Sandbox, open_pull: Open) ->
 
 
 def test_a_revoked_token_and_a_disconnected_district(sandbox: Sandbox, open_pull: Open) -> None:
-    """R3.1: a listed token that is refused, and a district that is no longer listed, are permanent and told apart."""
+    """R3.1: a listed token that is refused, and a district that is no longer listed: two permanent errors with different texts."""
     sandbox.change().revoke_token()
     with open_pull() as pull, pytest.raises(PermanentError, match="401"):
         read(pull, Collection.SCHOOLS)

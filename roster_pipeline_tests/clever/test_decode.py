@@ -1,4 +1,4 @@
-"""Pages of bytes -> records and findings: the allow-list, wrong types, surrogates, foreign districts (R3.4, R3.6, R4.2, R4.5)."""
+"""Pages of bytes become records and findings: allow-list, wrong types, surrogates, foreign districts (R3.4, R3.6, R4.2, R4.5)."""
 
 import json
 from typing import Any
@@ -13,7 +13,7 @@ from roster_pipeline.source.vocabulary import Collection, Finding
 
 from .scripted import DISTRICT, page, person, school
 
-NEVER_KEPT = {
+NEVER_DECODED = {
     "dob": "2/11/2007",
     "race": "Unknown",
     "gender": "X",
@@ -52,22 +52,22 @@ def texts(record: Record) -> str:
 
 
 @pytest.mark.parametrize("broken_neighbour", [False, True], ids=["whole page", "one by one"])
-def test_undeclared_fields_are_nowhere_in_memory(broken_neighbour: bool) -> None:
-    """R3.4: of a student with every field Clever has, only the allow-list is left, on either way through the decoder."""
-    sent = [with_student("p1", **NEVER_KEPT, grade="7") | {"created": "2026-01-01", "preferred_name": {"first": "Marker"}}]
+def test_undeclared_fields_are_not_in_memory(broken_neighbour: bool) -> None:
+    """R3.4: the decoder reads only the allow-list of a student with every field, whether it decodes whole pages or one by one."""
+    sent = [with_student("p1", **NEVER_DECODED, grade="7") | {"created": "2026-01-01", "preferred_name": {"first": "Marker"}}]
     if broken_neighbour:
-        sent.append(with_student("p2", **NEVER_KEPT, grade=7))
+        sent.append(with_student("p2", **NEVER_DECODED, grade=7))
     records, _ = decode(Collection.STUDENTS, *sent)
     assert len(records) == len(sent)
     for record in records:
-        assert not any(hasattr(part, name) for part in (record.roles.student, record.roles) for name in NEVER_KEPT)
-        assert not any(hasattr(record, name) for name in NEVER_KEPT.keys() - {"email"})
+        assert not any(hasattr(part, name) for part in (record.roles.student, record.roles) for name in NEVER_DECODED)
+        assert not any(hasattr(record, name) for name in NEVER_DECODED.keys() - {"email"})
         assert "arker" not in texts(record)
 
 
 @pytest.mark.parametrize("broken_neighbour", [False, True], ids=["whole page", "one by one"])
 def test_a_students_email_is_only_decoded_where_it_is_stored(broken_neighbour: bool) -> None:
-    """R3.4: without Profile.student_email the record has no attribute for it; staff e-mail stays."""
+    """R3.4: without Profile.student_email the record has no attribute for it. The e-mail of staff is decoded."""
     sent = [person("p1")] + ([person("p2", last_modified=5)] if broken_neighbour else [])
     kept, _ = decode(Collection.STUDENTS, *sent, keep_student_email=True)
     assert [record.email for record in kept] == ["a@b.example"] * len(sent)
@@ -79,7 +79,7 @@ def test_a_students_email_is_only_decoded_where_it_is_stored(broken_neighbour: b
 
 @pytest.mark.parametrize("blank", ["", None, ...], ids=["empty", "null", "absent"])
 def test_blank_optional_values_are_none_and_no_finding(blank: Any) -> None:
-    """The three ways in which Clever leaves a value out all mean None; also for mandatory text, whose blanks the contracts judge."""
+    """Clever leaves a value out in three ways, and all mean None. So does blank mandatory text, which the contracts validate."""
     values = dict.fromkeys(["sis_id", "state_id", "student_number", "grade", "school", "schools", "credentials"], blank)
     name = dict.fromkeys(["first", "middle", "last"], blank)
     record = person("p1", email=blank, name=name, last_modified=blank, district=blank)
@@ -101,7 +101,7 @@ def test_blank_optional_values_are_none_and_no_finding(blank: Any) -> None:
 
 
 def test_empty_text_is_none_when_the_whole_page_decodes_at_once() -> None:
-    """The same on the way without a loop, where each Struct sees to it itself."""
+    """The same without a loop over records: each Struct does it itself."""
     empty = dict.fromkeys(["sis_id", "state_id", "student_number", "grade", "school"], "")
     roles = {
         "student": empty | {"schools": [], "credentials": {"district_username": ""}},
@@ -129,7 +129,7 @@ def without_absent(value: Any) -> Any:
 
 
 def test_absent_roles_and_objects_have_their_defaults() -> None:
-    """A user with nothing but an id can be read like any other."""
+    """A user with only an id has all attributes."""
     (user,), findings = decode(Collection.TEACHERS, {"id": "t1"})
     assert (user.name.last, user.roles.teacher, user.roles.district_admin, findings) == (None, None, None, [])
     (admin,), _ = decode(Collection.DISTRICT_ADMINS, person("a1", roles={"district_admin": {"title": "marker"}}))
@@ -147,7 +147,7 @@ def test_absent_roles_and_objects_have_their_defaults() -> None:
     ],
 )
 def test_members_of_a_section(sent: dict[str, Any], students: list[str], teachers: list[str]) -> None:
-    """R6.2: every id once, in Clever's order; `teacher` stands in for an empty `teachers`."""
+    """R6.2: each id once, in Clever's order. If `teachers` is empty, `teacher` is used."""
     (found,), findings = decode(Collection.SECTIONS, section("c1", **sent))
     assert isinstance(found, Section)
     assert (found.students, found.teachers, findings) == (students, teachers, [])
@@ -168,7 +168,7 @@ OPTIONAL = {
 
 @pytest.mark.parametrize(("rule", "record"), OPTIONAL.items(), ids=OPTIONAL.keys())
 def test_a_broken_optional_value_is_dropped_and_reported(rule: str, record: dict[str, Any]) -> None:
-    """R4.2: the row stays, with everything else in it; its neighbours do not notice."""
+    """R4.2: the record stays, with all other values. The records around it are not affected."""
     records, findings = decode(Collection.STUDENTS, person("p0"), record, person("p2"))
     assert findings == [Finding("p1", rule, "warn")]
     assert [found.id for found in records] == ["p0", "p1", "p2"]
@@ -196,7 +196,7 @@ MANDATORY_ELSEWHERE: dict[str, tuple[Collection, dict[str, Any]]] = {
 
 @pytest.mark.parametrize(("rule", "case"), [*MANDATORY.items(), *MANDATORY_ELSEWHERE.items()])
 def test_a_broken_mandatory_value_rejects_the_row(rule: str, case: tuple[Collection, dict[str, Any]]) -> None:
-    """R4.2, R4.6: the row is reported under its id and not yielded; so are fields without which a present person would look absent."""
+    """R4.2, R4.6: the record is left out, with a finding under its id. Mandatory are also fields without which a person looks absent."""
     collection, record = case
     records, findings = decode(collection, {"id": "w", "district": DISTRICT}, record)
     assert [found.id for found in records] == ["w"]
@@ -204,7 +204,7 @@ def test_a_broken_mandatory_value_rejects_the_row(rule: str, case: tuple[Collect
 
 
 def test_every_broken_field_of_a_row_is_reported() -> None:
-    """R4.2: counted by rule."""
+    """R4.2: one finding per rule."""
     record = person("x", name={"first": 1, "last": 2}, email=3)
     _, findings = decode(Collection.STUDENTS, record)
     assert findings == [
@@ -216,14 +216,14 @@ def test_every_broken_field_of_a_row_is_reported() -> None:
 
 @pytest.mark.parametrize("record", [person(""), person("x") | {"id": 5}, person("x") | {"id": None}, {"name": "x"}, 5, None, []])
 def test_a_row_without_a_readable_id(record: Any) -> None:
-    """R4.2: it cannot be named, only counted; ids never come from numbers."""
+    """R4.2: its finding has no id. An id is never made from a number."""
     records, findings = decode(Collection.STUDENTS, person("p1"), record)
     assert [found.id for found in records] == ["p1"]
     assert findings == [Finding("", "id_missing", "error")]
 
 
 def test_an_item_without_its_wrapper_is_a_row_without_an_id() -> None:
-    """The other rows of the page are still read."""
+    """The other records of the page are decoded."""
     body = json.dumps({"data": [{"data": school("a")}, {"uri": "/x"}, 7], "links": []}).encode()
     records, findings = decoded(body, CollectionDecoder(Collection.SCHOOLS, DISTRICT, keep_student_email=True))
     assert [found.id for found in records] == ["a"]
@@ -234,7 +234,7 @@ def test_an_item_without_its_wrapper_is_a_row_without_an_id() -> None:
     "foreign", [school("x", district="other"), school("x", district="other", name=5)], ids=["whole", "with a broken name"]
 )
 def test_foreign_rows_are_not_yielded(foreign: dict[str, Any]) -> None:
-    """R3.6: quarantined, and otherwise as if it were not there, whatever else is wrong with it."""
+    """R3.6: the only finding is that it is foreign, whatever else is wrong with it."""
     records, findings = decode(Collection.SCHOOLS, school("a"), foreign, school("b"))
     assert [found.id for found in records] == ["a", "b"]
     assert findings == [Finding("x", "foreign_district", "error")]
@@ -248,7 +248,7 @@ def check_shape(pages: list[list[dict[str, Any]]]) -> None:
 
 
 def test_a_type_that_changed_for_most_rows_stops_the_district() -> None:
-    """R4.2: more than half of a collection's rows, over all its pages, and more than one; optional fields do not count."""
+    """R4.2: it has to be in more than half of the records of all pages, and in more than one. Optional fields do not count."""
     good, bad = school("a"), school("b", name=5)
     check_shape([[bad]])
     check_shape([[bad, bad], [good, good]])
@@ -275,7 +275,7 @@ def test_a_type_that_changed_for_most_rows_stops_the_district() -> None:
     ],
 )
 def test_lone_surrogates_are_removed(escaped: str, read: str) -> None:
-    """R4.5: legal JSON that no UTF-8 text can hold; whole pairs and escaped backslashes stay as they are."""
+    """R4.5: JSON allows them, UTF-8 does not. Whole pairs and escaped backslashes stay as they are."""
     body = json.dumps(page(school("a", name="NAME"), school("b", name="B"))).replace("NAME", escaped).encode()
     records, findings = decoded(body, CollectionDecoder(Collection.SCHOOLS, DISTRICT, keep_student_email=True))
     assert [(found.id, found.name) for found in records] == [("a", read), ("b", "B")]
@@ -283,7 +283,7 @@ def test_lone_surrogates_are_removed(escaped: str, read: str) -> None:
 
 
 def test_surrogates_do_not_hide_a_malformed_body() -> None:
-    """R3.2: a cut body stays unreadable after the repair."""
+    """R3.2: a cut body is still malformed after its surrogates are removed."""
     with pytest.raises(MalformedBodyError):
         parse_body(b'{"data": [{"data": {"id": "a", "name": "\\ud800"}}', ListBody)
     with pytest.raises(MalformedBodyError):

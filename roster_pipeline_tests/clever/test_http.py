@@ -1,4 +1,4 @@
-"""One request: which answers are tried again, how often, after what wait, and what an error may say (R3.3)."""
+"""One request: which answers are retried, how often and after how long, and what an error may quote (R3.3)."""
 
 import gzip
 import json
@@ -59,8 +59,8 @@ TRANSIENT = {
 
 
 @pytest.mark.parametrize("fault", TRANSIENT.values(), ids=TRANSIENT.keys())
-def test_transient_faults_are_tried_again(fault: Reply, clever: ScriptedClever, make_pull: MakePull, fake_time: FakeTime) -> None:
-    """R3.3: two faults, then a good answer, is a success after two waits with growing backoff."""
+def test_transient_faults_are_retried(fault: Reply, clever: ScriptedClever, make_pull: MakePull, fake_time: FakeTime) -> None:
+    """R3.3: two faults and then a good answer succeed, after two waits with growing backoff."""
     clever.script(SCHOOLS, fault, fault, GOOD)
     pull = make_pull()
     (only,) = read_schools(pull)
@@ -73,7 +73,7 @@ def test_transient_faults_are_tried_again(fault: Reply, clever: ScriptedClever, 
 def test_attempts_are_bounded_and_the_error_says_nothing_personal(
     fault: Reply, clever: ScriptedClever, make_pull: MakePull, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """R3.3, SPEC 12: after CLEVER_MAX_ATTEMPTS a transient error names district and path, and no body, header or token anywhere."""
+    """R3.3, SPEC 12: after CLEVER_MAX_ATTEMPTS a transient error names district and path. It quotes no body, header or token."""
     caplog.set_level(logging.DEBUG)
     clever.script(SCHOOLS, fault)
     with pytest.raises(TransientError) as caught:
@@ -88,8 +88,8 @@ def test_attempts_are_bounded_and_the_error_says_nothing_personal(
 
 
 @pytest.mark.parametrize("status", [302, 400, 402, 403, 404, 413, 418, 501])
-def test_final_statuses_are_not_tried_again(status: int, clever: ScriptedClever, make_pull: MakePull, fake_time: FakeTime) -> None:
-    """R3.3: the answer is final, permanent, and neither repeated nor waited for."""
+def test_final_statuses_are_not_retried(status: int, clever: ScriptedClever, make_pull: MakePull, fake_time: FakeTime) -> None:
+    """R3.3: a permanent error, with no second request and no wait."""
     clever.script(SCHOOLS, Reply({"message": MARKER}, status), GOOD)
     with pytest.raises(RefusedError, match=str(status)) as caught:
         read_schools(make_pull())
@@ -100,8 +100,8 @@ def test_final_statuses_are_not_tried_again(status: int, clever: ScriptedClever,
     assert MARKER not in str(caught.value)
 
 
-def test_redirects_do_not_take_the_token_along(clever: ScriptedClever, make_pull: MakePull) -> None:
-    """R12: a redirect to another host is not followed."""
+def test_redirects_are_not_followed(clever: ScriptedClever, make_pull: MakePull) -> None:
+    """R12: a redirect could lead the token to another host."""
     with ScriptedClever() as other:
         clever.script(SCHOOLS, Reply(status=302, headers={"Location": f"{other.url}/v3.0/schools"}))
         with pytest.raises(RefusedError):
@@ -112,7 +112,7 @@ def test_redirects_do_not_take_the_token_along(clever: ScriptedClever, make_pull
 def test_a_netrc_file_does_not_replace_the_token(
     clever: ScriptedClever, make_pull: MakePull, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """requests would prefer a netrc entry for the host over an Authorization header that was only set as a header."""
+    """requests prefers a netrc entry of the host to an Authorization header that is set only as a header."""
     netrc = tmp_path / "netrc"
     netrc.write_text("machine 127.0.0.1 login somebody password else\n")
     monkeypatch.setenv("NETRC", str(netrc))
@@ -135,7 +135,7 @@ def test_a_netrc_file_does_not_replace_the_token(
 def test_the_rate_limit_reset_is_waited_for(
     header: str, seconds: int, clever: ScriptedClever, make_pull: MakePull, fake_time: FakeTime
 ) -> None:
-    """R3.3: an empty 429 waits for the last of its buckets, whatever the case of the header, plus a little backoff."""
+    """R3.3: after a 429 the client waits until the last limit is reset, plus a short backoff. The header may have any case."""
     clever.script(SCHOOLS, Reply(status=429, headers={"x-ratelimit-RESET": header}), GOOD)
     read_schools(make_pull())
     (waited,) = fake_time.waits
@@ -152,7 +152,7 @@ def test_a_reset_beyond_the_deadline_ends_the_pull_at_once(clever: ScriptedCleve
 
 
 def test_backoff_stops_at_the_deadline(clever: ScriptedClever, make_pull: MakePull, fake_time: FakeTime) -> None:
-    """R3.3: the sum of waits stays inside the deadline, however many attempts are allowed."""
+    """R3.3: all waits together stay within the deadline, however many attempts are allowed."""
     clever.script(SCHOOLS, Reply(status=503))
     with pytest.raises(DeadlineError, match="status 503"):
         read_schools(make_pull(roster_pull_deadline_s=20, clever_max_attempts=1000))
@@ -160,7 +160,7 @@ def test_backoff_stops_at_the_deadline(clever: ScriptedClever, make_pull: MakePu
 
 
 def test_the_deadline_holds_inside_a_slow_drip(clever: ScriptedClever, make_pull: MakePull, fake_time: FakeTime) -> None:
-    """R3.3: a body that comes byte by byte, never silent for long, does not outlive the deadline; and it is not tried again."""
+    """R3.3: a body that comes byte by byte is stopped at the deadline, and is not retried."""
     finished = threading.Event()
     fake_time.tick = 0.5
     clever.script(SCHOOLS, Reply(drip_until=finished))
@@ -172,8 +172,8 @@ def test_the_deadline_holds_inside_a_slow_drip(clever: ScriptedClever, make_pull
     assert len(clever.paths()) == 1
 
 
-def test_silence_is_a_transient_fault(clever: ScriptedClever, make_pull: MakePull) -> None:
-    """R3.3: a read time-out is tried again."""
+def test_a_read_time_out_is_a_transient_fault(clever: ScriptedClever, make_pull: MakePull) -> None:
+    """R3.3: it is retried."""
     gate = threading.Event()
     clever.script(SCHOOLS, Reply(gate=gate, drop=True), GOOD)
     try:
@@ -184,15 +184,15 @@ def test_silence_is_a_transient_fault(clever: ScriptedClever, make_pull: MakePul
 
 
 def test_a_closed_port_is_transient(clever: ScriptedClever, make_pull: MakePull, fake_time: FakeTime) -> None:
-    """R3.3: connection faults are retried; the error names their kind only."""
-    with ScriptedClever() as gone:
-        url = gone.url
+    """R3.3: connection faults are retried. The error names only their kind."""
+    with ScriptedClever() as closed:
+        url = closed.url
     with pytest.raises(TransientError, match="ConnectionError"):
         read_schools(make_pull(clever_api_url=url))
     assert len(fake_time.waits) == 3
 
 
-def test_compressed_bodies_and_kept_connections(clever: ScriptedClever, make_pull: MakePull) -> None:
+def test_compressed_bodies(clever: ScriptedClever, make_pull: MakePull) -> None:
     """A gzip body is read, and `bytes` counts it after decompression."""
     plain = json.dumps(page(school("a", name="x" * 200_000))).encode()
     clever.script(SCHOOLS, Reply(gzip.compress(plain), headers={"Content-Encoding": "gzip"}))

@@ -1,4 +1,4 @@
-"""Walking a collection: termination, bad links, prefetch, threads (R3.2, R3.5)."""
+"""Reading a collection page by page: its end, bad links, prefetch, threads (R3.2, R3.5)."""
 
 import threading
 from collections.abc import Callable, Generator
@@ -29,7 +29,7 @@ def prefetchers() -> list[str]:
 
 
 def test_all_pages_up_to_the_one_without_next(clever: ScriptedClever, make_pull: MakePull) -> None:
-    """R3.2: short and empty pages do not end the walk, the absence of `next` does; parameters are kept."""
+    """R3.2: the last page is the one without `next`; short and empty pages are not. All requests have the same parameters."""
     clever.script(
         "/v3.0/users",
         Reply(page(person("a"), person("b"), following="/v3.0/users?starting_after=b")),
@@ -47,8 +47,8 @@ def test_all_pages_up_to_the_one_without_next(clever: ScriptedClever, make_pull:
     assert len({seen.port for seen in clever.seen[1:]}) == 1, "the connection is kept alive"
 
 
-def test_every_collection_asks_for_its_own_resource(clever: ScriptedClever, make_pull: MakePull) -> None:
-    """R3.2: schools, terms, courses, sections, and users by role, in this order; v3.1 where granted."""
+def test_every_collection_reads_its_own_resource(clever: ScriptedClever, make_pull: MakePull) -> None:
+    """R3.2: schools, terms, courses, sections, and users by role, in this order; v3.1 if it is configured."""
     for resource in ("schools", "terms", "courses", "sections", "users"):
         clever.script(f"/v3.1/{resource}", Reply(page()))
     with make_pull(clever_api_version="v3.1") as pull:
@@ -59,14 +59,14 @@ def test_every_collection_asks_for_its_own_resource(clever: ScriptedClever, make
 
 
 def test_an_absolute_next_on_the_same_host_is_followed(clever: ScriptedClever, make_pull: MakePull) -> None:
-    """Some servers send whole URLs."""
+    """Some servers send complete URLs."""
     clever.script(SCHOOLS, Reply(page(school("a"), following=next_page("a", clever.url))), Reply(page(school("b"))))
     with make_pull() as pull:
         assert ids(list(pull.pages(Collection.SCHOOLS))) == [["a"], ["b"]]
 
 
 def test_a_base_url_with_a_path(clever: ScriptedClever, make_pull: MakePull) -> None:
-    """Behind a proxy, links may come with or without the proxy's own path."""
+    """Behind a proxy, links may or may not have the proxy's own path."""
     clever.script(
         f"/proxy{SCHOOLS}",
         Reply(page(school("a"), following=next_page("a"))),
@@ -92,7 +92,7 @@ def test_a_base_url_with_a_path(clever: ScriptedClever, make_pull: MakePull) -> 
     ],
 )
 def test_links_that_lead_elsewhere_end_the_pull(link: str, clever: ScriptedClever, make_pull: MakePull) -> None:
-    """R3.2: nothing is requested there, and what was read is not passed off as complete."""
+    """R3.2: the link is not requested, and the pages before it do not count as a complete collection."""
     body = page(school("a"))
     body["links"].append({"rel": "next", "uri": link})
     clever.script(SCHOOLS, Reply(body), Reply(page()))
@@ -103,8 +103,8 @@ def test_links_that_lead_elsewhere_end_the_pull(link: str, clever: ScriptedCleve
     assert "evil" not in str(caught.value)
 
 
-def test_two_different_next_links_are_no_answer(clever: ScriptedClever, make_pull: MakePull) -> None:
-    """R3.2: which of the two is complete cannot be known."""
+def test_two_different_next_links_end_the_pull(clever: ScriptedClever, make_pull: MakePull) -> None:
+    """R3.2: nobody can know which of the two leads to the end."""
     body = page(school("a"), following=next_page("a"))
     body["links"].append({"rel": "next", "uri": next_page("b")})
     clever.script(SCHOOLS, Reply(body))
@@ -113,7 +113,7 @@ def test_two_different_next_links_are_no_answer(clever: ScriptedClever, make_pul
 
 
 def test_a_cursor_loop_ends_the_pull(clever: ScriptedClever, make_pull: MakePull) -> None:
-    """R3.2: a -> b -> a is found, and not tried again inside the pull."""
+    """R3.2: a -> b -> a is noticed, and not retried in this pull."""
     clever.script(
         SCHOOLS,
         Reply(page(school("a"), following=next_page("a"))),
@@ -127,7 +127,7 @@ def test_a_cursor_loop_ends_the_pull(clever: ScriptedClever, make_pull: MakePull
 
 
 def test_a_fault_on_a_later_page_is_not_an_end(clever: ScriptedClever, make_pull: MakePull) -> None:
-    """R3.2: the pages before it were yielded, then it raises; the thread is gone."""
+    """R3.2: the pages before it are yielded, then the iterator raises. Its thread has ended."""
     clever.script(SCHOOLS, Reply(page(school("a"), following=next_page("a"))), Reply(status=500))
     with make_pull() as pull:
         pages = pull.pages(Collection.SCHOOLS)
@@ -139,7 +139,7 @@ def test_a_fault_on_a_later_page_is_not_an_end(clever: ScriptedClever, make_pull
 
 
 def test_the_next_page_is_fetched_while_this_one_is_in_use_and_only_that_one(clever: ScriptedClever, make_pull: MakePull) -> None:
-    """R3.5: one page ahead, never two; nothing is requested before the first page is asked for."""
+    """R3.5: one page ahead, never two. Nothing is requested before the caller needs the first page."""
     clever.script(
         SCHOOLS,
         Reply(page(school("a"), following=next_page("a"))),
@@ -159,7 +159,7 @@ def test_the_next_page_is_fetched_while_this_one_is_in_use_and_only_that_one(cle
 
 
 def test_two_pages_are_never_ahead(clever: ScriptedClever, make_pull: MakePull) -> None:
-    """R3.5: however long the caller takes, the page after the next is not requested: asking for something else comes first."""
+    """R3.5: however long the caller takes, the page after the next one is not requested. Another request comes first."""
     clever.script(SCHOOLS, *[Reply(page(school(name), following=next_page(name))) for name in "abcdef"], Reply(page()))
     clever.script("/v3.0/terms", Reply(page()))
     with make_pull() as pull:
@@ -173,7 +173,7 @@ def test_two_pages_are_never_ahead(clever: ScriptedClever, make_pull: MakePull) 
 
 
 def test_closing_early_leaves_no_thread_and_no_retries(clever: ScriptedClever, make_pull: MakePull) -> None:
-    """R3.5: a page in flight is given up: its retries end."""
+    """R3.5: the page that is being fetched is not retried."""
     gate = threading.Event()
     clever.script(SCHOOLS, Reply(page(school("a"), following=next_page("a"))), Reply(status=500, gate=gate))
     with make_pull(clever_max_attempts=1000) as pull:
@@ -188,7 +188,7 @@ def test_closing_early_leaves_no_thread_and_no_retries(clever: ScriptedClever, m
 
 
 def test_an_error_in_the_caller_ends_the_thread(clever: ScriptedClever, make_pull: MakePull) -> None:
-    """R3.5: whatever the caller does to a page, no thread outlives the loop."""
+    """R3.5: if the caller raises, the thread still ends with the loop."""
     clever.script(SCHOOLS, Reply(page(school("a"), following=next_page("a"))), Reply(page(school("b"))))
 
     def consume(pull: DistrictPull) -> None:
@@ -200,8 +200,8 @@ def test_an_error_in_the_caller_ends_the_thread(clever: ScriptedClever, make_pul
     assert prefetchers() == []
 
 
-def test_the_shape_is_judged_after_the_last_page(clever: ScriptedClever, make_pull: MakePull) -> None:
-    """R4.2: pages come first, then the verdict, so that a caller who finished the loop has a good collection."""
+def test_the_shape_is_checked_after_the_last_page(clever: ScriptedClever, make_pull: MakePull) -> None:
+    """R4.2: the check comes after all pages, so if the loop ends without an error, the collection is good."""
     clever.script(SCHOOLS, Reply(page(school("a", name=1), following=next_page("a"))), Reply(page(school("b", name=2))))
     with make_pull() as pull:
         pages = pull.pages(Collection.SCHOOLS)

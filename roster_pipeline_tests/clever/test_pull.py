@@ -1,4 +1,4 @@
-"""The district object, and real payloads through the whole client (R3.2, R3.4, R3.7)."""
+"""The district object, and recorded answers of Clever through the whole client (R3.2, R3.4, R3.7)."""
 
 import json
 import threading
@@ -28,7 +28,7 @@ FIXTURES = Path(__file__).parents[3] / "shared" / "clever_spec" / "fixtures"
 
 
 def test_the_district(clever: ScriptedClever, make_pull: MakePull) -> None:
-    """R3.2: read from its own endpoint; blanks are None; a wrong-typed optional value is dropped."""
+    """R3.2: read from its own endpoint. Blanks are None, and an optional value of the wrong type is dropped."""
     clever.script(ONE, Reply({"data": DISTRICT_OBJECT | {"state": 5}, "links": []}))
     with make_pull() as pull:
         district = pull.district()
@@ -36,7 +36,7 @@ def test_the_district(clever: ScriptedClever, make_pull: MakePull) -> None:
 
 
 def test_the_district_from_the_list(clever: ScriptedClever, make_pull: MakePull) -> None:
-    """Where /districts/{id} is 404, the token's list of districts has it."""
+    """If /districts/{id} is 404, it is read from the token's list of districts."""
     clever.script("/v3.0/districts", Reply(page(DISTRICT_OBJECT)))
     with make_pull() as pull:
         assert pull.district().last_sync == "2026-01-01T00:00:00.000Z"
@@ -45,7 +45,7 @@ def test_the_district_from_the_list(clever: ScriptedClever, make_pull: MakePull)
 
 @pytest.mark.parametrize("other", [{"id": "other"}, {"id": 5}, {}, [], None])
 def test_another_district_is_not_accepted(other: Any, clever: ScriptedClever, make_pull: MakePull) -> None:
-    """R3.6: a token that leads to another district's data must not be used for this one."""
+    """R3.6: a token of another district must not be used for this one."""
     clever.script(ONE, Reply({"data": other}))
     with make_pull() as pull, pytest.raises(PermanentError, match="does not lead to the district"):
         pull.district()
@@ -56,7 +56,7 @@ def test_another_district_is_not_accepted(other: Any, clever: ScriptedClever, ma
 
 
 def test_the_district_between_two_pages(clever: ScriptedClever, make_pull: MakePull) -> None:
-    """R3.7: asking for it while a page is on its way disturbs neither."""
+    """R3.7: it can be read while a page is being fetched."""
     clever.script(ONE, Reply({"data": DISTRICT_OBJECT}))
     clever.script(
         "/v3.0/schools", *[Reply(page(following=f"/v3.0/schools?starting_after={number}")) for number in range(20)], Reply(page())
@@ -67,7 +67,7 @@ def test_the_district_between_two_pages(clever: ScriptedClever, make_pull: MakeP
 
 
 def test_one_request_at_a_time(clever: ScriptedClever, make_pull: MakePull) -> None:
-    """R3.5: the district is asked for after the page that is on its way, not beside it: connection and token belong to one request."""
+    """R3.5: the district is requested after the page that is being fetched, because one request at a time uses connection and token."""
     gate = threading.Event()
     clever.script(ONE, Reply({"data": DISTRICT_OBJECT}))
     clever.script("/v3.0/schools", Reply(page(following="/v3.0/schools?starting_after=a")), Reply(page(), gate=gate))
@@ -90,7 +90,7 @@ def recorded(name: str) -> dict[str, Any]:
 
 @needs_fixtures
 def test_recorded_users(clever: ScriptedClever, make_pull: MakePull) -> None:
-    """R3.4: each kept field of 2,098 recorded users equals what was sent; nothing else is in memory; no finding."""
+    """R3.4: every declared field of 2,098 recorded users equals what was sent. Nothing else is in memory, and there is no finding."""
     sent = recorded("clever-go.users.json")
     clever.script("/v3.0/users", Reply(sent))
     with make_pull() as pull:
@@ -138,7 +138,7 @@ def test_recorded_sections(clever: ScriptedClever, make_pull: MakePull) -> None:
 
 @needs_fixtures
 def test_recorded_district(clever: ScriptedClever, make_pull: MakePull) -> None:
-    """The district list as recorded."""
+    """The recorded list of districts."""
     clever.script("/v3.0/districts", Reply(recorded("clever-go.districts.json")))
     with make_pull() as pull:
         assert pull.district() == (DISTRICT, "#DEMO_DISTRICT", "running", "2021-03-02T22:25:23.709Z")

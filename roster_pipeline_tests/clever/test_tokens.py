@@ -1,4 +1,4 @@
-"""Tokens: the listing, the district's own, a rotated one, a revoked one (R3.1, R11.7)."""
+"""Tokens: the listing, the token of a district, a rotated one, a revoked one (R3.1, R11.7)."""
 
 import logging
 import traceback
@@ -27,7 +27,7 @@ def revealed(listing: dict[str, SecretStr]) -> dict[str, str]:
 
 
 def test_the_listing(clever: ScriptedClever, make_settings: MakeSettings) -> None:
-    """R3.1: asked once, with Basic authorization, for districts; the tokens do not print."""
+    """R3.1: one request with Basic authorization, for districts. The tokens are not printed."""
     clever.script(LISTING, Reply(tokens(d1="one", d2="two")))
     listing = list_tokens(make_settings())
     assert revealed(listing) == {"d1": "one", "d2": "two"}
@@ -37,14 +37,14 @@ def test_the_listing(clever: ScriptedClever, make_settings: MakeSettings) -> Non
     assert seen.authorization == "Basic Y2xpZW50Om1hcmtlci1zZWNyZXQ="
 
 
-def test_no_connected_district_is_a_valid_answer(clever: ScriptedClever, make_settings: MakeSettings) -> None:
-    """R11.7: an empty list that was read is not an unreadable one."""
+def test_an_empty_listing_is_valid(clever: ScriptedClever, make_settings: MakeSettings) -> None:
+    """R11.7: an empty listing is not an unreadable one."""
     clever.script(LISTING, Reply({"data": []}))
     assert list_tokens(make_settings()) == {}
 
 
 def test_pages_of_tokens_are_walked(clever: ScriptedClever, make_settings: MakeSettings) -> None:
-    """R3.2 for the listing too: complete, or it raises."""
+    """R3.2: the listing is complete, or it raises."""
     first = tokens(d1="one")
     first["links"].append({"rel": "next", "uri": "/oauth/tokens?owner_type=district&starting_after=t1"})
     clever.script(LISTING, Reply(first), Reply(tokens(d2="two")))
@@ -55,7 +55,7 @@ def test_pages_of_tokens_are_walked(clever: ScriptedClever, make_settings: MakeS
 
 
 def test_the_newest_token_of_a_district_counts(clever: ScriptedClever, make_settings: MakeSettings) -> None:
-    """A rotated token may be listed beside the old one, in any order; other owners are not districts."""
+    """A rotated token may be listed together with the old one, in any order. Other owners are not districts."""
     body = tokens(d1="new", d2="x", d3="y")
     old = body["data"][0] | {"created": "2025-01-01T00:00:00.000Z", "access_token": "old"}
     user = {"id": "u", "owner": {"type": "user", "id": "d9"}, "access_token": "il"}
@@ -75,7 +75,7 @@ BROKEN_LISTINGS = {
 
 @pytest.mark.parametrize("body", BROKEN_LISTINGS.values(), ids=BROKEN_LISTINGS.keys())
 def test_a_listing_is_never_partial(body: object, clever: ScriptedClever, make_pull: MakePull) -> None:
-    """R3.2, R11.7: one unreadable entry makes the listing unreadable; nobody is taken for disconnected."""
+    """R3.2, R11.7: one unreadable entry makes the listing unreadable, so no district counts as disconnected."""
     clever.script(LISTING, Reply(body))
     with pytest.raises(TransientError, match="shape") as caught, make_pull():
         pass
@@ -84,7 +84,7 @@ def test_a_listing_is_never_partial(body: object, clever: ScriptedClever, make_p
 
 @pytest.mark.parametrize("status", [401, 403])
 def test_refused_credentials(status: int, clever: ScriptedClever, make_pull: MakePull, caplog: pytest.LogCaptureFixture) -> None:
-    """R3.3: said plainly, not tried again, without the secret."""
+    """R3.3: a permanent error with a clear text, without the secret."""
     caplog.set_level(logging.DEBUG)
     clever.script(LISTING, Reply({"error": "invalid_client"}, status))
     with pytest.raises(PermanentError, match="refused the client id/secret") as caught, make_pull():
@@ -95,14 +95,14 @@ def test_refused_credentials(status: int, clever: ScriptedClever, make_pull: Mak
 
 @pytest.mark.parametrize("missing", [{"clever_client_id": None}, {"clever_client_secret": None}, {"clever_client_secret": ""}])
 def test_missing_credentials(missing: dict[str, None], clever: ScriptedClever, make_settings: MakeSettings) -> None:
-    """The message says which variables to set; nothing is asked of Clever."""
+    """The message says which variables to set. There is no request."""
     with pytest.raises(PermanentError, match="CLEVER_CLIENT_ID and CLEVER_CLIENT_SECRET"):
         list_tokens(make_settings(**missing))
     assert clever.seen == []
 
 
-def test_a_listing_survives_faults(clever: ScriptedClever, make_pull: MakePull, fake_time: FakeTime) -> None:
-    """R3.3 holds for the other host too."""
+def test_a_listing_is_retried(clever: ScriptedClever, make_pull: MakePull, fake_time: FakeTime) -> None:
+    """R3.3: on the other host too."""
     clever.script(LISTING, Reply(status=503), Reply(tokens(**{DISTRICT: TOKEN})))
     with make_pull():
         pass
@@ -110,7 +110,7 @@ def test_a_listing_survives_faults(clever: ScriptedClever, make_pull: MakePull, 
 
 
 def test_a_district_without_a_token(clever: ScriptedClever, make_pull: MakePull) -> None:
-    """R11.7: not connected is permanent, and nothing is asked of the data API."""
+    """R11.7: a permanent error, without a request to the data API."""
     clever.script(LISTING, Reply(tokens(other=TOKEN)))
     with pytest.raises(PermanentError, match="no token: the district has not connected") as caught, make_pull():
         pass
@@ -119,7 +119,7 @@ def test_a_district_without_a_token(clever: ScriptedClever, make_pull: MakePull)
 
 
 def test_a_rotated_token(clever: ScriptedClever, make_pull: MakePull) -> None:
-    """R3.1: the first 401 lists the tokens again and goes on with the fresh one, on the same page."""
+    """R3.1: after the first 401 the tokens are listed again, and the pull continues with the new token, on the same page."""
     clever.script(LISTING, Reply(tokens(**{DISTRICT: TOKEN})), Reply(tokens(**{DISTRICT: FRESH_TOKEN, "new": "x"})))
     first = Reply(page(school("a"), following="/v3.0/schools?starting_after=a"))
     clever.script(SCHOOLS, first, Reply(status=401), Reply(page(school("b"))))
@@ -134,7 +134,7 @@ def test_a_rotated_token(clever: ScriptedClever, make_pull: MakePull) -> None:
 
 
 def test_a_second_401_is_final(clever: ScriptedClever, make_pull: MakePull) -> None:
-    """R3.1: re-listed once for the whole pull, whatever the collection."""
+    """R3.1: the tokens are listed again only once in a pull, also in another collection."""
     clever.script(SCHOOLS, Reply(status=401), Reply(page()))
     clever.script("/v3.0/terms", Reply(status=401), Reply(page()))
     with make_pull() as pull:
@@ -147,7 +147,7 @@ def test_a_second_401_is_final(clever: ScriptedClever, make_pull: MakePull) -> N
 
 
 def test_a_token_revoked_during_the_pull(clever: ScriptedClever, make_pull: MakePull) -> None:
-    """R3.1, R11.7: the fresh listing no longer has the district; the caller can see it."""
+    """R3.1, R11.7: the new listing no longer has the district, and the caller can read it."""
     clever.script(LISTING, Reply(tokens(**{DISTRICT: TOKEN})), Reply(tokens(other="x")))
     clever.script(SCHOOLS, Reply(status=401))
     with make_pull() as pull, pytest.raises(PermanentError, match="no token"):
@@ -157,7 +157,7 @@ def test_a_token_revoked_during_the_pull(clever: ScriptedClever, make_pull: Make
 
 
 def test_tokens_passed_in_are_not_listed_again(clever: ScriptedClever, make_settings: MakeSettings) -> None:
-    """R3.1: the sync's own listing is enough; a district it lacks is not connected."""
+    """R3.1: the listing of the sync is used. A district that is not in it is not connected."""
     clever.script(SCHOOLS, Reply(page()))
     with DistrictPull(make_settings(), DISTRICT, keep_student_email=False, tokens={DISTRICT: SecretStr(TOKEN)}) as pull:
         list(pull.pages(Collection.SCHOOLS))

@@ -27,7 +27,7 @@ from roster_pipeline.database.runner import local_name
 from roster_pipeline.districts.agreement import Agreement, District, find_district, record_agreement
 from roster_pipeline.profiles import Brakes
 from roster_pipeline.settings import Settings
-from roster_pipeline.source.digests import Memory
+from roster_pipeline.source.digests import SnapshotIndex
 from roster_pipeline.source.protocol import OnListing, PullStats, SourceDistrict
 from roster_pipeline.source.vocabulary import Collection
 from roster_pipeline.support import holds
@@ -62,7 +62,7 @@ class RecordedPull:
 
     def __init__(self, snapshot: Snapshot, page_size: int, district: District) -> None:
         self.stats = PullStats()
-        self.memory = Memory()
+        self.index = SnapshotIndex()
         self._clever_id = district.clever_id
         self._keep_student_email = district.require_rules().student_email
         self._snapshot = snapshot
@@ -84,7 +84,7 @@ class RecordedPull:
             Collection.TERMS: (),
             Collection.COURSES: (),
         }.get(collection) or [each for each in self._snapshot.users if collection.role in each["roles"]]
-        decoder = CollectionDecoder(collection, self._clever_id, keep_student_email=self._keep_student_email, memory=self.memory)
+        decoder = CollectionDecoder(collection, self._clever_id, keep_student_email=self._keep_student_email, index=self.index)
         for number, start in enumerate(range(0, len(records), self._page_size), 1):
             body = json.dumps({"data": [{"data": each} for each in records[start : start + self._page_size]], "links": []})
             yield Page(collection, number, decoder.decode(parse_body(body.encode(), ListBody).data))

@@ -1,6 +1,6 @@
-"""What every roster source has to keep to (`source/protocol.py`), shown on each of them: Clever, and the recorded snapshots of the tests.
+"""Every roster source follows the protocol (`source/protocol.py`): Clever, and the recorded snapshots of the tests.
 
-A new source is added to SOURCES. Does not belong here: what one source does on the wire (`clever/`).
+Add a new source to SOURCES. Does not belong here: what one source does on the wire (`clever/`).
 """
 
 from collections.abc import Callable, Iterator
@@ -14,7 +14,7 @@ from roster_pipeline.database.engine import Database
 from roster_pipeline.districts.agreement import Agreement, District, find_district, record_agreement
 from roster_pipeline.sandbox import Sandbox, SandboxServer, generate_district
 from roster_pipeline.settings import Settings
-from roster_pipeline.source.digests import Memory
+from roster_pipeline.source.digests import SnapshotIndex
 from roster_pipeline.source.protocol import Listing, OnListing, RosterSource, SourcePage
 from roster_pipeline.source.vocabulary import Collection
 from roster_pipeline.sync.frames import frame_of
@@ -97,19 +97,19 @@ def test_pages_hold_the_columns_of_their_contract(open_source: Open) -> None:
 
 
 def test_every_record_has_a_digest_and_a_position(open_source: Open) -> None:
-    """R3.8: positions only grow within a resource, across its pages and collections; of two equally new records the later one counts."""
+    """R3.8: within a resource, positions grow over all pages and collections, because the later of two equally new records counts."""
     last: dict[str, int] = {}
     for collection, found in read(open_source(ignore)).items():
         for page in found:
             rows = page.columns.num_rows
-            assert len(page.digests) == len(page.arrivals) == rows
-            for position in [*page.arrivals, page.end]:
+            assert len(page.digests) == len(page.positions) == rows
+            for position in [*page.positions, page.end]:
                 assert position > last.get(collection.resource, -1)
                 last[collection.resource] = position
 
 
 def test_records_of_the_last_snapshot_are_left_out(open_source: Open) -> None:
-    """A pull that knows every digest gets no record, and counts every one as known; one that knows none gets all."""
+    """If the index has every digest, the pages have no record and every record counts as seen. Without an index, the pages have all."""
     first = open_source(ignore)
     pages = read(first)
     digests = {
@@ -119,14 +119,14 @@ def test_records_of_the_last_snapshot_are_left_out(open_source: Open) -> None:
         for resource in contracts.RESOURCES
     }
     again = open_source(ignore)
-    again.memory = Memory(known=digests)
+    again.index = SnapshotIndex(digests=digests)
     for collection, found in read(again).items():
         assert sum(len(page.digests) for page in found) == 0
-        assert again.memory.known(collection) == sum(len(page.digests) for page in pages[collection])
-    assert again.memory.fingerprint == first.memory.fingerprint
+        assert again.index.count_seen(collection) == sum(len(page.digests) for page in pages[collection])
+    assert again.index.fingerprint == first.index.fingerprint
 
 
-def test_the_district_is_the_one_that_was_asked_for(open_source: Open) -> None:
+def test_the_district_is_the_requested_one(open_source: Open) -> None:
     """R3.7: its last_sync is read before and after the pull."""
     with open_source(ignore) as source:
         before, after = source.district(), source.district()
@@ -135,7 +135,7 @@ def test_the_district_is_the_one_that_was_asked_for(open_source: Open) -> None:
 
 
 def test_the_code_of_a_source_is_named(open_source: Open) -> None:
-    """A release that changes what a record becomes has to read every record again, so the files have to be there to be hashed."""
+    """After a release that changes what a record becomes, every record is read again. So the files that decide it have to exist."""
     code = open_source(ignore).code
     assert code
     assert all(file.suffix == ".py" and file.is_file() for file in code)

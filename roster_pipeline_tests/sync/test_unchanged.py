@@ -1,6 +1,6 @@
 """Districts in which nothing has changed: when a sync repeats the last answer, and that anything the answer was made from makes a new plan.
 
-Does not belong here: single records that are known again (`test_recall.py`).
+Does not belong here: single records that are known again (`test_restore.py`).
 """
 
 import re

@@ -16,7 +16,7 @@ from roster_pipeline.database.engine import Database
 from roster_pipeline.database.models import SQL
 from roster_pipeline.database.runner import Step
 from roster_pipeline.errors import TransientError
-from roster_pipeline.sync import landing, recall, run
+from roster_pipeline.sync import landing, restore, run
 from roster_pipeline.sync.plan import Plan, make_plan
 from roster_pipeline.sync.preview import PlanReport
 from roster_pipeline.sync.run import SyncReport, plan_sync
@@ -194,7 +194,7 @@ def test_another_profile_knows_nothing(district: LiveDistrict) -> None:
 def test_another_release_knows_nothing(district: LiveDistrict, monkeypatch: pytest.MonkeyPatch) -> None:
     snapshot = clever(student("p1", "ann"), student("p2", "ben"))
     district.sync(snapshot)
-    monkeypatch.setattr(recall, "code_digest", lambda _source: b"another release")
+    monkeypatch.setattr(restore, "code_digest", lambda _source: b"another release")
     assert [known(district.sync(snapshot)) for _ in range(2)] == [0, 3]
 
 
@@ -217,7 +217,7 @@ def test_a_release_is_everything_between_clever_and_the_last_snapshot(monkeypatc
         return read_bytes(path)
 
     monkeypatch.setattr(Path, "read_bytes", noted)
-    recall.code_digest.__wrapped__(DistrictPull.code)
+    restore.code_digest.__wrapped__(DistrictPull.code)
     package = Path(run.__file__).parents[1]
     ours = ("contracts.py", "source/vocabulary.py", "clever/records.py", "clever/decode.py", "clever/columns.py", "sync/frames.py")
     assert read >= {*(package / each for each in ours), Path(landing.__file__), *(SQL / "staging").glob("*.sql")}

@@ -21,7 +21,7 @@ from roster_pipeline.database.engine import psycopg_connection
 from roster_pipeline.database.models import SQL
 from roster_pipeline.districts.agreement import District
 from roster_pipeline.errors import TransientError
-from roster_pipeline.source.digests import Memory
+from roster_pipeline.source.digests import SnapshotIndex
 from roster_pipeline.source.vocabulary import Collection
 from roster_pipeline.sync import frames
 from roster_pipeline.sync import landing as landing_module
@@ -31,15 +31,15 @@ from roster_pipeline.sync.session import PlanningContext, PullResult
 _SEEN = "clever.seen"
 
 
-def memory_of(connection: Connection, district: District, code: Sequence[Path]) -> Memory:
-    """What is known of a district: the records of its last accepted snapshot about which nothing was found.
+def snapshot_index(connection: Connection, district: District, code: Sequence[Path]) -> SnapshotIndex:
+    """The index of a district's last accepted snapshot. Records with findings are not in it.
 
     Args:
         code: the files of the source that decide what a record becomes.
     """
     driver = psycopg_connection(connection)
-    known = {each: _digests(driver, sql.Identifier("staging", each), district.district_id) for each in contracts.RESOURCES}
-    return Memory(_key(district, code), known)
+    digests = {each: _digests(driver, sql.Identifier("staging", each), district.district_id) for each in contracts.RESOURCES}
+    return SnapshotIndex(_key(district, code), digests)
 
 
 def restore_seen(context: PlanningContext, pulled: PullResult, among: Mapping[str, sql.Identifier] | None = None) -> int:
@@ -56,20 +56,20 @@ def restore_seen(context: PlanningContext, pulled: PullResult, among: Mapping[st
     Raises:
         TransientError: another snapshot has been accepted since the pull began. This can only happen to a dry run.
     """
-    driver, memory, district = psycopg_connection(context.connection), pulled.memory, context.district
-    driver.execute(f'create temporary table "{_SEEN}" (collection text, digest uuid, arrival bigint) on commit drop'.encode())
+    driver, district = psycopg_connection(context.connection), context.district
+    driver.execute(f'create temporary table "{_SEEN}" (collection text, digest uuid, position bigint) on commit drop'.encode())
     parts = among or {}
     sources = {**{each: sql.Identifier("staging", each) for each in contracts.RESOURCES}, **parts}
     expected = Counter[Collection]()
     for collection in Collection:
         part = parts.get(collection.resource)
         # A page at a time, so that memory stays flat (R3.5).
-        for seen in memory.seen(collection, _digests(driver, part, district.district_id) if part else None):
+        for seen in pulled.index.seen(collection, _digests(driver, part, district.district_id) if part else None):
             expected[collection] += len(seen.digests)
             columns = {
                 "collection": pyarrow.array([collection.value] * len(seen.digests), pyarrow.string()),
                 "digest": pyarrow.array([digest.hex() for digest in seen.digests], pyarrow.string()),
-                "arrival": pyarrow.array(seen.arrivals, pyarrow.int64()),
+                "position": pyarrow.array(seen.positions, pyarrow.int64()),
             }
             copy_rows(driver, sql.Identifier("pg_temp", _SEEN), pyarrow.table(columns))
     driver.execute(f'analyze pg_temp."{_SEEN}"'.encode())
@@ -89,9 +89,9 @@ def _digests(driver: "psycopg.Connection[Any]", source: sql.Identifier, district
 
 def _known_rows(collection: Collection, source: sql.Identifier) -> sql.Composed:
     names = [column.name for column in contracts.columns(collection.resource)] + ["digest"]
-    more = ["arrival", "rejected"] + (["collection"] if collection.role else [])
+    more = ["position", "rejected"] + (["collection"] if collection.role else [])
     return sql.SQL(
-        "insert into {landed} ({columns}) select {remembered}, seen.arrival, false{collection} from {seen} as seen "
+        "insert into {landed} ({columns}) select {remembered}, seen.position, false{collection} from {seen} as seen "
         "inner join {staged} as staged on seen.digest = staged.digest where staged.district_id = %s and seen.collection = %s"
     ).format(
         landed=sql.Identifier("pg_temp", f"clever.{collection.resource}"),
