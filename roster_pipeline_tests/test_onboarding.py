@@ -207,7 +207,7 @@ def recognise_accounts(connection: Connection, accounts: Accounts) -> None:
     assert query("select name from app.schools where source = 'app' and deleted_at is not null") == ["Aspen"]
     assert query("select deleted_at is not null from app.enrollments where source = 'app'") == [True]
     with connection.nothing_written():
-        assert connection.on_district("sync")["message"] == "Nothing had changed."
+        assert connection.on_district("sync")["message"] == "No changes."
 
 
 def sync_a_night_of_changes(connection: Connection, accounts: Accounts) -> None:

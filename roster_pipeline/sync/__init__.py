@@ -1,1 +1,1 @@
-"""One district's sync, step by step, in plain Python: pull, stage, plan, apply, ledger. Nothing here knows Dagster."""
+"""One district's sync, step by step, in plain Python: pull, staging, plan, apply, ledger. Nothing here imports Dagster."""

@@ -1,7 +1,7 @@
-"""Plan -> `app`: all of a district's writes, with their history, in the caller's one transaction (R11.5).
+"""Plan -> `app`: all writes of a sync, with their history, in the caller's transaction (R11.5).
 
-Belongs here: running the writing statements in order, and bringing the lasting tables of staging and reconcile in line with the plan.
-Does not belong here: what is written (`dbt_like_sql/`) and whether it may be (`run.py`).
+Belongs here: running the statements of `app/` in order, and updating the permanent tables of staging and reconcile to match the plan. Does
+not belong here: what is written (`dbt_like_sql/`), and whether it may be written (`run.py`).
 """
 
 from roster_pipeline.database.models import Model
@@ -9,7 +9,7 @@ from roster_pipeline.sync.session import PlanningContext
 
 
 def record_plan(context: PlanningContext) -> None:
-    """Keep the decisions and the quarantine, also of a plan that is held as a whole."""
+    """Store the decisions and the quarantine, also if the whole sync is held."""
     for model in context.models.of("ops"):
         context.on_step(context.runner.act(model))
     for model in context.models.of("reconcile"):
@@ -17,13 +17,13 @@ def record_plan(context: PlanningContext) -> None:
 
 
 def apply_plan(context: PlanningContext) -> None:
-    """Accept the snapshot and write what the plan says, and nothing else.
+    """Accept the snapshot, and write exactly the changes of the plan.
 
-    `app` comes last, so that rows the application uses are locked for as short as possible.
+    `app` comes last, so that rows which the application uses are locked as short as possible.
     """
     for model in context.models.of("staging"):
         _persist(context, model)
-    # Usernames swap and rotate within one statement (R5.6). So uniqueness is checked after the statement, not row by row.
+    # Usernames swap and rotate within one statement (R5.6), so uniqueness is checked after it, not row by row.
     context.connection.exec_driver_sql("set constraints all deferred")
     for model in context.models.of("app"):
         context.on_step(context.runner.act(model))
@@ -31,7 +31,7 @@ def apply_plan(context: PlanningContext) -> None:
 
 
 def accept_district(context: PlanningContext) -> None:
-    """Accept a snapshot in which only the time of the pull is new."""
+    """Accept a snapshot that is unchanged: only the time of the pull is new."""
     model = context.models.by_name["staging.districts"]
     context.on_step(context.runner.build(model))
     _persist(context, model)

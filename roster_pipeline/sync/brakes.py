@@ -1,10 +1,9 @@
-"""Whether a sync may do what it planned: the brakes of R7.3, the first sync of R7.6, the license policy `hold` of R9.2, and what people
-approved.
+"""Whether a sync may do what it has planned: the brakes of R7.3, the first sync of R7.6, the license policy `hold` of R9.2, and approvals.
 
-Belongs here: the decision that a brake trips, and the half of a hold's life that a sync causes (R7.5): it is opened, used, superseded or
-expires. Does not belong here: what people decide (`support/holds.py`), what distinguishes the kinds (`brake_kinds.py`), and what a brake
-counts and a hold covers (`dbt_like_sql/reconcile/`). Everything runs inside the transaction that writes, on the plan that is written: no
-other way to the tables exists.
+Belongs here: the decision that a brake trips, and what a sync does to a hold (R7.5): it opens it, uses it, supersedes it or lets it expire.
+Does not belong here: what people decide (`support/holds.py`), what distinguishes the kinds (`brake_kinds.py`), and what a brake counts and
+a hold covers (`dbt_like_sql/reconcile/`). All of it runs inside the transaction that writes, on the plan that is written. There is no other
+way to write.
 """
 
 from collections.abc import Iterable, Sequence
@@ -21,23 +20,23 @@ from roster_pipeline.database.runner import local_name
 from roster_pipeline.database.tables import PENDING_HOLDS, holds
 from roster_pipeline.sync.session import PlanningContext
 
-# Tables that the gate makes between models -> the models it decides them from.
+# The tables that the gate makes between models, and the models that each is made from.
 DECIDED = {"reconcile.holds": ("reconcile.brakes",), "reconcile.license_hold": ("reconcile.license_acts",)}
 
-# The model that only the gate reads: which approvals have let something through.
+# The model that only the gate reads: which approvals have released an act.
 RELEASED = "reconcile.released_brakes"
 
 
 @dataclass(frozen=True)
 class Brake:
-    """One brake and what it would have to let through.
+    """One brake, and the acts that fall under it.
 
     Attributes:
         kind: as in `ops.holds.kind`.
-        school_id, role, collection: which brake of its kind; None where the kind has no such column (`BrakeKind.columns`).
+        school_id, role, collection: which brake of its kind; None if the kind has no such column (`BrakeKind.columns`).
         acts: how many acts fall under it.
         active: n of R7.3.
-        limit: the most acts it lets through; None where it lets none through.
+        limit: the most acts that it lets pass; None if it lets none pass.
         plan_hash: over the sorted acts (R7.5).
     """
 
@@ -52,12 +51,12 @@ class Brake:
 
     @property
     def is_tripped(self) -> bool:
-        """Strictly more than the limit (R7.3)."""
+        """Whether there are more acts than the limit allows (R7.3)."""
         return self.limit is None or self.acts > self.limit
 
     @property
     def identity(self) -> tuple[str, int | None, str | None, str | None]:
-        """Which hold it is, whatever the plan."""
+        """Which hold it is, independent of the plan."""
         return (self.kind, self.school_id, self.role, self.collection)
 
     def as_counts(self) -> dict[str, Any]:
@@ -72,10 +71,10 @@ class Brake:
 
 @dataclass(frozen=True)
 class Decision:
-    """What became of one tripped brake.
+    """The decision about one tripped brake.
 
     Attributes:
-        status: of its row in `ops.holds`: `approved` lets the acts through; `open` and `rejected` hold them.
+        status: the status of its row in `ops.holds`: `approved` releases the acts; `open` and `rejected` hold them.
         hold_id: None in a dry run of a hold that does not exist yet.
     """
 
@@ -107,12 +106,12 @@ def brake_counts(brake: Brake, status: str, hold_id: int | None) -> dict[str, An
 
 
 class Gate:
-    """Decides in the middle of a plan what is held: makes the tables of DECIDED, each from the models before it.
+    """Decides in the middle of a plan what is held. It makes the tables of DECIDED, each from the models before it.
 
     Attributes:
         made: the tables of DECIDED that exist already.
         brakes: every brake that any act falls under.
-        decisions: what became of those that tripped.
+        decisions: the decisions about the brakes that tripped.
     """
 
     def __init__(self, context: PlanningContext) -> None:
@@ -132,11 +131,11 @@ class Gate:
             self._make_license_hold()
 
     def needs(self, model: Model) -> bool:
-        """Whether the plan needs this model: one that only the gate reads is built only where an approval may have been used."""
+        """Whether the plan needs this model. The one that only the gate reads is needed only if there is an approval."""
         return model.name != RELEASED or bool(self._approved)
 
     def use_approvals(self) -> None:
-        """Mark the approvals that let something through. One whose every act another hold still covers stays approved (R7.5)."""
+        """Mark the approvals that have released an act. If other holds still cover all its acts, a hold stays approved (R7.5)."""
         if not self._approved:
             return
         query = f"select kind, school_id, role, collection from {local_name(RELEASED)}"  # noqa: S608  (names of our own files)
@@ -146,7 +145,7 @@ class Gate:
                 mark_used(self._context.connection, decision)
 
     def _make_holds(self) -> None:
-        # In an order of its own, so that the same plan opens its holds under the same ids, whatever order PostgreSQL finds them in.
+        # In a fixed order, so that the same plan always opens its holds in the same order of ids.
         order = 'kind collate "C", role collate "C", school_id, collection collate "C"'
         query = f"select * from {local_name('reconcile.brakes')} order by {order}"  # noqa: S608
         connection = self._context.connection
@@ -170,7 +169,7 @@ class Gate:
             self._approved = [each for each in decisions if not each.is_holding]
 
     def _make_license_hold(self) -> None:
-        """Students beyond the licenses are one act each; the policy `hold` lets none of them through without approval (R9.2)."""
+        """Each student beyond the licenses is one act. The policy `hold` releases none of them without approval (R9.2)."""
         acts, connection = local_name("reconcile.license_acts"), self._context.connection
         query = f"""
             select count(*), encode(sha256(convert_to(coalesce(string_agg(act, chr(10) order by act collate "C"), ''), 'UTF8')), 'hex')
@@ -178,7 +177,7 @@ class Gate:
         """  # noqa: S608
         beyond, plan_hash = connection.exec_driver_sql(query).one()
         brake = Brake(LICENSES.name, None, None, None, beyond, 0, LICENSES.limit_of(0, self._rules.brakes), plan_hash)
-        # While the whole first sync waits, its one hold is over everybody (R7.6).
+        # While the whole first sync is held, its one hold covers everybody (R7.6).
         is_waiting = any(each.holds_whole_sync for each in self.decisions)
         decisions = [] if is_waiting else self._decide([brake] if beyond else [], kinds_counted_by("reconcile.license_acts"))
         if beyond:
@@ -216,7 +215,7 @@ def decide(context: PlanningContext, tripped: Iterable[Brake], kinds: Sequence[s
 
 
 def mark_used(connection: Connection, decision: Decision) -> None:
-    """Mark an approval as used: it has let something through."""
+    """Mark an approval as used: it has released an act."""
     assert decision.hold_id is not None  # noqa: S101  (what is approved is in the table)
     _set_status(connection, decision.hold_id, "used")
 

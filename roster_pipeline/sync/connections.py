@@ -1,7 +1,8 @@
 """Which districts are connected to the application at Clever, as its full listings of tokens say (R11.7).
 
-Belongs here: what a new and a vanished token mean for `app.districts`. Does not belong here: asking Clever (`clever/tokens.py`) and what
-`roster district add` decides (`districts.py`). Nobody is deactivated here: whoever disconnects keeps their people as they are.
+Belongs here: what a new token and a removed token mean for `app.districts`. Does not belong here: reading tokens from Clever
+(`clever/tokens.py`), and what `roster district add` decides (`districts/agreement.py`). Nobody is deactivated here: the people of a
+disconnected district are left unchanged.
 """
 
 from collections.abc import Iterable
@@ -21,9 +22,9 @@ class Reconciled(NamedTuple):
     """What a listing changed, by Clever id.
 
     Attributes:
-        requested: new tokens: districts that wait for their agreement.
-        noted: tokens seen for the first time, or again, of districts that keep their status.
-        disconnected: tokens that are gone.
+        requested: districts with a new token, which now wait for their agreement.
+        noted: districts with a new token that keep their status.
+        disconnected: districts whose token is no longer listed.
     """
 
     requested: list[str]
@@ -32,11 +33,11 @@ class Reconciled(NamedTuple):
 
 
 def reconcile_connections(connection: Connection, listed: Iterable[str], *, began_at: datetime, now: datetime) -> Reconciled:
-    """Take in one full listing. Its changes and their alerts are one transaction; a listing that says nothing new writes only its time.
+    """Ingest one full listing. Its changes and their alerts are one transaction. A listing without changes writes only its time.
 
     Args:
         listed: the Clever ids of all connected districts.
-        began_at: when the listing was asked for. One that began before the newest that was taken in changes nothing.
+        began_at: when the listing was requested. If it began before the newest ingested listing, it changes nothing.
         now: aware UTC.
     """
     with psycopg_connection(connection).transaction():
@@ -44,16 +45,16 @@ def reconcile_connections(connection: Connection, listed: Iterable[str], *, bega
             return Reconciled([], [], [])
         present = set(listed)
         known = {row.clever_id: row.disconnected_at for row in connection.execute(sa.select(connections))}
-        appeared = sorted(clever_id for clever_id in present if clever_id not in known or known[clever_id] is not None)
-        vanished = sorted(clever_id for clever_id, gone_at in known.items() if gone_at is None and clever_id not in present)
-        requested = [clever_id for clever_id in appeared if _connect(connection, clever_id, now=now)]
-        for clever_id in vanished:
+        added = sorted(clever_id for clever_id in present if clever_id not in known or known[clever_id] is not None)
+        removed = sorted(clever_id for clever_id, disconnected_at in known.items() if disconnected_at is None and clever_id not in present)
+        requested = [clever_id for clever_id in added if _connect(connection, clever_id, now=now)]
+        for clever_id in removed:
             _disconnect(connection, clever_id, now=now)
-        return Reconciled(requested, sorted({*appeared} - {*requested}), vanished)
+        return Reconciled(requested, sorted({*added} - {*requested}), removed)
 
 
 def _is_newest(connection: Connection, began_at: datetime) -> bool:
-    """Writing the one row also makes listings wait for each other, so that each sees what the one before has changed."""
+    """Whether the listing is newer than all others. All listings write this row, so each waits for the one before and sees its changes."""
     insert = pg.insert(token_listings).values(is_newest=True, began_at=began_at)
     newer = insert.on_conflict_do_update(
         index_elements=["is_newest"], set_={"began_at": began_at}, where=token_listings.c.began_at < began_at
@@ -62,8 +63,8 @@ def _is_newest(connection: Connection, began_at: datetime) -> bool:
 
 
 def _connect(connection: Connection, clever_id: str, *, now: datetime) -> bool:
-    """Note a token that was not there before; whether its district now waits for an agreement."""
-    # Until somebody says what the district is called, its id is its name.
+    """Record a token that was not listed before. Returns whether its district now waits for an agreement."""
+    # The id is the name until somebody records the real one.
     insert = pg.insert(districts).values(clever_id=clever_id, name=clever_id, status="requested")
     again = insert.on_conflict_do_update(
         index_elements=["clever_id"], set_={"status": "requested", "updated_at": now}, where=districts.c.status == "disconnected"
@@ -73,8 +74,8 @@ def _connect(connection: Connection, clever_id: str, *, now: datetime) -> bool:
     if district_id is None:
         district_id = connection.execute(sa.select(districts.c.district_id).where(districts.c.clever_id == clever_id)).scalar_one()
     values: dict[str, Any] = {"connected_at": now, "disconnected_at": None}
-    noting = pg.insert(connections).values(clever_id=clever_id, district_id=district_id, **values)
-    connection.execute(noting.on_conflict_do_update(index_elements=["clever_id"], set_=values))
+    recording = pg.insert(connections).values(clever_id=clever_id, district_id=district_id, **values)
+    connection.execute(recording.on_conflict_do_update(index_elements=["clever_id"], set_=values))
     if becomes_requested:
         record_alert(connection, "connected", _occasion(clever_id, now), now=now, district_id=district_id)
     return becomes_requested
@@ -92,5 +93,5 @@ def _disconnect(connection: Connection, clever_id: str, *, now: datetime) -> Non
 
 
 def _occasion(clever_id: str, now: datetime) -> str:
-    """A district may come and go more than once."""
+    """The key of the alert. It has the time, because a district may connect and disconnect more than once."""
     return f"{clever_id}:{now.isoformat()}"

@@ -1,4 +1,4 @@
-"""The columns of one page -> one validated frame, and the findings about it.
+"""The columns of one page -> one validated frame, and its findings.
 
 Belongs here: cleaning text (R4.5), and what a broken rule does to a row (R4.2). Does not belong here: how a source's records become columns
 (`clever/columns.py`), and loading (`landing.py`). Everything works on columns; there is no loop over people.
@@ -17,7 +17,7 @@ from roster_pipeline.source.vocabulary import Collection, Finding
 
 STRING = pyarrow.string()
 
-# A line break or a tab becomes a space, every other control character goes (R4.5).
+# A line break or a tab becomes a space. Every other control character is removed (R4.5).
 _BREAKS = r"\r\n|[\t\n\x0b\x0c\r\x{85}\x{2028}\x{2029}]"
 _CONTROLS = r"\p{Cc}"
 
@@ -25,9 +25,9 @@ _CONTROLS = r"\p{Cc}"
 class Frame(NamedTuple):
     """One page, ready to load.
 
-    table: the columns of the resource's contract plus `rejected` (bool). A rejected row has its Clever id and nothing else: it counts as
-        present (R4.6).
-    findings: what was broken, by Clever id and rule.
+    table: the columns of the resource's contract, and `rejected` (bool). A rejected row has only its Clever id; it counts as present
+        (R4.6).
+    findings: the broken rules, by Clever id.
     """
 
     table: pyarrow.Table
@@ -38,9 +38,9 @@ def frame_of(collection: Collection, columns: pyarrow.Table, findings: Sequence[
     """Clean and validate one page.
 
     Args:
-        collection: what was read.
+        collection: the collection of the page.
         columns: the columns of the resource's contract, one row per record of the page.
-        findings: what the source already found; its errors name records that are not in `columns`.
+        findings: the findings of the source. Those with severity `error` are of records that are not in `columns`.
     """
     frame, broken = _validate(collection.resource, _clean(columns))
     undecodable = sorted({finding.clever_id for finding in findings if finding.severity == "error" and finding.rule != "foreign_district"})
@@ -51,7 +51,7 @@ def frame_of(collection: Collection, columns: pyarrow.Table, findings: Sequence[
 
 
 def clean_text(values: pyarrow.Array) -> pyarrow.Array:
-    """Text as it is stored (R4.5): NFC, trimmed, no control characters, blank is null. Everything else a name can hold stays."""
+    """Text as it is stored (R4.5): NFC, trimmed, without control characters; blank is null. All other characters stay."""
     values = pc.replace_substring_regex(values, _BREAKS, " ")
     values = pc.replace_substring_regex(values, _CONTROLS, "")
     values = pc.utf8_trim_whitespace(pc.utf8_normalize(values, "NFC"))
@@ -69,7 +69,7 @@ def _validate(resource: str, table: pyarrow.Table) -> tuple[pyarrow.Table, list[
     try:
         model.validate(frame, lazy=True)
     except pandera.errors.SchemaErrors as failure:
-        # Its message and its cases hold values: only the column, the rule and the row's position are taken out of it.
+        # Its message and its cases hold values. Only the column, the rule and the number of the row are used.
         cases = failure.failure_cases[["column", "check", "index"]].drop_duplicates()
     else:
         return table.append_column("rejected", pyarrow.array([False] * len(table))), []

@@ -1,6 +1,6 @@
 """The incremental plan: in a large district in which little has changed, only the affected subset is planned, not the full district.
 
-Belongs here: when an incremental plan may stand for the full plan, the affected subset (`incremental.sql`), and the counts of the district.
+Belongs here: when an incremental plan may replace the full plan, the affected subset (`incremental.sql`), and the counts of the district.
 Does not belong here: any rule. The models of `dbt_like_sql/` plan the subset as if it were the whole district. They do it twice: on the
 last snapshot (the baseline plan) and on the new one (the new plan).
 
@@ -36,7 +36,7 @@ from roster_pipeline.sync.landing import copy_rows
 from roster_pipeline.sync.plan import Plan, build_staging, make_plan
 from roster_pipeline.sync.restore import restore_seen
 from roster_pipeline.sync.session import PlanningContext, PullResult
-from roster_pipeline.sync.unchanged import Settled
+from roster_pipeline.sync.unchanged import LastState
 
 # In a district with fewer people a full plan takes about as long.
 FROM_PEOPLE = 5_000
@@ -62,9 +62,9 @@ LOOK_FURTHER: Mapping[str, str] = {
     _LICENSES: "Its numbers are sums. They are added up here (`_count_seats`).",
     **dict.fromkeys(_READINESS, "Is not run. The report stays as the last full plan made it; `roster readiness` makes a new one."),
 }
-# Audits that read the pages of the pull. In an incremental plan the pages hold what has arrived and the subset. So such an audit is right
-# only if every record that it reports arrives each time. Two records of one Clever id do: they have no digest.
-OF_ARRIVALS = frozenset({"audits.duplicate_ids"})
+# Audits that read the pages of the pull. In an incremental plan the pages hold only the unseen records and the subset. So such an
+# audit is right only if every record that it counts is unseen in each pull. Two records with one Clever id are: they have no digest.
+OF_PAGES = frozenset({"audits.duplicate_ids"})
 
 # A quarantined school has no name.
 _SCHOOLS = """
@@ -82,7 +82,7 @@ _SUBSET = Subset(
 
 @dataclass(frozen=True)
 class IncrementalPlan:
-    """A plan of the affected subset that stands for a full plan.
+    """A plan of the affected subset that replaces a full plan.
 
     Attributes:
         plan: what to write, and the counts of the whole district.
@@ -111,12 +111,12 @@ class _PartialPlan:
     seats: Mapping[str, Mapping[str, int]]
 
 
-def plan_incremental(context: PlanningContext, pulled: PullResult, last: Settled) -> IncrementalPlan | None:
+def plan_incremental(context: PlanningContext, pulled: PullResult, last: LastState) -> IncrementalPlan | None:
     """Plan what has changed since the last sync, in the caller's transaction; None if a full plan is needed.
 
     Args:
         context: of the whole district.
-        last: what the last sync left. Nobody has written anything since.
+        last: the state that the last sync left. Nobody has written anything since.
     """
     index, on_step = pulled.index, context.on_step
     with suppress(_FullPlanError), psycopg_connection(context.connection).transaction():
@@ -155,7 +155,7 @@ def looking_too_far(models: Models) -> list[Model]:
     return [
         each
         for each in models.of("reconcile", "audits")
-        if each.name not in LOOK_FURTHER and (each.decides_by not in FOLLOWED or (_reads_pages(each) and each.name not in OF_ARRIVALS))
+        if each.name not in LOOK_FURTHER and (each.decides_by not in FOLLOWED or (_reads_pages(each) and each.name not in OF_PAGES))
     ]
 
 
@@ -191,7 +191,7 @@ def _people_seen(index: SnapshotIndex) -> int:
     return sum(index.count_seen(each) for each in Collection if each.role)
 
 
-def _check_change(context: PlanningContext, pulled: PullResult, last: Settled) -> None:
+def _check_change(context: PlanningContext, pulled: PullResult, last: LastState) -> None:
     """Check everything that can rule out an incremental plan before the subset is known."""
     connection, district_id = context.connection, context.district_id
     seen = _people_seen(pulled.index)
@@ -211,7 +211,7 @@ def _check_change(context: PlanningContext, pulled: PullResult, last: Settled) -
     _require(planned_at is not None and context.now - planned_at < FULL_PLAN_EVERY)
 
 
-def _find_subset(context: PlanningContext, index: SnapshotIndex, last: Settled) -> dict[str, int]:
+def _find_subset(context: PlanningContext, index: SnapshotIndex, last: LastState) -> dict[str, int]:
     """Make the tables of the subset. Returns its size."""
     driver = psycopg_connection(context.connection)
     digests = [(resource, digest.hex()) for resource in ("sections", "users") for digest in index.missing(resource)]
@@ -264,7 +264,7 @@ def _audits(models: Models, last: Mapping[str, int], baseline: Mapping[str, int]
     """Records of the whole district that violate a rule, by audit: those of the last plan, less the baseline, plus the new ones."""
     found = {}
     for audit in models.of("audits"):
-        outside = 0 if audit.name in OF_ARRIVALS else last[audit.table] - baseline[audit.table]
+        outside = 0 if audit.name in OF_PAGES else last[audit.table] - baseline[audit.table]
         found[audit.table] = outside + new[audit.table]
     return found
 

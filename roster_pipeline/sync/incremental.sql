@@ -107,7 +107,7 @@ reached as (
     cross join lateral (
         select app.normalize_username(reached.clever_id) as key
         union all
-        select app.normalize_username(arrived.username) as key from pg_temp."clever.users" as arrived where arrived.clever_id = reached.clever_id
+        select app.normalize_username(new_users.username) as key from pg_temp."clever.users" as new_users where new_users.clever_id = reached.clever_id
         union all
         select app.normalize_username(users.username) as key
         from staging.users as users

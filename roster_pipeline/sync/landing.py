@@ -1,8 +1,8 @@
-"""The pages of the pull in progress, in temporary tables of the sync's own session: `clever.schools`, `clever.users`, ...
+"""The pages of the current pull, in temporary tables of the sync's session: `clever.schools`, `clever.users`, ...
 
-Belongs here: making those tables from the contracts and loading frames into them with COPY. Does not belong here: what a frame is
-(`frames.py`), the records that are known already (`restore.py`), and what the rows mean (`dbt_like_sql/staging/`). Nothing of a pull
-outlives its session, so a pull that breaks off leaves nothing behind (R3.2).
+Belongs here: making these tables from the contracts, and loading frames into them with COPY. Does not belong here: what a frame is
+(`frames.py`), seen records (`restore.py`), and what the rows mean (`dbt_like_sql/staging/`). The tables end with the session, so a pull
+that fails leaves nothing (R3.2).
 """
 
 import io
@@ -21,18 +21,18 @@ from roster_pipeline.source.protocol import SourceDistrict, SourcePage
 from roster_pipeline.source.vocabulary import Collection, Finding
 from roster_pipeline.sync.frames import Frame
 
-# What a landed row has beside the columns of its contract: its place in the pull (of two equally new records of one id the later counts,
-# R3.8), and the digest by which the next pull knows it again, none where something of it was dropped.
+# What each row has in addition to the columns of its contract. If two records of one id are equally new, the later position counts (R3.8).
+# The next pull identifies the record by its digest. A record that lost a value has none.
 _ALL_HAVE = "position bigint not null, digest uuid, rejected boolean not null"
 _EXTRA = {"users": "collection text not null, "}
 
 
 class Landing:
-    """Where a pull arrives.
+    """The temporary tables of one pull.
 
     Attributes:
-        rows: records loaded, by collection.
-        findings: how often each rule was broken, by resource and rule.
+        rows: number of records loaded, by collection.
+        findings: how often each rule was broken, by resource, rule and severity.
     """
 
     def __init__(self, connection: "psycopg.Connection[tuple[object, ...]]") -> None:
@@ -49,17 +49,17 @@ class Landing:
         self._execute('create temporary table "clever.findings" (resource text, clever_id text, rule text, severity text)')
 
     def district(self, district: SourceDistrict, pulled_at: datetime) -> None:
-        """Land the district object."""
+        """Load the district object."""
         values = (district.id, district.name or "", district.state, _instant(district.last_sync), pulled_at)
         self._connection.execute('insert into pg_temp."clever.districts" values (%s, %s, %s, %s, %s)', values)
 
     def load(self, collection: Collection, page: SourcePage, frame: Frame) -> None:
-        """Land one page: its rows, and its findings."""
+        """Load one page: its rows and its findings."""
         table = frame.table
         unreadable = table.num_rows - len(page.digests)
         digests = [digest and digest.hex() for digest in page.digests] + [None] * unreadable
         if broken := {finding.clever_id for finding in frame.findings}:
-            # What was found has to be found again.
+            # Records with findings get no digest, so they are validated again on every pull.
             ids = table.column("clever_id").to_pylist()
             digests = [None if clever_id in broken else digest for clever_id, digest in zip(ids, digests, strict=True)]
         table = table.append_column("digest", pyarrow.array(digests, pyarrow.string()))
@@ -71,9 +71,9 @@ class Landing:
         self._findings(collection.resource, frame.findings)
 
     def complete(self) -> None:
-        """To be called when everything has landed: takes digests away where they would mislead, and tells the planner what there is."""
+        """Finish the landing, after the last record: remove the digests of records with two versions, and analyze the tables."""
         for resource in contracts.RESOURCES:
-            # A record that came in two versions is known by neither: which of them counts has to be found again.
+            # A record delivered in two versions gets no digest: the next pull has to decide again which version counts.
             self._execute(f"""
                 update pg_temp."clever.{resource}" as landed
                 set digest = null
@@ -111,7 +111,7 @@ def copy_rows(connection: "psycopg.Connection[Any]", target: sql.Identifier, tab
     if not table.num_rows:
         return
     buffer = io.BytesIO()
-    # Null is written empty, blank text quoted; COPY reads them back as null and as blank text.
+    # Null is written as nothing and blank text as quotes, so COPY can distinguish them.
     pyarrow.csv.write_csv(table, buffer, pyarrow.csv.WriteOptions(include_header=False))
     statement = sql.SQL("copy {} ({}) from stdin (format csv)").format(target, sql.SQL(", ").join(map(sql.Identifier, table.column_names)))
     with connection.cursor() as cursor, cursor.copy(statement) as copy:
@@ -119,7 +119,7 @@ def copy_rows(connection: "psycopg.Connection[Any]", target: sql.Identifier, tab
 
 
 def _instant(text: str | None) -> datetime | None:
-    """A timestamp of the district object; None when it is not one, as for any optional value (R4.2)."""
+    """A timestamp of the district object. A value that is no timestamp is None, as any broken optional value (R4.2)."""
     try:
         return datetime.fromisoformat(text) if text else None
     except ValueError:

@@ -1,8 +1,7 @@
-"""`ops.syncs`: one row per sync from request to end, true at every moment (R11.4).
+"""`ops.syncs`: one row per sync, from request to end, correct at every moment (R11.4).
 
-Belongs here: every write to `ops.syncs` but the removal of old rows (`fleet/retention.py`). Does not belong here: what a sync does between
-start and end.
-Every function takes the connection of its caller, and so is part of the caller's transaction where there is one (R11.5).
+Belongs here: every write to `ops.syncs` except the removal of old rows (`fleet/retention.py`). Does not belong here: what a sync does
+between start and end. Every function uses the caller's connection, so it is part of the caller's transaction if there is one (R11.5).
 """
 
 from collections.abc import Mapping
@@ -19,17 +18,17 @@ from roster_pipeline.database.tables import APPLIED, districts, staged_districts
 from roster_pipeline.errors import PermanentError
 
 ANSWERED_BY = "Answered by sync"
-CRASHED = "The process that ran this sync ended before the sync did. Nothing of it was applied; the next sync starts afresh."
+CRASHED = "The process that ran this sync ended before the sync did. Nothing of it was applied; the next sync starts again."
 
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a sync comes from: columns of its row.
+    """Who or what started a sync: columns of its row.
 
     Attributes:
-        trigger: why it starts; the first sync of a district is an `initial` one whatever it says.
-        requested_role: on whose behalf a person asked for it; None: nobody did, the schedule started it.
-        sync_id: the `queued` row that this sync answers; None makes a row.
+        trigger: why it starts. The first sync of a district is always `initial`.
+        requested_role: the role of the person that requested it; None if the schedule started it.
+        sync_id: the `queued` row that this sync answers; None makes a new row.
     """
 
     trigger: str = "on_demand"
@@ -41,19 +40,19 @@ class Origin:
 
     @property
     def is_urgent(self) -> bool:
-        """Whether somebody waits for it. What the schedule starts is told of in the night's digest (R11.8)."""
+        """Whether somebody waits for it. Syncs that the schedule started are reported in the digest of the night (R11.8)."""
         return self.requested_role is not None
 
 
 def queue(connection: Connection, district_id: int, origin: Origin, *, now: datetime) -> int:
-    """The row of a sync that somebody asks for. Returns its sync_id."""
+    """Record the request of a sync. Returns its sync_id."""
     return _insert(connection, district_id, origin, now=now, status="queued")
 
 
 def begin(connection: Connection, district_id: int, origin: Origin, *, now: datetime) -> int:
     """Make the row of a sync `processing`: a new one, or the queued one that it answers. Returns its sync_id.
 
-    Whoever else was waiting for this district is answered by the same sync.
+    All other queued requests of the district are answered by this sync too.
 
     Raises:
         PermanentError: the queued row has been answered already.
@@ -62,9 +61,9 @@ def begin(connection: Connection, district_id: int, origin: Origin, *, now: date
     values = {"trigger": origin.trigger if has_accepted_snapshot(connection, district_id) else "initial", "status": "processing"}
     if origin.sync_id is None:
         return _insert(connection, district_id, origin, now=now, **values, started_at=now)
-    # Both or neither, also where the connection commits every statement.
+    # In one transaction, also if the connection is in autocommit.
     with psycopg_connection(connection).transaction():
-        sync_id = _take(connection, origin, **values, started_at=now)
+        sync_id = _start_queued(connection, origin, **values, started_at=now)
         waiting = sa.and_(syncs.c.district_id == district_id, syncs.c.status == "queued")
         answered = {"status": "skipped", "finished_at": now, "message": f"{ANSWERED_BY} {sync_id}."}
         connection.execute(sa.update(syncs).where(waiting).values(answered))
@@ -72,15 +71,15 @@ def begin(connection: Connection, district_id: int, origin: Origin, *, now: date
 
 
 def refused(connection: Connection, district_id: int | None, origin: Origin, *, now: datetime, status: str, message: str) -> int:
-    """A row that ends as soon as it begins: `skipped` (the district may not be synced) or `failed` (it is unknown, or its settings are)."""
+    """A row that ends as it begins: `skipped` (the district may not sync) or `failed` (it is unknown, or its settings cannot be used)."""
     origin = _second_attempt(connection, origin)
     ended = {"status": status, "started_at": now, "finished_at": now, "message": message}
     with psycopg_connection(connection).transaction():
         if origin.sync_id is not None:
-            sync_id = _take(connection, origin, **ended)
+            sync_id = _start_queued(connection, origin, **ended)
         else:
             sync_id = _insert(connection, district_id, origin, now=now, **ended)
-        # An id that nobody knows is a typing error of whoever sees the answer.
+        # An unknown id is a typing error. The person that made it sees the error, so no alert is needed.
         if status == "failed" and district_id is not None:
             row = {"sync_id": sync_id, "district_id": district_id, "message": message, "requested_role": origin.requested_role}
             alert_failures(connection, [row], now=now)
@@ -88,17 +87,17 @@ def refused(connection: Connection, district_id: int | None, origin: Origin, *, 
 
 
 def dismiss(connection: Connection, sync_id: int, *, now: datetime, status: str, message: str) -> None:
-    """End a queued row that never becomes a sync: `skipped`, it may not, or `failed`, it could not. One that a sync has taken stays."""
+    """End a queued row without a sync: `skipped` (it may not start) or `failed` (it could not start). A started one stays."""
     _end(connection, syncs.c.sync_id == sync_id, {"status": status, "finished_at": now, "message": message}, now=now, was="queued")
 
 
 def pull_began(connection: Connection, sync_id: int, snapshot_at: datetime) -> None:
-    """Note when the snapshot was taken: an older one is never applied over a newer one (R11.6)."""
+    """Record when the pull began. An older snapshot is never applied over a newer one (R11.6)."""
     connection.execute(sa.update(syncs).where(syncs.c.sync_id == sync_id).values(snapshot_at=snapshot_at))
 
 
 def has_accepted_snapshot(connection: Connection, district_id: int) -> bool:
-    """Whether any sync of the district has been applied; until then it is the first one (R7.6)."""
+    """Whether any sync of the district has been applied. If not, the next one is the first sync (R7.6)."""
     return bool(connection.execute(sa.select(sa.exists().where(staged_districts.c.district_id == district_id))).scalar_one())
 
 
@@ -108,7 +107,7 @@ def newest_applied(connection: Connection, district_id: int) -> datetime | None:
 
 
 def last_applied(connection: Connection, district_id: int) -> Mapping[str, Any]:
-    """The counts of the newest sync that was carried out, at least in part; empty where there is none."""
+    """The counts of the newest sync that was applied, at least in part; empty if there is none."""
     query = (
         sa.select(syncs.c.counts)
         .where(syncs.c.district_id == district_id, syncs.c.status.in_(APPLIED))
@@ -119,13 +118,13 @@ def last_applied(connection: Connection, district_id: int) -> Mapping[str, Any]:
 
 
 def end(connection: Connection, sync_id: int, *, now: datetime, status: str, counts: Mapping[str, Any], message: str) -> None:
-    """The sync's end. An end that is written already stays: what comes after the commit cannot make an applied sync a failed one."""
+    """End a sync. If its row has ended already, it stays: an error after the commit cannot make an applied sync a failed one."""
     values = {"status": status, "finished_at": now, "counts": dict(counts), "message": message}
     _end(connection, syncs.c.sync_id == sync_id, values, now=now)
 
 
 def mark_crashed(connection: Connection, district_id: int, *, now: datetime, message: str = CRASHED) -> int:
-    """End what claims to be processing though the caller holds the district's lock. Returns how many rows did."""
+    """Mark the district's rows in `processing` as failed: the caller holds the lock, so their syncs have crashed. Returns how many."""
     values = {"status": "failed", "finished_at": now, "message": message}
     return _end(connection, syncs.c.district_id == district_id, values, now=now)
 
@@ -134,7 +133,7 @@ def _end(
     connection: Connection, which: sa.ColumnElement[bool], values: Mapping[str, Any], *, now: datetime, was: str = "processing"
 ) -> int:
     ending = sa.update(syncs).where(which, syncs.c.status == was).values(values).returning(syncs)
-    # A failure and its alert: both or neither (R11.8), also where the connection commits every statement.
+    # A failure and its alert in one transaction (R11.8), also if the connection is in autocommit.
     with psycopg_connection(connection).transaction():
         ended = connection.execute(ending).mappings().all()
         alert_failures(connection, [dict(row) for row in ended if row["status"] == "failed"], now=now)
@@ -142,7 +141,7 @@ def _end(
 
 
 def recent(connection: Connection, *, district_id: int | None = None, limit: int = 20) -> list[Mapping[str, Any]]:
-    """The newest syncs first, of one district or of all, and every one that waits, however long."""
+    """The newest syncs, of one district or of all, and all that are queued; the newest first."""
     ours = syncs.c.district_id == district_id if district_id is not None else sa.true()
     newest = sa.select(syncs.c.sync_id).where(ours).order_by(syncs.c.sync_id.desc()).limit(limit)
     waiting = sa.select(syncs.c.sync_id).where(ours, syncs.c.status == "queued")
@@ -151,7 +150,7 @@ def recent(connection: Connection, *, district_id: int | None = None, limit: int
 
 
 def last_successes(connection: Connection) -> dict[int, datetime | None]:
-    """When each district's newest successful sync ended, by district id; None: it never had one."""
+    """When each district's newest successful sync ended, by district id; None if it has had none."""
     newest = (
         sa.select(syncs.c.finished_at)
         .where(syncs.c.district_id == districts.c.district_id, syncs.c.status == "successful")
@@ -178,7 +177,7 @@ def _insert(connection: Connection, district_id: int | None, origin: Origin, *, 
 
 
 def _second_attempt(connection: Connection, origin: Origin) -> Origin:
-    """A run that tries again after its first sync failed asks once more, in the same words: that row has ended and stays as it is."""
+    """The origin of a run's second attempt: a new row with the texts of the first one, which has ended and is left unchanged."""
     if origin.sync_id is None or origin.dagster_run_id is None:
         return origin
     ours = sa.and_(syncs.c.sync_id == origin.sync_id, syncs.c.dagster_run_id == origin.dagster_run_id, syncs.c.status != "queued")
@@ -186,10 +185,10 @@ def _second_attempt(connection: Connection, origin: Origin) -> Origin:
     return replace(origin, sync_id=None, **row) if row is not None else origin
 
 
-def _take(connection: Connection, origin: Origin, **values: Any) -> int:
+def _start_queued(connection: Connection, origin: Origin, **values: Any) -> int:
     queued = sa.and_(syncs.c.sync_id == origin.sync_id, syncs.c.status == "queued")
-    taking = sa.update(syncs).where(queued).values(dagster_run_id=origin.dagster_run_id, **values).returning(syncs.c.sync_id)
-    taken = connection.execute(taking).scalar()
-    if taken is None:
+    starting = sa.update(syncs).where(queued).values(dagster_run_id=origin.dagster_run_id, **values).returning(syncs.c.sync_id)
+    sync_id = connection.execute(starting).scalar()
+    if sync_id is None:
         raise PermanentError(f"Request {origin.sync_id} is not queued any more.", hint="`roster status` shows what became of it.")
-    return int(taken)
+    return int(sync_id)

@@ -1,8 +1,8 @@
 """Landing -> plan: every decision of a sync, as tables, before the first write to `app`.
 
-Belongs here: running the staging and reconcile models, asking the brakes in between, and counting what was decided. Does not belong here:
-the decisions (`dbt_like_sql/` and `brakes.py`) and the writing (`apply.py`). The plan is computed in the transaction that writes it, so
-nothing can come between.
+Belongs here: running the staging models, the reconcile models and the gate between them, and counting the decisions. Does not belong here:
+the decisions (`dbt_like_sql/` and `brakes.py`) and the writes (`apply.py`). The plan is made in the transaction that writes it, so nobody
+can change the data in between.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,7 +16,7 @@ from roster_pipeline.sync.brakes import DECIDED as DECIDED
 from roster_pipeline.sync.brakes import Brake, Decision, Gate, brake_counts
 from roster_pipeline.sync.session import PlanningContext
 
-# What is planned for each table of `app`: the model that holds the rows to write.
+# The model with the rows to write, for each table of `app`.
 PLANS = {
     "schools": "reconcile.school_changes",
     "classrooms": "reconcile.classroom_changes",
@@ -31,12 +31,12 @@ class Plan:
     """What one sync would do.
 
     Attributes:
-        changes: rows to write, by table of `app` and action; a table with nothing to write is left out.
-        people: people of the snapshot, by decision and rule (`link: clever_id`).
-        audits: offending records, by audit; every audit is named, also at zero.
-        members_missing: distinct people that rostered sections list and Clever does not share (R3.7).
-        brakes: every brake that anything falls under, tripped or not.
-        decisions: what became of the tripped ones.
+        changes: number of rows to write, by table of `app` and action. A table with nothing to write is left out.
+        people: number of people in the snapshot, by decision and rule (`link: clever_id`).
+        audits: number of offending records, by audit; also audits with none.
+        members_missing: number of people that rostered sections list and Clever does not share (R3.7).
+        brakes: every brake with at least one act, tripped or not.
+        decisions: the decisions about the tripped brakes.
     """
 
     changes: Mapping[str, Mapping[str, int]]
@@ -48,7 +48,7 @@ class Plan:
 
     @property
     def rows(self) -> int:
-        """Rows to write in `app`."""
+        """Number of rows to write in `app`."""
         return sum(sum(actions.values()) for actions in self.changes.values())
 
     @property
@@ -58,13 +58,13 @@ class Plan:
 
     @property
     def writes_nothing(self) -> bool:
-        """The first sync of a district waits as a whole for approval (R7.6)."""
+        """Whether the whole sync is held: the first sync of a district can need approval (R7.6)."""
         return any(decision.holds_whole_sync for decision in self.decisions)
 
     def as_counts(self) -> dict[str, Any]:
         """For `ops.syncs.counts`.
 
-        `held` are the brakes that hold; `passed` those that an approval released, and of the others the one of each kind nearest its limit.
+        `held` has the brakes that hold. `passed` has those that an approval released, and for each kind the other brake nearest its limit.
         """
         return {
             "changes": {} if self.writes_nothing else {table: dict(actions) for table, actions in self.changes.items()},
@@ -77,7 +77,7 @@ class Plan:
         }
 
     def _nearest(self) -> list[Brake]:
-        """Of the brakes that needed no decision, the one of each kind nearest its limit: there is one per school and role."""
+        """For each kind, the brake nearest its limit that needed no decision. A kind can have one brake per school and role."""
         decided = {decision.brake.identity for decision in self.decisions}
         nearest: dict[str, Brake] = {}
         for brake in sorted(self.brakes, key=lambda each: (each.acts / each.limit if each.limit else 0, each.acts)):

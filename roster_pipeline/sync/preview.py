@@ -1,6 +1,6 @@
 """A plan in numbers and ids, for people who decide about it.
 
-Belongs here: reading a plan's temporary tables while they exist. Does not belong here: making the plan (`plan.py`) and showing it
+Belongs here: reading the temporary tables of a plan while they exist. Does not belong here: making the plan (`plan.py`), and printing it
 (`commands/`).
 """
 
@@ -22,10 +22,10 @@ class PlanReport:
 
     Attributes:
         plan: counts by action, brakes, audits.
-        users_by_school: users to write, by school (id and Clever id; null: no primary school) and action.
+        users_by_school: number of users to write, by school (id and Clever id; null if there is no primary school) and action.
         licenses: reconcile.license_reconciliation of this plan.
-        brake_schools: names of the schools that brakes are about, by school id.
-        conflicts: Clever ids of people who would not get the username they ask for, and why (`taken`, `contested`).
+        brake_schools: names of schools with a brake, by school id.
+        conflicts: Clever ids of people who would not get the username that they should have, and why (`taken`, `contested`).
         readiness: reconcile.readiness of this plan.
     """
 
@@ -39,7 +39,7 @@ class PlanReport:
 
 
 def describe_plan(context: PlanningContext, plan: Plan) -> PlanReport:
-    """Read the plan's tables, inside its transaction."""
+    """Read the tables of the plan, inside its transaction."""
     runner = context.runner
     return PlanReport(
         context.district,

@@ -1,7 +1,7 @@
 """Roster source -> landing: reads every collection of one district, page by page, so that memory stays flat (R3.5).
 
-Belongs here: the order in which a source is read, and what is measured about it. Does not belong here: which source it is (`sources.py`),
-how it is read (`clever/`), and the meaning of rows (`dbt_like_sql/`).
+Belongs here: the order in which a source is read, and what the pull costs. Does not belong here: which source it is (`sources.py`), how it
+is read (`clever/`), and what the rows mean (`dbt_like_sql/`).
 """
 
 import time
@@ -28,10 +28,10 @@ def pull_into(
     started_at: datetime,
     on_listing: OnListing = lambda _listing: None,
 ) -> PullResult:
-    """Pull what is new of one district into a landing of this session.
+    """Pull the unseen records of one district into a new landing of this session.
 
     Args:
-        open_source: where the district is read from.
+        open_source: opens the source of the district.
         on_listing: called with every listing of connected districts that the source makes (R11.7).
 
     Raises:
@@ -46,13 +46,13 @@ def pull_into(
 
 
 def pull_district(source: RosterSource, landing: Landing, *, started_at: datetime, on_step: Callable[[Step], None]) -> PullResult:
-    """Land everything that the source shares of one district and that is not known already, or raise.
+    """Load all unseen records of one district into the landing.
 
     Args:
         source: entered, with the index of the last accepted snapshot.
 
     Raises:
-        RosterError: the pull is not complete; the landing is to be thrown away.
+        RosterError: the pull is not complete. The landing must not be used.
     """
     before = source.district()
     for collection in Collection:
@@ -64,7 +64,7 @@ def pull_district(source: RosterSource, landing: Landing, *, started_at: datetim
         landing.rows[collection] += source.index.count_seen(collection)
         on_step(Step(f"clever.{collection}", landing.rows[collection], time.perf_counter() - start))
     after = source.district()
-    # Of two last_syncs the earlier is the honest one: what was loaded while this walked is only partly in it (R3.7).
+    # The first last_sync counts: data that Clever loaded during the pull is only partly in the snapshot (R3.7).
     landing.district(before, started_at)
     stats = source.stats
     cost = {

@@ -1,7 +1,7 @@
-"""The last accepted snapshot as the memory of the next pull: what of it is known by its digest, and how that comes back.
+"""Seen records are restored from the last accepted snapshot, so a pull decodes only the unseen ones.
 
-Belongs here: reading digests from `staging`, and putting known records into the landing, from where everything goes on as if they had been
-decoded. Does not belong here: how digests are compared (`source/digests.py`), and when a whole sync has nothing to do (`unchanged.py`).
+Belongs here: reading digests from `staging`, and copying seen records from `staging` into the landing, as if they had been decoded. Does
+not belong here: how digests are compared (`source/digests.py`), and when a whole district is unchanged (`unchanged.py`).
 """
 
 from collections import Counter
@@ -58,13 +58,13 @@ def restore_seen(context: PlanningContext, pulled: PullResult, among: Mapping[st
     """
     driver, district = psycopg_connection(context.connection), context.district
     driver.execute(f'create temporary table "{_SEEN}" (collection text, digest uuid, position bigint) on commit drop'.encode())
-    parts = among or {}
-    sources = {**{each: sql.Identifier("staging", each) for each in contracts.RESOURCES}, **parts}
+    subsets = among or {}
+    sources = {**{each: sql.Identifier("staging", each) for each in contracts.RESOURCES}, **subsets}
     expected = Counter[Collection]()
     for collection in Collection:
-        part = parts.get(collection.resource)
-        # A page at a time, so that memory stays flat (R3.5).
-        for seen in pulled.index.seen(collection, _digests(driver, part, district.district_id) if part else None):
+        subset = subsets.get(collection.resource)
+        # Page by page, so that memory stays flat (R3.5).
+        for seen in pulled.index.seen(collection, _digests(driver, subset, district.district_id) if subset else None):
             expected[collection] += len(seen.digests)
             columns = {
                 "collection": pyarrow.array([collection.value] * len(seen.digests), pyarrow.string()),
@@ -74,9 +74,11 @@ def restore_seen(context: PlanningContext, pulled: PullResult, among: Mapping[st
             copy_rows(driver, sql.Identifier("pg_temp", _SEEN), pyarrow.table(columns))
     driver.execute(f'analyze pg_temp."{_SEEN}"'.encode())
     for collection, rows in expected.items():
-        query = _known_rows(collection, sources[collection.resource])
+        query = _copy_seen(collection, sources[collection.resource])
         if driver.execute(query, (district.district_id, collection.value)).rowcount != rows:
-            raise TransientError("The district was synced while it was read.", hint="Try again.", district=district.clever_id)
+            raise TransientError(
+                "Another sync of this district committed during this dry run.", hint="Try again.", district=district.clever_id
+            )
     pulled.landing.complete()
     return expected.total()
 
@@ -87,16 +89,16 @@ def _digests(driver: "psycopg.Connection[Any]", source: sql.Identifier, district
     return bytes(row[0]) if row and row[0] else b""
 
 
-def _known_rows(collection: Collection, source: sql.Identifier) -> sql.Composed:
+def _copy_seen(collection: Collection, source: sql.Identifier) -> sql.Composed:
     names = [column.name for column in contracts.columns(collection.resource)] + ["digest"]
     more = ["position", "rejected"] + (["collection"] if collection.role else [])
     return sql.SQL(
-        "insert into {landed} ({columns}) select {remembered}, seen.position, false{collection} from {seen} as seen "
+        "insert into {landed} ({columns}) select {stored}, seen.position, false{collection} from {seen} as seen "
         "inner join {staged} as staged on seen.digest = staged.digest where staged.district_id = %s and seen.collection = %s"
     ).format(
         landed=sql.Identifier("pg_temp", f"clever.{collection.resource}"),
         columns=sql.SQL(", ").join(map(sql.Identifier, names + more)),
-        remembered=sql.SQL(", ").join(sql.Identifier("staged", name) for name in names),
+        stored=sql.SQL(", ").join(sql.Identifier("staged", name) for name in names),
         collection=sql.SQL(", seen.collection" if collection.role else ""),
         seen=sql.Identifier("pg_temp", _SEEN),
         staged=source,
@@ -104,14 +106,14 @@ def _known_rows(collection: Collection, source: sql.Identifier) -> sql.Composed:
 
 
 def _key(district: District, code: Sequence[Path]) -> bytes:
-    """What a record becomes in staging depends on the code between both, and on the profile: other code, other digests."""
+    """The key of all digests: the district, and everything that decides what a record becomes in staging (the code, the profile)."""
     scope = f"{district.clever_id}:{district.require_rules().student_email}:".encode()
     return blake2b(scope + code_digest(tuple(code)), digest_size=16).digest()
 
 
 @cache
 def code_digest(source: tuple[Path, ...]) -> bytes:
-    """The code that a record passes through on its way into staging: the source's own, and what is the same for every source."""
+    """A hash of the code between a record and staging: the code of the source, and the code that all sources share."""
     shared = [Path(str(module.__file__)) for module in (contracts, frames, landing_module)]
     files = [*source, *shared, *sorted((SQL / "staging").glob("*.sql"))]
     return blake2b(b"".join(file.read_bytes() for file in files)).digest()

@@ -1,13 +1,12 @@
 """One sync of one district, from request to end.
 
-Belongs here: the order of things, the lock, the transaction, and the truth about how it ended. Does not belong here: any of the steps
-themselves.
+Belongs here: the order of the steps, the lock, the transaction, and how the sync ended. Does not belong here: the steps.
 
-    lock -> ops.syncs row -> pull -> [ recall  -> plan -> apply -> ops.syncs end ] -> unlock         [ ] is one transaction
-                                     [ touched -> plan -> apply -> ops.syncs end ]                   little has changed
-                                     [ settled       ------->      ops.syncs end ]                   nothing has changed at either end
+    lock -> ops.syncs row -> pull -> [ restore -> full plan -> apply -> ops.syncs end ] -> unlock      [ ] is one transaction
+                                     [ incremental plan     -> apply -> ops.syncs end ]                if little has changed
+                                     [ unchanged                     -> ops.syncs end ]                if nothing has changed
 
-Everything happens on one session. If it dies, the lock, the pages and the transaction die with it.
+Everything happens on one session. If it ends, the lock, the temporary tables and the transaction end with it.
 """
 
 import logging
@@ -42,22 +41,21 @@ from roster_pipeline.sync.pull import pull_into
 from roster_pipeline.sync.restore import restore_seen
 from roster_pipeline.sync.session import PlanningContext, PullResult, SyncContext, one_state, sync_session
 from roster_pipeline.sync.sources import OpenSource, open_clever
-from roster_pipeline.sync.unchanged import Settled, find_settled, record_state, repeat, state_after, state_of, unsettle
+from roster_pipeline.sync.unchanged import LastState, delete_state, find_last_state, record_state, repeat, state_after, state_of
 
 log = logging.getLogger(__name__)
 
-# A row that somebody else changed while the plan was made: plan again on what is there now.
+# How often to plan if somebody else changes a row while the plan is made.
 CONFLICT_ATTEMPTS = 3
-# Where a sync inserted this much, the planner's idea of the table is wrong until it is told (PostgreSQL's own autovacuum comes minutes
-# later).
+# After this many written rows of a table, its statistics are wrong, so ANALYZE is run. The autovacuum of PostgreSQL comes minutes later.
 ANALYZE_FROM_ROWS = 1_000
 
-_NOTHING_CHANGED = "Nothing had changed."
+_NO_CHANGES = "No changes."
 
 
 @dataclass(frozen=True)
 class SyncRequest:
-    """What to sync, and where that comes from. Its texts are stored in `ops.syncs` as given.
+    """What to sync, and who or what started it. Its texts are stored in `ops.syncs` unchanged.
 
     Attributes:
         district: its Clever id, or its id in the application.
@@ -72,8 +70,8 @@ class SyncReport:
     """How a sync ended.
 
     Attributes:
-        status: as in `ops.syncs`.
-        counts: as in `ops.syncs.counts`.
+        status: the status in `ops.syncs`.
+        counts: `ops.syncs.counts`.
         steps: every step in order, with its rows, seconds and memory.
     """
 
@@ -107,12 +105,12 @@ def run_sync(
     """Sync one district now.
 
     Args:
-        open_source: where the district is read from.
+        open_source: opens the source of the district.
         on_step: called after every step, for progress.
         clock: the time, aware UTC.
 
     Raises:
-        RosterError: it did not succeed; `ops.syncs` says so, unless the database itself is the trouble or another sync is running (R11.2).
+        RosterError: the sync failed. It is recorded in `ops.syncs`, unless the database failed or another sync is running (R11.2).
     """
     require_current_schema(database)
     with sync_session(database, settings) as connection:
@@ -139,7 +137,7 @@ def plan_sync(
     on_step: Callable[[Step], None] = lambda _step: None,
     clock: Callable[[], datetime] = lambda: datetime.now(UTC),
 ) -> PlanReport:
-    """Exactly what a sync would do now, written nowhere: the same pull and the same models, in a transaction that is rolled back.
+    """Exactly what a sync would do now: the same pull and the same models, in a transaction that is rolled back.
 
     Raises:
         RosterError: the source or the database could not be read, or the district is unknown or has no agreement yet.
@@ -156,11 +154,11 @@ def plan_sync(
 
 @dataclass(frozen=True)
 class _Outcome:
-    """What a sync found and did.
+    """What a sync decided and did.
 
     Attributes:
-        district: with the agreement that it was planned by.
-        plan: None where no plan was needed.
+        district: with the agreement that the plan used.
+        plan: None if no plan was needed.
         counts: for `ops.syncs.counts`, without those of the pull.
     """
 
@@ -174,21 +172,21 @@ class _Outcome:
 def _sync(context: SyncContext, settings: Settings, open_source: OpenSource, sync_id: int, origin: Origin) -> SyncReport:
     steps: list[Step] = []
 
-    def note(step: Step) -> None:
+    def record(step: Step) -> None:
         steps.append(step)
         context.on_step(step)
 
     def ingest_listing(listing: Listing) -> None:
         reconcile_connections(context.connection, listing.district_ids, began_at=listing.began_at, now=context.clock())
 
-    noting = replace(context, on_step=note)
+    recording = replace(context, on_step=record)
     started_at = context.clock()
     ledger.pull_began(context.connection, sync_id, started_at)
-    pulled = pull_into(noting, settings, open_source, started_at, ingest_listing)
+    pulled = pull_into(recording, settings, open_source, started_at, ingest_listing)
     for attempt in range(1, CONFLICT_ATTEMPTS + 1):
         before = len(steps)
         try:
-            outcome = _plan_and_apply(noting, pulled, sync_id, origin)
+            outcome = _plan_and_apply(recording, pulled, sync_id, origin)
         except (psycopg.errors.SerializationFailure, psycopg.errors.DeadlockDetected):
             if attempt == CONFLICT_ATTEMPTS:
                 raise
@@ -203,7 +201,7 @@ def _sync(context: SyncContext, settings: Settings, open_source: OpenSource, syn
 
 
 def _plan_and_apply(context: SyncContext, pulled: PullResult, sync_id: int, origin: Origin) -> _Outcome:
-    """The one transaction of a sync (R11.5): from the plan to the end of its row in `ops.syncs`."""
+    """The one transaction of a sync (R11.5): the plan, the writes, and the end of its row in `ops.syncs`."""
     with one_state(context.connection):
         planning = _start_planning(context, sync_id=sync_id, now=context.clock())
         connection, district_id = planning.connection, planning.district_id
@@ -228,7 +226,7 @@ def _plan_and_apply(context: SyncContext, pulled: PullResult, sync_id: int, orig
 
 
 def _start_planning(context: SyncContext, *, sync_id: int | None, now: datetime) -> PlanningContext:
-    """Inside the transaction: with the agreement as it is now, because it may have changed during the pull."""
+    """The context of this transaction. The agreement is read again, because it may have changed during the pull."""
     district = find_district(context.connection, context.district.clever_id)
     rules = district.require_rules()
     parameters = {
@@ -246,20 +244,20 @@ def _start_planning(context: SyncContext, *, sync_id: int | None, now: datetime)
 
 def _plan_and_write(context: PlanningContext, pulled: PullResult) -> _Outcome:
     """The cheapest way that is safe: no plan, an incremental plan or a full plan."""
-    last = timed("unchanged", context.on_step, lambda: find_settled(context.connection, context.district_id))
-    if last is not None and last.answers(pulled.index.fingerprint):
+    last = timed("unchanged", context.on_step, lambda: find_last_state(context.connection, context.district_id))
+    if last is not None and last.is_repeated_by(pulled.index.fingerprint):
         return _repeat_last(context, last)
     if last is not None and (incremental := plan_incremental(context, pulled, last)) is not None:
         return _write(incremental.context, pulled, incremental.plan, last, incremental.counts)
     return _write(context, pulled, _plan_full(context, pulled), last)
 
 
-def _repeat_last(context: PlanningContext, last: Settled) -> _Outcome:
+def _repeat_last(context: PlanningContext, last: LastState) -> _Outcome:
     """Nothing has changed, neither at Clever nor in the application: this sync has the same result as the last one."""
     accept_district(context)
     repeat(context, last)
-    found = {name: value for name, value in last.counts.items() if name != "touched"}
-    return _Outcome(context.district, None, "successful", _NOTHING_CHANGED, {**found, "settled_since": last.since_sync_id})
+    repeated = {name: value for name, value in last.counts.items() if name != "touched"}
+    return _Outcome(context.district, None, "successful", _NO_CHANGES, {**repeated, "settled_since": last.since_sync_id})
 
 
 def _plan_full(context: PlanningContext, pulled: PullResult) -> Plan:
@@ -273,18 +271,18 @@ def _write(
     context: PlanningContext,
     pulled: PullResult,
     plan: Plan,
-    last: Settled | None,
+    last: LastState | None,
     incremental: Mapping[str, int] | None = None,
 ) -> _Outcome:
-    """Carry a plan out, as far as nothing holds it.
+    """Apply a plan, except for what is held.
 
     Args:
-        last: what the last sync left, where nobody has written anything since.
-        incremental: of an incremental plan, how much of the district it covers.
+        last: the state that the last sync left, if nobody has written anything since.
+        incremental: the size of the affected subset, if the plan is an incremental one.
     """
     connection, district_id = context.connection, context.district_id
     record_plan(context)
-    unsettle(connection, district_id)
+    delete_state(connection, district_id)
     if not (plan.decisions or context.runner.parameters["is_first"]):
         before = last.state if last else state_of(connection, district_id)
         state = state_after(connection, district_id, before, plan.changes)
@@ -304,12 +302,12 @@ def _message(plan: Plan) -> str:
     done = _changes(plan)
     if not held:
         return done
-    return f"Held for approval: {held}. " + (f"Applied: {done}" if plan.rows else "Nothing else had changed.")
+    return f"Held for approval: {held}. " + (f"Applied: {done}" if plan.rows else "No other changes.")
 
 
 def _changes(plan: Plan) -> str:
     if not plan.rows:
-        return _NOTHING_CHANGED
+        return _NO_CHANGES
     parts = [
         f"{table}: " + ", ".join(f"{rows:,} {action.replace('_', ' ')}" for action, rows in actions.items())
         for table, actions in plan.changes.items()
@@ -318,7 +316,7 @@ def _changes(plan: Plan) -> str:
 
 
 def _admit(connection: Connection, request: SyncRequest, clock: Callable[[], datetime]) -> District:
-    """The district, if it may be synced; else a row that says why not, and the error."""
+    """The district, if it may sync. Otherwise a row that says why not, and an error."""
     try:
         district = find_district(connection, request.district)
     except UnknownDistrictError as error:
@@ -348,12 +346,12 @@ def _refuse_older(context: PlanningContext, pulled: PullResult) -> None:
 
 
 def _record_failure(database: Database, sync_id: int, error: BaseException, clock: Callable[[], datetime]) -> None:
-    """Write the reason on a session of its own: the sync's may be the one that broke. Where that fails too, the row reads as crashed."""
+    """Record the reason on a new session, because the sync's may be broken. If this fails too, the next sync marks the row as crashed."""
     if isinstance(error, RosterError):
         kind = "worth retrying" if error.retryable else "permanent"
         message = f"{error.reason} ({kind}{': ' + error.path if error.path else ''})"
     else:
-        # What is no Exception is somebody's wish that this ends: Ctrl-C, SIGTERM, Dagster's own interrupt.
+        # BaseException: Ctrl-C, SIGTERM or Dagster's interrupt.
         message = f"Internal error: {type(error).__name__}." if isinstance(error, Exception) else "Interrupted."
     try:
         with translate_database_errors(), database.engine.begin() as connection:

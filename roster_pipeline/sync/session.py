@@ -96,13 +96,13 @@ class PullResult:
 
 @contextmanager
 def sync_session(database: Database, settings: Settings) -> Iterator[Connection]:
-    """A session in autocommit outside its transaction; closed for good afterwards, which drops the lock and everything temporary."""
+    """A session, in autocommit outside the transaction. It is closed at the end, which releases the lock and drops temporary tables."""
     with translate_database_errors(), database.engine.connect() as opened:
         connection = opened.execution_options(isolation_level="AUTOCOMMIT")
         connection.exec_driver_sql(f"set work_mem = '{settings.roster_work_mem}'")
         connection.exec_driver_sql("set temp_buffers = '64MB'")
         connection.exec_driver_sql("set jit = off")
-        # Temporary tables have no order, so that a merge join sorts a million members first: a hash join takes half the time.
+        # Temporary tables are not sorted, so a merge join would sort a million members first. A hash join takes half the time.
         connection.exec_driver_sql("set enable_mergejoin = off")
         connection.exec_driver_sql("set lock_timeout = '60s'")
         try:
@@ -113,15 +113,14 @@ def sync_session(database: Database, settings: Settings) -> Iterator[Connection]
 
 @contextmanager
 def one_state(connection: Connection, *, rollback: bool = False) -> Iterator[None]:
-    """One transaction that sees one state of the database: what the plan was made from is what is written, or the commit fails.
+    """One transaction that sees one state of the database. If the data of the plan has changed before the commit, the commit fails.
 
     Args:
-        rollback: undo everything at the end (a dry run).
+        rollback: roll back at the end (a dry run).
 
     Raises:
-        psycopg.errors.SerializationFailure, psycopg.errors.DeadlockDetected: somebody else changed a row in the meantime, noticed in a
-        statement or at
-            commit; trying again on the new state can succeed.
+        psycopg.errors.SerializationFailure, psycopg.errors.DeadlockDetected: somebody else changed a row in the meantime. A statement or
+            the commit raises it. A new attempt on the new data can succeed.
     """
     driver = psycopg_connection(connection)
     driver.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ

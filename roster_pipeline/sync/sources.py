@@ -12,11 +12,11 @@ from roster_pipeline.settings import Settings
 from roster_pipeline.source.protocol import OnListing, RosterSource
 
 # Makes the source of one district; reading begins when the source is entered. The last argument is called with every listing of connected
-# districts that the source makes (R11.7). Raises PermanentError where the district has no agreement, so that nobody knows what may be read.
+# districts that the source makes (R11.7). Raises PermanentError if the district has no agreement, because that says what may be read.
 OpenSource = Callable[[Settings, District, OnListing], RosterSource]
 
 
 def open_clever(settings: Settings, district: District, on_listing: OnListing) -> RosterSource:
-    """The district at Clever. A student's e-mail is only decoded where the profile stores it."""
+    """The district at Clever. A student's e-mail is decoded only if the profile stores it."""
     keep_student_email = district.require_rules().student_email
     return DistrictPull(settings, district.clever_id, keep_student_email=keep_student_email, on_listing=on_listing)

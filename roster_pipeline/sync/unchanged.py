@@ -1,11 +1,11 @@
-"""Districts in which the last sync has left nothing to do: when nothing has changed since, neither has the answer.
+"""Unchanged districts: if nothing has changed since a sync that had nothing to write, its result is repeated without a plan.
 
-Belongs here: what a plan is made from, as two fingerprints, and the row of `ops.settled`. Does not belong here: the plan itself
-(`dbt_like_sql/`), single records that are known again (`restore.py`), and what is done where little has changed (`incremental.py`).
+Belongs here: two fingerprints of everything that a plan is made from, and the row of `ops.settled`. Does not belong here: the plan
+(`dbt_like_sql/`), single seen records (`restore.py`), and plans of districts in which little has changed (`incremental.py`).
 
-A sync settles a district unless something is held or was approved. So this decides nothing; it repeats an answer to the same question, and
-only the answer that there was nothing to write. Of time, the only thing a plan depends on is when an approval expires: with a pending hold
-no district is settled.
+A sync records its state unless a brake has tripped. So nothing is decided here: the same data has the same result, and only the result
+"nothing to write" is repeated. The only time that a plan depends on is when an approval expires, so a district with a pending hold never
+counts as unchanged.
 """
 
 from collections.abc import Mapping
@@ -28,20 +28,20 @@ from roster_pipeline.sync.session import PlanningContext
 _STATE = sa.text(Path(__file__).with_suffix(".sql").read_text(encoding="utf-8"))
 
 
-# For each table of `app` its rows, and a number over their versions (`unchanged.sql`).
+# For each table of `app`, the number of its rows and a sum over their versions (`unchanged.sql`).
 State = Mapping[str, tuple[int, int]]
 
 
 @dataclass(frozen=True)
-class Settled:
-    """What the last applied sync of a district has left, if nobody has written anything since.
+class LastState:
+    """The state that the last applied sync of a district left. Nobody has written anything since.
 
     Attributes:
-        sync_id: that sync.
-        since_sync_id: the sync that compared everything.
-        snapshot: the fingerprint of what Clever sent.
-        state: what is in the tables.
-        counts: of the sync.
+        sync_id: the last applied sync.
+        since_sync_id: the sync that made the last full plan.
+        snapshot: the fingerprint of its pull.
+        state: the state of the tables.
+        counts: the counts of the sync.
     """
 
     sync_id: int
@@ -50,26 +50,26 @@ class Settled:
     state: State
     counts: Mapping[str, Any]
 
-    def answers(self, snapshot: str) -> bool:
-        """Whether a sync of this snapshot would do, and find, what the last one did: nothing."""
+    def is_repeated_by(self, snapshot: str) -> bool:
+        """Whether a sync of this snapshot has the same result as the last sync: nothing to write."""
         return self.snapshot == snapshot and not self.counts["changes"]
 
 
-def find_settled(connection: Connection, district_id: int) -> Settled | None:
-    """The district's row, where it is true of what is in the tables now."""
+def find_last_state(connection: Connection, district_id: int) -> LastState | None:
+    """The recorded state of the district; None if there is none, or if the tables have another state now."""
     query = (
         sa.select(unchanged_districts, syncs.c.counts)
         .join(syncs, syncs.c.sync_id == unchanged_districts.c.sync_id)
         .where(unchanged_districts.c.district_id == district_id, ~_has_pending_holds(district_id))
     )
     row = connection.execute(query).mappings().one_or_none()
-    # What takes time is asked last.
+    # The slow query comes last.
     if row is None or row["state"] != _text(state := state_of(connection, district_id)):
         return None
-    return Settled(row["sync_id"], row["since_sync_id"], row["snapshot"], state, row["counts"])
+    return LastState(row["sync_id"], row["since_sync_id"], row["snapshot"], state, row["counts"])
 
 
-def repeat(context: PlanningContext, last: Settled) -> None:
+def repeat(context: PlanningContext, last: LastState) -> None:
     """Record this sync as a repetition of the last one: the same findings, and the same state."""
     context.connection.execute(_COPY_QUARANTINE, {"sync_id": context.sync_id, "last": last.sync_id})
     context.connection.execute(
@@ -91,12 +91,12 @@ def record_state(context: PlanningContext, snapshot: str, state: State, since_sy
     context.connection.execute(sa.insert(unchanged_districts).values(**row, state=_text(state)))
 
 
-def unsettle(connection: Connection, district_id: int) -> None:
-    """What was noted is true no more."""
+def delete_state(connection: Connection, district_id: int) -> None:
+    """Delete the recorded state: this sync is about to change it."""
     connection.execute(sa.delete(unchanged_districts).where(unchanged_districts.c.district_id == district_id))
 
 
-# What identifies a row of `app` in the model that plans its table (PLANS).
+# The columns that identify a row of `app` in the model that plans its table (PLANS).
 _KEYS = {
     "schools": ("school_id",),
     "classrooms": ("classroom_id",),
@@ -107,16 +107,17 @@ _KEYS = {
 
 
 def state_of(connection: Connection, district_id: int) -> State:
-    """What is in the tables now."""
+    """The state of the tables now."""
     return {row.part: (row.rows, int(row.versions)) for row in connection.execute(_STATE, {"district_id": district_id})}
 
 
 def state_after(connection: Connection, district_id: int, before: State, changes: Mapping[str, Mapping[str, int]]) -> State:
-    """What will be in the tables when the plan has been carried out in this transaction. Reading it afterwards would keep the rows locked
-    for as long as that takes.
+    """The state of the tables after the plan is applied in this transaction.
+
+    It is computed before the writes. If it were read afterwards, the rows would stay locked while it is read.
 
     Args:
-        changes: rows that the plan writes, by table and action. Each of them is a new row, or a new version of one.
+        changes: number of rows that the plan writes, by table and action. Each is a new row or a new version of a row.
     """
     own = int(connection.execute(sa.text("select hashtextextended(cast(cast(pg_current_xact_id() as xid) as text), 0)")).scalar_one())
     after = dict(before)
@@ -151,7 +152,7 @@ def _text(state: State) -> str:
 
 @cache
 def code_digest() -> str:
-    """Of every rule: another release asks anew."""
+    """A hash of all code. After an upgrade no recorded state matches, so every district is planned again."""
     package = Path(roster_pipeline.__file__).parent
     files = sorted([*package.rglob("*.py"), *package.rglob("*.sql"), *SQL.rglob("*.sql")])
     return blake2b(b"".join(file.read_bytes() for file in files), digest_size=16).hexdigest()

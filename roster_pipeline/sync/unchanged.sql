@@ -1,5 +1,5 @@
--- A number for each table over everything in `app` that a plan of the district is made from. Any write to one of the rows, whatever the
--- column, changes the number: a row's xmin is the transaction that wrote it.
+-- For each table of `app` that a plan reads: the number of the district's rows, and a sum over their versions. A row's version is its xmin,
+-- the transaction that wrote it. So any write to one of the rows changes the sum.
 with versions as (
     select 'districts' as part, xmin from app.districts where district_id = :district_id
     union all

@@ -50,7 +50,7 @@ def test_of_one_district_newest_first(roster: Roster, district: District, query:
     assert [row["sync_id"] for row in roster("status", district.id, "--json").document["syncs"]] == [3, 2]
     assert [row["sync_id"] for row in roster("status", "2", "--json").document["syncs"]] == [1]
     ended = roster("status", district.id)
-    assert "Sync 3: Nothing had changed." in ended.out
+    assert "Sync 3: No changes." in ended.out
     assert district.id in ended.out
 
 

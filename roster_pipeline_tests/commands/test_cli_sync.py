@@ -37,7 +37,7 @@ def test_second_sync_says_that_nothing_changed(roster: Roster, district: Distric
     before = query("select count(*) from ops.changes")
     ended = roster("sync", district.id)
     assert ended.status == 0
-    assert "Nothing had changed." in ended.out
+    assert "No changes." in ended.out
     assert query("select count(*) from ops.changes") == before
 
 
