@@ -25,8 +25,8 @@ _CONTROLS = r"\p{Cc}"
 class Frame(NamedTuple):
     """One page, ready to load.
 
-    table: the columns of the resource's contract, and `rejected` (bool). A rejected row has only its Clever id; it counts as present
-        (R4.6).
+    table: the columns of the resource's contract, and `rejected` (bool). A rejected row has only its Clever id, and last_modified
+        if the source sent one; it counts as present (R4.6).
     findings: the broken rules, by Clever id.
     """
 

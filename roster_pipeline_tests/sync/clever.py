@@ -1,7 +1,7 @@
-"""Short ways to say what Clever sends, for tests that one can read.
+"""Short functions that make records of Clever, so that tests are easy to read.
 
-Belongs here: records as Clever has them, with the fields that matter to a test as arguments.
-Does not belong here: what the pipeline makes of them.
+Belongs here: records as Clever sends them, with the fields that tests need as arguments. Does not belong here: what the pipeline
+makes of them.
 """
 
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from roster_pipeline_tests.reference.model import Record, Snapshot
 
 
 def clever(*records: Record) -> Snapshot:
-    """A snapshot of these records, each sorted into its collection, with school s1."""
+    """A snapshot of these records, each in its collection, and school s1."""
     schools = [each for each in records if each["id"].startswith("s")]
     if all(each["id"] != "s1" for each in schools):
         schools.insert(0, school("s1"))
@@ -60,7 +60,7 @@ def teacher(
     district_admin: bool = False,
     **fields: Any,
 ) -> Record:
-    """A teacher, who may be school admin (`staff` are the schools) and district admin besides."""
+    """A teacher, who may also be a school admin (`staff` has the schools) and a district admin."""
     roles: dict[str, Any] = {"teacher": {"school": at, "schools": [at, *schools], "credentials": {"district_username": username}}}
     if staff is not None:
         roles["staff"] = {"schools": list(staff)}

@@ -1,4 +1,4 @@
-"""Districts for the tests of the sync's rules."""
+"""Districts for the tests of the rules of a sync."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""A district that has been synced a few times, made once, and a copy of its database for every test that begins there.
+"""A district that has been synced a few times: it is made once, and each test gets a copy of its database.
 
 Does not belong here: what is synced.
 """
@@ -19,7 +19,7 @@ Copies = Callable[[], AbstractContextManager[LiveDistrict]]
 
 @contextmanager
 def copies_of(server: URL, template: str, live: Callable[[LiveDistrict], None]) -> Iterator[Copies]:
-    """A new district of the profile `typing_agent` after `live`, as often as it is asked for, each time in a database of its own."""
+    """Makes a district of the profile `typing_agent` and runs `live`. Each call of the result copies it, in its own database."""
     with _fresh_database(server, template) as url:
         with open_database(_database_settings(url)) as database:
             made = LiveDistrict.sign_up(database, "typing_agent")

@@ -1,4 +1,4 @@
-"""Short ways to ask what the application has, by Clever id, and to do what people do there by hand.
+"""Short functions that read the application's rows by Clever id, write rows by hand as people do, and approve holds.
 
 Does not belong here: what Clever sends (`clever.py`).
 """
@@ -61,7 +61,7 @@ def enrolled(district: LiveDistrict, section: str) -> set[tuple[str, str, bool]]
 
 
 def actions(district: LiveDistrict, sync_id: int, entity: str) -> list[str]:
-    """What one sync did to a table, sorted."""
+    """The actions of one sync on a table, sorted."""
     return sorted(row["action"] for row in district.changes(sync_id) if row["entity"] == entity)
 
 
@@ -71,6 +71,13 @@ def quarantine(district: LiveDistrict, sync_id: int) -> set[tuple[str, str, str]
         "select resource, clever_id, rule from ops.quarantine where sync_id = :sync and severity = 'error'", sync=sync_id
     )
     return {(row["resource"], row["clever_id"], row["rule"]) for row in rows}
+
+
+def approve_open(district: LiveDistrict) -> None:
+    """Approve all open holds."""
+    for hold_id, hold in district.holds().items():
+        if hold.status == "open":
+            district.approve(hold_id)
 
 
 def new_user(district: LiveDistrict, username: str, role: str | None = "student", **columns: Any) -> int:
@@ -104,7 +111,7 @@ def new_school(district: LiveDistrict, name: str = "By hand", **columns: Any) ->
 
 
 def change_user(district: LiveDistrict, clever_id: str, **columns: Any) -> None:
-    """What support changes in a user by hand."""
+    """Change a user by hand, as support does."""
     district.execute(
         f"update app.users set {', '.join(f'{each} = :{each}' for each in columns)} where district_id = :district and clever_id = :id",
         id=clever_id,

@@ -1,6 +1,6 @@
-"""A small district that a test builds person by person, served by the sandbox and synced into a real database.
+"""A small district that a test builds person by person. The sandbox serves it, and it is synced into a real database.
 
-Belongs here: what scenario tests share. Does not belong here: expectations.
+Belongs here: what tests with a `Scenario` share. Does not belong here: expectations.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -22,7 +22,7 @@ DISTRICT = "5f00000000000000000000d1"
 
 
 class Scenario:
-    """One district: `change` it at Clever, `sync` it, look at `app`."""
+    """One district: `change` it at Clever, `sync` it, and read `app`."""
 
     def __init__(self, database: Database, server: SandboxServer, profile: str) -> None:
         self.database = database
@@ -69,6 +69,20 @@ class Scenario:
             for each in range(1, number + 1)
         ]
 
+    def fill(self, sizes: dict[str, int]) -> dict[str, list[str]]:
+        """Make a school with a number of students for each name, and sync once. Each school has a section with all of them.
+
+        Returns the ids of the students, by the school's name.
+        """
+        students = {}
+        for name, size in sizes.items():
+            school = self.school(name)
+            teacher = self.change.add_user("teacher", "T", name, schools=[school], username=f"t-{name}")
+            students[name] = self.students(school, size, prefix=name)
+            self.change.add_section(school, name=f"class {name}", students=students[name], teachers=[teacher])
+        assert self.sync().status == "successful"
+        return students
+
     def sync(self) -> SyncReport:
         """Sync now."""
         return run_sync(self.database, self.settings, SyncRequest(DISTRICT), clock=self.clock)
@@ -109,7 +123,7 @@ class Scenario:
         return list(self.rows(query, statuses=list(statuses or ("open",))))
 
     def approve(self, *hold_ids: int) -> None:
-        """Approve holds; all open ones when none is named."""
+        """Approve holds; without ids, all open ones."""
         with self.database.engine.begin() as connection:
             for hold_id in hold_ids or [row[-1] for row in self.holds()]:
                 holds.approve(connection, hold_id, by="tester", now=self.clock())

@@ -1,4 +1,4 @@
-"""What full listings of tokens say about connections (R11.7): from the sensor and from every sync."""
+"""Connections follow the full listings of tokens (R11.7), from the sensor and from every sync."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -23,13 +23,13 @@ A, B, C = "5f00000000000000000000aa", "5f00000000000000000000bb", "5f00000000000
 
 
 class Listings:
-    """Takes in listings, each a minute after the one before."""
+    """Ingests listings, each a minute after the one before."""
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
         self.now = NOW
 
-    def take(self, *listed: str, began: timedelta = timedelta()) -> Reconciled:
+    def ingest(self, *listed: str, began: timedelta = timedelta()) -> Reconciled:
         self.now += timedelta(minutes=1)
         return reconcile_connections(self.connection, listed, began_at=self.now + began, now=self.now)
 
@@ -58,95 +58,95 @@ def listings(database: Database) -> Iterator[Listings]:
 
 
 def test_a_new_token_is_a_district_that_waits_for_its_agreement(listings: Listings) -> None:
-    """R11.7, R11.8: `requested`, called by its id, and told once."""
-    assert listings.take(B, A) == ([A, B], [], [])
+    """R11.7, R11.8: status `requested`, its id as its name, and one alert."""
+    assert listings.ingest(B, A) == ([A, B], [], [])
     assert listings.rows("select clever_id, name, status, profile from app.districts order by clever_id") == [
         (A, A, "requested", None),
         (B, B, "requested", None),
     ]
     assert listings.alerts() == [("connected", A), ("connected", B)]
-    assert listings.take(A, B) == ([], [], [])
+    assert listings.ingest(A, B) == ([], [], [])
     assert len(listings.alerts()) == 2
 
 
-def test_a_listing_without_news_writes_nothing(listings: Listings) -> None:
-    """R11.7: only differences, and when the listing began."""
-    listings.take(A, B)
-    listings.take(A)
+def test_a_listing_without_changes_writes_nothing(listings: Listings) -> None:
+    """R11.7: it writes only when the listing began."""
+    listings.ingest(A, B)
+    listings.ingest(A)
     before = listings.written()
-    listings.take(A)
+    listings.ingest(A)
     assert listings.written() == before
     assert listings.rows("select began_at from ops.token_listings") == [(listings.now,)]
 
 
 @pytest.mark.parametrize("status", ["active", "paused"])
 def test_a_district_with_an_agreement_keeps_its_status(listings: Listings, status: str) -> None:
-    """R11.7: its token is noted, and that is no news."""
+    """R11.7: its token is recorded, without an alert."""
     listings.add(A)
     if status == "paused":
         set_status(listings.connection, A, "active", "paused")
-    assert listings.take(A) == ([], [A], [])
+    assert listings.ingest(A) == ([], [A], [])
     assert listings.statuses() == {A: status}
     assert listings.alerts() == []
     assert listings.rows("select clever_id, disconnected_at from ops.connections") == [(A, None)]
 
 
 @pytest.mark.parametrize("status", ["active", "paused", "requested"])
-def test_a_vanished_token_disconnects(listings: Listings, status: str) -> None:
-    """R11.7, R11.8: told once, whatever the district was."""
+def test_a_removed_token_disconnects(listings: Listings, status: str) -> None:
+    """R11.7, R11.8: one alert, whatever the status was."""
     if status != "requested":
         listings.add(A)
-    listings.take(A, B)
+    listings.ingest(A, B)
     if status == "paused":
         set_status(listings.connection, A, "active", "paused")
-    told = len(listings.alerts())
-    assert listings.take(B) == ([], [], [A])
+    before = len(listings.alerts())
+    assert listings.ingest(B) == ([], [], [A])
     assert listings.statuses() == {A: "disconnected", B: "requested"}
-    assert listings.take(B) == ([], [], [])
-    assert listings.alerts()[told:] == [("disconnected", A)]
+    assert listings.ingest(B) == ([], [], [])
+    assert listings.alerts()[before:] == [("disconnected", A)]
 
 
 def test_a_district_that_comes_back_waits_for_its_agreement_again(listings: Listings) -> None:
-    """R11.7: and it is told each time."""
+    """R11.7: with an alert each time."""
     listings.add(A)
     for _ in range(2):
-        listings.take(A)
-        assert listings.take() == ([], [], [A])
-        assert listings.take(A) == ([A], [], [])
+        listings.ingest(A)
+        assert listings.ingest() == ([], [], [A])
+        assert listings.ingest(A) == ([A], [], [])
         assert listings.statuses() == {A: "requested"}
         listings.add(A)
-        assert listings.take(A) == ([], [], [])
+        assert listings.ingest(A) == ([], [], [])
         assert listings.statuses() == {A: "active"}
     assert [kind for kind, _ in listings.alerts()] == ["disconnected", "connected"] * 2
 
 
-def test_a_district_that_was_never_listed_stays_as_it_is(listings: Listings) -> None:
-    """R11.7: its agreement is recorded before it connects."""
+def test_a_district_that_was_never_listed_is_left_unchanged(listings: Listings) -> None:
+    """R11.7: its agreement may be recorded before it connects."""
     listings.add(A)
-    assert listings.take(B) == ([B], [], [])
+    assert listings.ingest(B) == ([B], [], [])
     assert listings.statuses()[A] == "active"
 
 
 def test_an_older_listing_that_comes_late_changes_nothing(listings: Listings) -> None:
-    """R11.7: neither disconnects nor connects; nor does the same one twice."""
-    listings.take(A)
+    """R11.7: it neither disconnects nor connects a district. Nor does a second one."""
+    listings.ingest(A)
     before = listings.written()
-    assert listings.take(B, began=timedelta(minutes=-10)) == ([], [], [])
-    assert listings.take(B, began=timedelta(minutes=-2)) == ([], [], [])
+    assert listings.ingest(B, began=timedelta(minutes=-10)) == ([], [], [])
+    assert listings.ingest(B, began=timedelta(minutes=-2)) == ([], [], [])
     assert listings.written() == before
 
 
 def test_two_listings_at_once(database: Database) -> None:
-    """R11.7: both are taken in, one after the other, and every change is told once."""
+    """R11.7: they are ingested one after the other, and each change is reported once."""
 
-    def take(number: int) -> Reconciled:
+    def ingest(number: int) -> Reconciled:
         with database.engine.connect() as opened:
             connection = opened.execution_options(isolation_level="AUTOCOMMIT")
             return reconcile_connections(connection, [A, B, C], began_at=NOW + timedelta(seconds=number % 3), now=NOW)
 
     with ThreadPoolExecutor(4) as pool:
-        taken = list(pool.map(take, range(12)))
-    assert sorted(each for one in taken for each in one.requested) == [A, B, C]
+        results = list(pool.map(ingest, range(12)))
+    assert sorted(each for one in results for each in one.requested) == [A, B, C]
 
 
 # --- in a sync ---
@@ -173,8 +173,8 @@ def kinds(world: Scenario) -> list[str]:
     return [kind for (kind,) in world.rows("select kind from ops.alerts order by alert_id")]
 
 
-def test_a_sync_disconnects_a_district_whose_token_is_gone(world: Scenario) -> None:
-    """R11.7: the sync fails, says so, and nobody is deactivated."""
+def test_a_sync_disconnects_a_district_without_a_token(world: Scenario) -> None:
+    """R11.7: the sync fails with this reason, and nobody is deactivated."""
     world.sync()
     users = world.rows("select * from app.users order by user_id")
     world.change.disconnect()
@@ -188,16 +188,16 @@ def test_a_sync_disconnects_a_district_whose_token_is_gone(world: Scenario) -> N
         world.sync()
 
 
-def test_the_token_goes_in_the_middle_of_a_pull(world: Scenario) -> None:
-    """R3.1, R11.7: the listing that a 401 makes is a full one too."""
+def test_the_token_is_removed_during_a_pull(world: Scenario) -> None:
+    """R3.1, R11.7: the listing after a 401 is a full one too."""
     with pytest.raises(PermanentError, match="There is no token"):
         run_sync(world.database, world.settings, SyncRequest(DISTRICT), on_step=lambda _: world.change.disconnect())
     assert statuses(world) == {DISTRICT: "disconnected"}
     assert world.rows("select status from ops.syncs") == [("failed",)]
 
 
-def test_a_sync_tells_of_the_other_districts(world: Scenario, sandbox: Sandbox) -> None:
-    """R11.7: also where only its second listing has them, because its own token was rotated meanwhile."""
+def test_a_sync_reports_new_connections_of_other_districts(world: Scenario, sandbox: Sandbox) -> None:
+    """R11.7: also if only its second listing has them, made because its own token was rotated."""
     sandbox.add(District({"id": A, "name": "First"}))
     steps = count()
 
@@ -212,7 +212,7 @@ def test_a_sync_tells_of_the_other_districts(world: Scenario, sandbox: Sandbox) 
 
 
 def test_a_sync_that_cannot_list_changes_no_connection(world: Scenario, sandbox: Sandbox) -> None:
-    """R11.7: "could not read" is never "gone"."""
+    """R11.7: "could not read" is never "removed"."""
     world.sync()
     before = world.rows("select * from ops.token_listings"), world.rows("select * from ops.connections")
     world.settings = world.settings.model_copy(update={"clever_max_attempts": 1})
@@ -232,7 +232,7 @@ def test_a_dry_run_changes_no_connection(world: Scenario) -> None:
 
 
 def test_the_snapshot_is_as_old_as_its_first_page(world: Scenario) -> None:
-    """R3.7: what Clever loads while it is pulled is newer than the snapshot, so the earlier last_sync is kept."""
+    """R3.7: data that Clever loads during the pull is newer than the snapshot, so the earlier last_sync is stored."""
     world.change.set_district(last_sync="2026-11-20T20:00:00.000Z")
     run_sync(
         world.database,

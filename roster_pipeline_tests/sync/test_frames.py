@@ -1,4 +1,4 @@
-"""One page becomes one validated frame: R4.2, R4.5, R4.6 before any database."""
+"""One page becomes one validated frame: R4.2, R4.5, R4.6, without a database."""
 
 import re
 import unicodedata
@@ -21,7 +21,7 @@ def framed(collection: Collection, records: Sequence[Record], findings: Sequence
 
 
 def _naive_clean(text: str) -> str | None:
-    """R4.5 as it is written, character by character."""
+    """R4.5, character by character."""
     text = re.sub("\r\n|[\t\n\v\f\r\x85\u2028\u2029]", " ", text)
     text = "".join(each for each in text if unicodedata.category(each) != "Cc")
     text = unicodedata.normalize("NFC", text)
@@ -30,14 +30,14 @@ def _naive_clean(text: str) -> str | None:
 
 @given(st.lists(st.text(st.characters(codec="utf-8"), max_size=12), max_size=6))
 def test_text_is_cleaned_as_the_rule_says(texts: list[str]) -> None:
-    """R4.5, against a naive model; everything else that a name can hold stays."""
-    # Whether a few separators that no name holds count as white space differs between libraries.
+    """R4.5, compared with a naive model. All other characters of names stay."""
+    # Libraries disagree whether these separators are white space. No name has them.
     texts = [text.translate({0x1C: None, 0x1D: None, 0x1E: None, 0x1F: None}) for text in texts]
     assert clean_text(pyarrow.array(texts, pyarrow.string())).to_pylist() == [_naive_clean(text) for text in texts]
 
 
-def test_a_broken_optional_value_is_dropped_and_its_row_kept() -> None:
-    """R4.2: counted as a warning under the name of column and rule."""
+def test_a_broken_optional_value_is_dropped_and_its_row_stays() -> None:
+    """R4.2: a finding of severity `warn`, named by column and rule."""
     good = User(id="a1", name=Name("A", None, "B"), email="a@b.c", roles=Roles(student=StudentRole(school="s1", schools=["s1"], grade="3")))
     bad = User(id="a2", name=Name("A", None, "B"), email="no address", last_modified="2021-02-30T00:00:00Z")
     frame = framed(Collection.TEACHERS, [good, bad], [])
@@ -50,7 +50,7 @@ def test_a_broken_optional_value_is_dropped_and_its_row_kept() -> None:
 
 @pytest.mark.parametrize("blank", [None, "", "  ", "\t", "\u00a0", "\x00"])
 def test_a_blank_mandatory_value_quarantines_the_row_and_keeps_only_its_id(blank: str | None) -> None:
-    """R4.2, R4.6: nothing of a rejected row is kept but that it is there."""
+    """R4.2, R4.6: a rejected row has only its id."""
     broken = User(id="a1", name=Name(blank, "M", "B"), email="a@b.c", roles=Roles(student=StudentRole(school="s1", schools=["s1"])))
     frame = framed(Collection.STUDENTS, [broken, User(id="a2", name=Name("A", None, "B"))], [])
     first, second = frame.table.to_pylist()
@@ -59,7 +59,7 @@ def test_a_blank_mandatory_value_quarantines_the_row_and_keeps_only_its_id(blank
     assert frame.findings == [Finding("a1", "first_name_missing", "error")]
 
 
-def test_what_the_decoder_rejected_counts_as_present() -> None:
+def test_records_that_the_decoder_rejected_count_as_present() -> None:
     """R4.6; a record of another district does not (R3.6)."""
     found = [Finding("x1", "name_type", "error"), Finding("x2", "foreign_district", "error"), Finding("s1", "number_type", "warn")]
     frame = framed(Collection.SCHOOLS, [School(id="s1", name="School")], found)
@@ -67,15 +67,15 @@ def test_what_the_decoder_rejected_counts_as_present() -> None:
     assert frame.findings == found
 
 
-def test_an_id_that_is_none_is_not_repeated() -> None:
-    """SPEC 12: what stands where an id should could be anything."""
+def test_a_malformed_id_is_not_quoted() -> None:
+    """SPEC 12: the value in the place of an id could be anything."""
     frame = framed(Collection.SCHOOLS, [School(id="Jane Doe", name="School")], [])
     assert frame.findings == [Finding("", "clever_id_format", "error")]
     assert "Jane" not in str(frame.table.to_pylist())
 
 
-def test_a_page_of_nothing_but_broken_rows() -> None:
-    """R4.2: one bad row never stops a district, nor do a thousand."""
+def test_a_page_with_only_broken_rows() -> None:
+    """R4.2: bad rows never stop a district, neither one nor a thousand."""
     records = [Section(id=f"c{each}", name=None, school="s1") for each in range(1_000)]
     frame = framed(Collection.SECTIONS, records, [])
     assert frame.table["rejected"].to_pylist() == [True] * 1_000

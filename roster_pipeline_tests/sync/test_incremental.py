@@ -1,6 +1,7 @@
-"""The incremental plan: that it is made, that it reports and leaves what a full plan would, and when a full plan is made instead.
+"""The incremental plan: when it is made, that its result equals that of a full plan, and when a full plan is made instead.
 
-Does not belong here: random histories (`reference/test_model.py`), and syncs that make no plan at all (`test_unchanged.py`).
+Does not belong here: random histories (`reference/test_model.py`), models that look further (`test_incremental_models.py`), and syncs
+without a plan (`test_unchanged.py`).
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -12,15 +13,12 @@ import psycopg
 import pytest
 from sqlalchemy import URL
 
-from roster_pipeline.database import models as database_models
 from roster_pipeline.database.migrate import known_tables
-from roster_pipeline.database.models import SQL, Models
 from roster_pipeline.errors import PermanentError
 from roster_pipeline.fleet.retention import prune_history
 from roster_pipeline.sync import incremental, run
 from roster_pipeline.sync.apply import apply_plan
-from roster_pipeline.sync.incremental import FOLLOWED, LOOK_FURTHER, OF_ARRIVALS, looking_too_far
-from roster_pipeline.sync.run import SyncReport, project_models
+from roster_pipeline.sync.run import SyncReport
 from roster_pipeline.sync.session import PlanningContext
 from roster_pipeline_tests.reference.driver import LiveDistrict, untouched
 from roster_pipeline_tests.reference.rows import Record
@@ -66,13 +64,13 @@ def count_as_large(patch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def quiet_districts(database_server: URL, migrated_template: str) -> Iterator[Copies]:
-    """Districts whose last sync had nothing to write. One of their users was made by hand, one is gone."""
+    """Districts whose last sync had nothing to write. One of their users was made by hand, and one is soft-deleted."""
 
     def live(district: LiveDistrict) -> None:
         with pytest.MonkeyPatch.context() as patch:
             count_as_large(patch)
             new_user(district, "handmade")
-            district.sync(clever(*RECORDS.values(), student("gone", "ida", sis_id="7")))
+            district.sync(clever(*RECORDS.values(), student("left", "ida", sis_id="7")))
             district.sync(changed())
             district.sync(changed())
 
@@ -87,7 +85,7 @@ def quiet(quiet_districts: Copies) -> Iterator[LiveDistrict]:
 
 
 def changed(*records: Record, without: Sequence[str] = ()) -> Any:
-    """A snapshot in which these are new or other ones."""
+    """The usual snapshot with these records added or replaced."""
     return clever(*({key: each for key, each in RECORDS.items() if key not in without} | {each["id"]: each for each in records}).values())
 
 
@@ -96,7 +94,7 @@ def is_incremental(report: SyncReport) -> bool:
 
 
 def sync_both(district: LiveDistrict, snapshot: Any) -> SyncReport:
-    """Sync, and compare with what a full plan would have reported and left."""
+    """Sync, and compare the counts and the tables with those of a full plan."""
     full = district.plan(snapshot)
     report = district.sync(snapshot)
     numbered: dict[str, Any] = {"held": None, "passed": None} if report.status == "held" else {}
@@ -105,7 +103,7 @@ def sync_both(district: LiveDistrict, snapshot: Any) -> SyncReport:
     return report
 
 
-# One after the other: each differs from the one before in what both are about.
+# One after the other. Each night also undoes the change of the night before.
 NIGHTS = {
     "somebody comes": changed(student("p12", "new")),
     "somebody comes who was listed already": changed(student("ghost", "new")),
@@ -122,7 +120,7 @@ NIGHTS = {
     "a name that is somebody's Clever id": changed(student("p1", "P4", schools=["s2"])),
     "a name of the user made by hand": changed(student("p12", "Handmade")),
     "the same person under another Clever id": changed(student("p12", "ida", sis_id="7")),
-    "somebody comes back": changed(student("gone", "ida", sis_id="7")),
+    "somebody comes back": changed(student("left", "ida", sis_id="7")),
     "a district admin more": changed(teacher("p8", "eva", district_admin=True)),
     "a section comes": changed(section("c5", ["p1", "p4"], ["p8"])),
     "a section with nobody": changed(section("c1", [], [])),
@@ -135,21 +133,21 @@ NIGHTS = {
     "a section that cannot be used": changed(section("c1", ["p1", "p2", "p3"], ["p8", "p9"], name="")),
     "a section that can be used again": changed(section("c1", ["p1"], ["p8"])),
     "once more it cannot": changed(section("c1", ["p1", "p2", "p3"], ["p8", "p9"], name="")),
-    "a section goes that could not be used": changed(without=["c1"]),
+    "a section is removed that could not be used": changed(without=["c1"]),
 }
 NIGHTS_OF_LOSS = {
-    "somebody goes": changed(without=["p3"]),
-    "a teacher goes": changed(without=["p9"]),
-    "who has a contested name goes": changed(without=["p5"]),
-    "a section goes": changed(without=["c1"]),
-    "a section goes, with somebody in it": changed(without=["c1", "p1"]),
-    "who was refused goes": changed(without=["refused"]),
+    "somebody leaves": changed(without=["p3"]),
+    "a teacher leaves": changed(without=["p9"]),
+    "a person with a contested name leaves": changed(without=["p5"]),
+    "a section is removed": changed(without=["c1"]),
+    "a section is removed, with one of its members": changed(without=["c1", "p1"]),
+    "a quarantined person leaves": changed(without=["refused"]),
 }
 
 
 @pytest.mark.parametrize("nights", [NIGHTS, NIGHTS_OF_LOSS])
 def test_nights(quiet: LiveDistrict, nights: dict[str, Any]) -> None:
-    """R7.2: the same counts, decisions and snapshot as of a full plan; and each time the next sync has nothing to do."""
+    """R7.2: the same counts, decisions and snapshot as with a full plan. After each, the next sync has nothing to write."""
     for night, snapshot in nights.items():
         report = sync_both(quiet, snapshot)
         assert is_incremental(report), night
@@ -159,8 +157,8 @@ def test_nights(quiet: LiveDistrict, nights: dict[str, Any]) -> None:
         assert "baseline plan" not in {step.name for step in again.steps}, night
 
 
-def test_little_is_planned(quiet: LiveDistrict) -> None:
-    """One person changes. Of the others the subset has only those without a digest, those who share a name, and one of each collection."""
+def test_few_people_are_planned(quiet: LiveDistrict) -> None:
+    """One person changes. The subset also has people without a digest, people who share a name, and one of each collection."""
     report = quiet.sync(changed(student("p3", "cy", name="Other Li")))
     assert report.counts["touched"]["people"] < len(RECORDS) / 2
     assert (
@@ -172,8 +170,8 @@ def test_little_is_planned(quiet: LiveDistrict) -> None:
     assert not any(step.name == "reconcile.readiness" for step in report.steps)
 
 
-def test_what_it_leaves_is_right(quiet: LiveDistrict) -> None:
-    """R5.5, R6.2: a name that becomes free, and a section of which only one member is in the subset."""
+def test_the_rows_it_writes_are_right(quiet: LiveDistrict) -> None:
+    """R5.5, R6.2: a name that becomes free, and a section that has only one member in the subset."""
     assert is_incremental(quiet.sync(changed(student("p5", "joe", at="s2"), section("c1", ["p1", "p2"], ["p9"]))))
     assert {key: name for key, name in usernames(quiet).items() if key in ("p5", "p6")} == {"p5": "joe", "p6": "SAME"}
     assert enrolled(quiet, "c1") == {("p1", "student", False), ("p2", "student", False), ("p9", "teacher", True)}
@@ -206,27 +204,27 @@ def sell_too_few(district: LiveDistrict) -> None:
 
 FULL: dict[str, tuple[Callable[[LiveDistrict], object] | None, Any]] = {
     "a school changes": (None, changed(school("s2", "Other"))),
-    "a school goes": (None, changed(without=["s2"])),
+    "a school is removed": (None, changed(without=["s2"])),
     "a school cannot be used": (None, changed(school("s2", ""))),
     "a brake holds": (approve_nothing, changed(without=["p3"])),
     "a collection comes back empty": (None, changed(without=["p10"])),
     "somebody else has written": (write_by_hand, changed(student("p12", "new"))),
     "the last full plan is a week ago": (let_time_pass, changed(student("p12", "new"))),
-    "the history of the last sync is gone": (lose_history, changed()),
+    "the history of the last sync is removed": (lose_history, changed()),
     "seats run short": (sell_too_few, changed(student("p12", "new"))),
 }
 
 
 @pytest.mark.parametrize("case", FULL)
 def test_a_full_plan_is_made(quiet: LiveDistrict, case: str) -> None:
-    """Where an incremental plan could be wrong; and nothing of the attempt stays."""
+    """If an incremental plan could be wrong. Nothing of the attempt stays."""
     prepare, snapshot = FULL[case]
     if prepare:
         prepare(quiet)
     assert not is_incremental(sync_both(quiet, snapshot))
 
 
-def test_a_full_plan_is_made_of_much(quiet: LiveDistrict, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_plan_is_made_if_much_has_changed(quiet: LiveDistrict, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(incremental, "UP_TO_SHARE", 0.8)
     assert is_incremental(quiet.sync(changed(student("p12", "new"))))
     assert not is_incremental(sync_both(quiet, changed(*(student(f"p{each}", f"new {each}") for each in range(20, 30)))))
@@ -234,8 +232,8 @@ def test_a_full_plan_is_made_of_much(quiet: LiveDistrict, monkeypatch: pytest.Mo
     assert not is_incremental(sync_both(quiet, changed(student("p12", "new"))))
 
 
-def test_a_subset_that_is_wrong_is_noticed(quiet: LiveDistrict, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The baseline plan has to be empty. Here the subset lacks the first teacher of a section, so that the second one looks primary."""
+def test_a_wrong_subset_is_noticed(quiet: LiveDistrict, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The baseline plan has to be empty. Here the subset lacks the first teacher of a section, so the second one looks primary."""
     script = incremental._script
 
     def without_first_teacher(columns: tuple[str, ...]) -> str:
@@ -247,7 +245,7 @@ def test_a_subset_that_is_wrong_is_noticed(quiet: LiveDistrict, monkeypatch: pyt
 
 
 def test_a_subset_that_is_not_closed_is_refused(quiet: LiveDistrict, monkeypatch: pytest.MonkeyPatch) -> None:
-    """SPEC 5: nobody gets a name twice; here people of the same name are not looked for. After a failed sync a full plan is made."""
+    """SPEC 5: no name is given twice. Here the subset lacks people with the same name. After the failed sync a full plan is made."""
     for _ in range(2):
         quiet.sync(changed(student("p5", "joe", at="s2")))
     script = incremental._SCRIPT
@@ -259,7 +257,7 @@ def test_a_subset_that_is_not_closed_is_refused(quiet: LiveDistrict, monkeypatch
 
 
 def test_a_conflict_is_planned_again(quiet: LiveDistrict, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Somebody else changed a row in the meantime: the second attempt finds what the first one did."""
+    """Somebody else changed a row in the meantime. The second attempt makes the same plan."""
     conflicts = [psycopg.errors.SerializationFailure("the first time")]
 
     def apply(*arguments: Any) -> None:
@@ -280,101 +278,7 @@ def test_a_dry_run_makes_a_full_plan(quiet: LiveDistrict) -> None:
     assert "p12" not in active(quiet, "users")
 
 
-# Models of the project that look further than an incremental plan can follow. Each of them makes every plan of a large district a full
-# plan, which takes more than twice as long: name one here only if its rule is worth that.
-PLANNED_IN_FULL: frozenset[str] = frozenset()
-
-
-def test_models_that_look_further_are_declared() -> None:
-    """Both ways: a new one has to be named in LOOK_FURTHER, with a reason, or above; and neither list names another model."""
-    models = project_models().of("reconcile", "audits")
-    assert {each.name for each in models if each.decides_by not in FOLLOWED} == LOOK_FURTHER.keys() | PLANNED_IN_FULL
-    assert {each.name for each in looking_too_far(project_models())} == PLANNED_IN_FULL
-    pages = {each.name for each in models if any(read.startswith("clever.") for read in each.reads)}
-    assert pages - LOOK_FURTHER.keys() == OF_ARRIVALS
-
-
-def duplicates_of(table: str, column: str) -> str:
-    """An audit on equal values, made as docs/architecture.md ("Add a rule") says: from `audits/duplicate_usernames.sql`."""
-    audit = (SQL / "audits" / "duplicate_usernames.sql").read_text(encoding="utf-8")
-    audit = audit.replace("app.normalize_username(username)", column).replace("username is not null", f"{column} is not null")
-    return audit.replace("staging.users", f"staging.{table}").replace("decides by: name", "decides by: district")
-
-
-def with_audits(monkeypatch: pytest.MonkeyPatch, audits: dict[str, str], *, is_header_right: bool) -> None:
-    """From now on syncs run these audits too. Where the header is wrong, it says `itself`, and the check that would refuse it is off."""
-    models = project_models()
-    parsed = [database_models._parse("audits", name, sql) for name, sql in audits.items()]
-    added = tuple(each if is_header_right else replace(each, decides_by="itself") for each in parsed)
-    more = Models((*models.ordered, *added), models.decided)
-    monkeypatch.setattr(run, "project_models", lambda: more)
-
-
-def quiet_with(district: LiveDistrict, *records: Record) -> None:
-    """The last sync had nothing to write, with these records beside the others."""
-    for _ in range(2):
-        district.sync(changed(*records))
-
-
-@pytest.mark.parametrize("is_header_right", [True, False])
-def test_an_audit_on_equal_sis_ids(district: LiveDistrict, monkeypatch: pytest.MonkeyPatch, *, is_header_right: bool) -> None:
-    """R4.3: somebody comes with the sis_id of somebody who has not changed. Only a full plan finds both; the header asks for it."""
-    with_audits(monkeypatch, {"duplicate_sis_ids": duplicates_of("users", "sis_id")}, is_header_right=is_header_right)
-    quiet_with(district, student("p12", "kim", sis_id="8"))
-    snapshot = changed(student("p12", "kim", sis_id="8"), student("p13", "lou", sis_id="8"))
-    assert district.plan(snapshot).counts["audits"]["duplicate_sis_ids"] == 2
-    report = district.sync(snapshot)
-    assert is_incremental(report) is not is_header_right
-    assert report.counts["audits"]["duplicate_sis_ids"] == (2 if is_header_right else 0)
-
-
-# Nobody else has any of these values.
-ALIKE: dict[str, Record] = {
-    "a student": student(
-        "p12",
-        "kim",
-        at="s3",
-        name="Kim Ro",
-        email="kim@x.example",
-        sis_id="8",
-        grade="7",
-        last_modified="2026-01-01T00:00:00Z",
-    ),
-    "a teacher": teacher("p14", "max", at="s4", name="Max Su", email="max@x.example", staff=["s4"], last_modified="2026-01-02T00:00:00Z"),
-    "a section": section("c9", name="Only here", at="s3", course="k9", term_id="t9", last_modified="2026-01-03T00:00:00Z"),
-}
-ALIKE["a student"]["roles"]["student"] |= {"state_id": "9", "student_number": "10"}
-ALIKE["a student"]["name"]["middle"] = "Q"
-# What a newcomer cannot have too: the key, the digest of bytes with another Clever id; and what the subset is closed under.
-NOT_ALIKE = {"district_id", "clever_id", "digest", "username", "students", "teachers", "is_district_admin"}
-
-
-@pytest.mark.parametrize("is_header_right", [True, False])
-def test_arrivals_collide_in_every_column(district: LiveDistrict, monkeypatch: pytest.MonkeyPatch, *, is_header_right: bool) -> None:
-    """Newcomers have every value of people and sections that have not changed. A wrong header is noticed whatever column it is about."""
-    columns = [(table, each) for table in ("users", "sections") for each in known_tables()[f"staging.{table}"] if each not in NOT_ALIKE]
-    audits = {f"duplicate_{table}_{column}": duplicates_of(table, column) for table, column in columns}
-    with_audits(monkeypatch, audits, is_header_right=is_header_right)
-    before = [school("s3"), school("s4"), *ALIKE.values()]
-    quiet_with(district, *before)
-    after = changed(*before, *(_newcomer(each, f"{each['id']}x") for each in ALIKE.values()))
-    full = district.plan(after)
-    report = district.sync(after)
-    assert is_incremental(report) is not is_header_right
-    wrong = {each for each in audits if report.counts["audits"][each] != full.counts["audits"][each]}
-    assert wrong == (set() if is_header_right else audits.keys())
-
-
-def _newcomer(like: Record, clever_id: str) -> Record:
-    """Another person or section with the same values, but for a username that nobody has."""
-    roles = {
-        name: {**role, "credentials": {"district_username": f"{clever_id} new"}} if "credentials" in role else role
-        for name, role in like.get("roles", {}).items()
-    }
-    return {**like, "id": clever_id, **({"roles": roles} if roles else {})}
-
-
-def test_arrivals_with_ids_of_other_things(quiet: LiveDistrict) -> None:
+def test_newcomers_with_ids_of_other_things(quiet: LiveDistrict) -> None:
     """A student who has the Clever id of a section or of a school, and a section that has a student's."""
     there = changed()
     users = [*there.users, student("c1", "kim"), student("s2", "lou")]
@@ -385,7 +289,7 @@ def test_arrivals_with_ids_of_other_things(quiet: LiveDistrict) -> None:
 
 
 class SeenError(Exception):
-    """The test has seen what it wanted to see."""
+    """The test has checked what it needs."""
 
 
 def test_a_new_column_of_sections_is_in_the_subset(quiet: LiveDistrict, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""R9.1, R9.2: seats, in the district and in its schools, under each policy."""
+"""R9.1, R9.2: seats of the district and of its schools, under each policy."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -31,7 +31,7 @@ def _report(world: Scenario, scope: str = "district") -> dict[str, Any]:
 
 
 def test_without_a_number_there_is_no_cap(world: Scenario) -> None:
-    """R9.1: null is no cap; staff have no seat and never count."""
+    """R9.1: null means no cap. Staff need no seat and never count."""
     school = world.school("a")
     world.students(school, 3)
     world.change.add_user("teacher", "T", "T", schools=[school], username="t")
@@ -41,7 +41,7 @@ def test_without_a_number_there_is_no_cap(world: Scenario) -> None:
 
 
 def test_warn_rosters_all(world: Scenario) -> None:
-    """R9.2 `warn`: everybody is licensed and the report says it is too many."""
+    """R9.2 `warn`: everybody is licensed, and the report says that there are too many."""
     world.agree(licenses=2, over_license_policy="warn")
     world.students(world.school("a"), 3)
     assert world.sync().status == "successful"
@@ -50,7 +50,7 @@ def test_warn_rosters_all(world: Scenario) -> None:
 
 
 def test_wait_gives_seats_in_order_and_a_freed_one_in_the_same_sync(world: Scenario) -> None:
-    """R9.2 `wait`: nobody licensed loses a seat; the longest waiting gets the one that became free."""
+    """R9.2 `wait`: no licensed student loses a seat. A free seat goes to the student who has waited longest."""
     world.agree(licenses=2, over_license_policy="wait")
     school = world.school("a")
     first = world.students(school, 3)
@@ -70,7 +70,7 @@ def test_wait_gives_seats_in_order_and_a_freed_one_in_the_same_sync(world: Scena
 
 
 def test_a_seat_is_needed_in_the_district_and_in_the_school(world: Scenario) -> None:
-    """R9.2: what a full school turns away takes no seat of the district."""
+    """R9.2: a student who waits because the school is full takes no seat of the district."""
     world.agree(licenses=3, over_license_policy="wait", schools=[("small", 1), ("big", None)])
     small, big = world.school("small"), world.school("big")
     world.students(small, 2, prefix="small")
@@ -81,7 +81,7 @@ def test_a_seat_is_needed_in_the_district_and_in_the_school(world: Scenario) -> 
 
 
 def test_hold_neither_creates_nor_restores_beyond_the_licenses(world: Scenario) -> None:
-    """R9.2 `hold`: the others are applied; approval makes exactly the held ones licensed; further ones open a new hold."""
+    """R9.2 `hold`: other changes are applied. Approval licenses exactly the held students; more students open a new hold."""
     world.agree(licenses=2, over_license_policy="hold")
     school = world.school("a")
     first = world.students(school, 4)
@@ -104,7 +104,7 @@ def test_hold_neither_creates_nor_restores_beyond_the_licenses(world: Scenario) 
 
 
 def test_more_licenses_release_a_license_hold(world: Scenario) -> None:
-    """R9.2: no approval is needed once there are seats; the hold is superseded."""
+    """R9.2: if there are enough seats, no approval is needed, and the hold is superseded."""
     world.agree(licenses=2, over_license_policy="hold")
     world.students(world.school("a"), 3)
     world.sync()
@@ -116,7 +116,7 @@ def test_more_licenses_release_a_license_hold(world: Scenario) -> None:
 
 
 def test_held_students_keep_their_seat(world: Scenario) -> None:
-    """R7.4, R9.1: a held deactivation frees nothing."""
+    """R7.4, R9.1: a held deactivation frees no seat."""
     world.agree(licenses=3, over_license_policy="wait", settings={"brakes": {"role_floor": 0, "role_share": 0}})
     school = world.school("a")
     first = world.students(school, 3)
@@ -142,8 +142,8 @@ def test_a_second_sync_writes_nothing_under_any_policy(world: Scenario) -> None:
 
 
 @pytest.mark.parametrize("policy", ["wait", "hold"])
-def test_an_adopted_account_without_a_seat_asks_for_one_like_others(district: LiveDistrict, policy: str) -> None:
-    """R9.2: an account of the time before Clever is not licensed yet; its created_at is all it brings."""
+def test_an_adopted_account_without_a_seat_waits_like_others(district: LiveDistrict, policy: str) -> None:
+    """R9.2: an account from before Clever has no license. Only its created_at counts."""
     district.agree(licenses=1, over_license_policy=policy)
     for name in ("ann", "ben"):
         new_user(district, name)
@@ -152,7 +152,7 @@ def test_an_adopted_account_without_a_seat_asks_for_one_like_others(district: Li
 
 
 def test_a_held_student_who_waits_does_not_block_a_freed_seat(district: LiveDistrict) -> None:
-    """R7.4, R9.2: who is held stays as is, also without a seat; the seat is given to the next."""
+    """R7.4, R9.2: a held student is left unchanged, also without a seat. The next student gets the seat."""
     people = [student(f"p{each}") for each in range(1, 5)]
     district.agree(licenses=2, over_license_policy="wait")
     district.sync(clever(*people[:2]))
@@ -163,8 +163,8 @@ def test_a_held_student_who_waits_does_not_block_a_freed_seat(district: LiveDist
     assert [user(district, each)["license_status"] for each in ("p2", "p3", "p4")] == ["licensed", "waiting", "licensed"]
 
 
-def test_who_is_no_student_after_the_sync_takes_no_seat(district: LiveDistrict) -> None:
-    """R4.6, R9.1: listed as a student at a quarantined school only, and a teacher elsewhere: rostered as a teacher."""
+def test_a_person_who_is_no_student_after_the_sync_takes_no_seat(district: LiveDistrict) -> None:
+    """R4.6, R9.1: a student only at a quarantined school, and a teacher elsewhere, is rostered as a teacher."""
     places, people = [school("s1"), school("s2")], [student("p1", at="s1"), student("p2", at="s2")]
     district.agree(licenses=2, over_license_policy="wait")
     district.sync(clever(*places, *people))

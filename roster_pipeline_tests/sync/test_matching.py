@@ -1,4 +1,4 @@
-"""Who is who: R5.1-R5.4, R8.3."""
+"""Which user a person in Clever is: R5.1-R5.4, R8.3."""
 
 from roster_pipeline_tests.reference.driver import LiveDistrict
 from roster_pipeline_tests.sync.clever import clever, district_admin, student, teacher
@@ -8,7 +8,7 @@ LONG_AGO = "2025-01-01T00:00:00+00:00"
 
 
 def test_the_clever_id_decides_and_a_name_never_takes_a_linked_user(district: LiveDistrict) -> None:
-    """R5.1: p1 keeps the account under any name; p2, who now has p1's old name, is somebody else."""
+    """R5.1: p1 keeps the account with any name. p2, who now has p1's old name, is another user."""
     district.sync(clever(student("p1", "ann")))
     ann = user(district, "p1")["user_id"]
     district.sync(clever(student("p1", "anna", name="Other Name"), student("p2", "ann")))
@@ -18,7 +18,7 @@ def test_the_clever_id_decides_and_a_name_never_takes_a_linked_user(district: Li
 
 
 def test_an_existing_user_of_the_name_is_adopted(district: LiveDistrict) -> None:
-    """R5.2: same name in another spelling; keeps the user id, becomes source clever."""
+    """R5.2: the same name in another spelling. The user keeps the user id and gets source `clever`."""
     ann = new_user(district, "ANN ")
     report = district.sync(clever(student("p1", "ann", name="Ana Clever")))
     row = user(district, "p1")
@@ -43,14 +43,14 @@ def test_an_active_candidate_goes_before_deleted_ones(district: LiveDistrict) ->
 
 
 def test_several_deleted_candidates_are_none(district: LiveDistrict) -> None:
-    """R5.2: exactly one candidate; two deleted users of one name cannot be told apart."""
+    """R5.2: there must be exactly one candidate. Two deleted users with one name cannot be distinguished."""
     candidates = {new_user(district, "ann", deleted_at=LONG_AGO) for _ in range(2)}
     district.sync(clever(student("p1", "ann")))
     assert user(district, "p1")["user_id"] not in candidates
 
 
 def test_two_people_of_one_name_adopt_nobody(district: LiveDistrict) -> None:
-    """R5.2: exactly one on each side. The account of unknown owner is soft-deleted, both get their Clever id."""
+    """R5.2: exactly one on each side. The existing account is soft-deleted, and both people get their Clever id as username."""
     ann = new_user(district, "ann")
     district.sync(clever(student("p1", "ann"), student("p2", "ann")))
     assert ann not in {user(district, each)["user_id"] for each in ("p1", "p2")}
@@ -74,14 +74,14 @@ def test_protected_and_barred_users_are_never_adopted(district: LiveDistrict) ->
 
 
 def test_admins_do_not_match_by_their_district_username(district: LiveDistrict) -> None:
-    """R5, SPEC 1: an admin's username is the Clever id, whatever the district calls them."""
+    """R5, SPEC 1: an admin's username is always the Clever id."""
     ann = new_user(district, "ann", "teacher")
     district.sync(clever(teacher("p1", "ann", district_admin=True)))
     assert user(district, "p1")["user_id"] != ann
 
 
 def test_a_new_clever_id_for_the_same_person_is_relinked(district: LiveDistrict) -> None:
-    """R5.3: same name, same sis_id, the old id is gone."""
+    """R5.3: same name, same sis_id, and the old Clever id is no longer shared."""
     district.sync(clever(student("p1", "ann", sis_id="7"), student("p2", "ben")))
     ann = user(district, "p1")["user_id"]
     report = district.sync(clever(student("p9", "ann", sis_id="7", name="New Name"), student("p2", "ben")))
@@ -91,7 +91,7 @@ def test_a_new_clever_id_for_the_same_person_is_relinked(district: LiveDistrict)
 
 
 def test_relinking_needs_sis_id_or_both_names(district: LiveDistrict) -> None:
-    """R5.3: a name that was handed on is not enough; both names in any spelling are."""
+    """R5.3: the same username is not enough. First and last name must be equal too, in any spelling."""
     district.sync(clever(student("p1", "ann", name="Ana Li"), student("p2", "ben", name="Ben Ng")))
     ann, ben = (user(district, each)["user_id"] for each in ("p1", "p2"))
     district.sync(clever(student("p8", "ann", name="Ana Ng"), student("p9", "ben", name="BEN ng")))
@@ -100,7 +100,7 @@ def test_relinking_needs_sis_id_or_both_names(district: LiveDistrict) -> None:
 
 
 def test_no_relink_while_the_old_id_is_in_the_snapshot(district: LiveDistrict) -> None:
-    """R5.3, R4.6: present is also who is quarantined."""
+    """R5.3, R4.6: a quarantined person counts as present."""
     district.sync(clever(student("p1", "ann", sis_id="7")))
     ann = user(district, "p1")["user_id"]
     district.sync(clever(student("p1", "ann", sis_id="7", name=" Li"), student("p9", "ann", sis_id="7")))
@@ -116,26 +116,26 @@ def test_two_possible_people_relink_nobody(district: LiveDistrict) -> None:
     assert ann not in {user(district, each)["user_id"] for each in ("p8", "p9")}
 
 
-def test_whoever_comes_back_is_the_same_user(district: LiveDistrict) -> None:
-    """R5.4: gone, then back after a year, under the same user id and with the enrollments' history."""
+def test_a_returning_person_is_the_same_user(district: LiveDistrict) -> None:
+    """R5.4: a person who was removed and returns has the same user id."""
     district.sync(clever(student("p1", "ann"), student("p2", "ben")))
     ann = user(district, "p1")["user_id"]
-    gone = district.sync(clever(student("p2", "ben")))
+    without = district.sync(clever(student("p2", "ben")))
     assert active(district, "users") == {"p2"}
     back = district.sync(clever(student("p1", "ann"), student("p2", "ben")))
     assert (user(district, "p1")["user_id"], user(district, "p1")["deleted_at"]) == (ann, None)
-    assert [actions(district, each.sync_id, "users") for each in (gone, back)] == [["soft_delete"], ["restore"]]
+    assert [actions(district, each.sync_id, "users") for each in (without, back)] == [["soft_delete"], ["restore"]]
 
 
-def test_the_unknown_are_created(district: LiveDistrict) -> None:
+def test_people_without_a_match_are_created(district: LiveDistrict) -> None:
     """R5.4."""
     report = district.sync(clever(student("p1", "ann"), district_admin("p2")))
     assert actions(district, report.sync_id, "users") == ["create", "create"]
     assert {user(district, each)["source"] for each in ("p1", "p2")} == {"clever"}
 
 
-def test_who_was_deactivated_on_purpose_stays_so(district: LiveDistrict) -> None:
-    """R8.3: though Clever still sends them; clearing the flag lets them back in."""
+def test_a_user_deactivated_by_hand_stays_deactivated(district: LiveDistrict) -> None:
+    """R8.3: although Clever still sends the person. Without the flag, the next sync restores the user."""
     district.sync(clever(student("p1", "ann"), student("p2", "ben")))
     change_user(district, "p1", deleted_at=LONG_AGO, do_not_restore=True)
     district.sync(clever(student("p1", "ann", name="New Name"), student("p2", "ben")))
@@ -146,8 +146,8 @@ def test_who_was_deactivated_on_purpose_stays_so(district: LiveDistrict) -> None
     assert user(district, "p1")["deleted_at"] is None
 
 
-def test_a_relink_of_who_was_deactivated_on_purpose_takes_the_id_only(district: LiveDistrict) -> None:
-    """R8.3: otherwise a new Clever id would be a way around the deactivation."""
+def test_a_relink_of_a_user_deactivated_by_hand_changes_only_the_clever_id(district: LiveDistrict) -> None:
+    """R8.3: a new Clever id does not restore the user."""
     district.sync(clever(student("p1", "ann", sis_id="7"), student("p2", "ben")))
     before = user(district, "p1")["user_id"]
     change_user(district, "p1", deleted_at=LONG_AGO, do_not_restore=True)

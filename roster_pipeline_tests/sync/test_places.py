@@ -6,7 +6,7 @@ from roster_pipeline_tests.sync.rows import active, enrolled, roles, user
 
 
 def test_places_are_keyed_on_the_clever_id(district: LiveDistrict) -> None:
-    """R6.1: renamed, moved and restored in place."""
+    """R6.1: they are renamed, moved and restored as the same rows."""
     people = [student("p1", "ann"), teacher("p2")]
     district.sync(clever(school("s2"), section("c1", ["p1"]), *people))
     before = district.state()
@@ -22,7 +22,7 @@ def test_places_are_keyed_on_the_clever_id(district: LiveDistrict) -> None:
 
 
 def test_a_section_of_an_unknown_school_is_not_rostered(district: LiveDistrict) -> None:
-    """R6.1: neither made nor kept."""
+    """R6.1: it is not created, and an existing one is soft-deleted."""
     people = [student("p1", "ann"), teacher("p2")]
     district.sync(clever(school("s2"), section("c1", at="s2"), section("c2"), *people))
     district.sync(clever(section("c1", at="s2"), section("c2"), section("c3", at="elsewhere"), *people))
@@ -30,8 +30,8 @@ def test_a_section_of_an_unknown_school_is_not_rostered(district: LiveDistrict) 
     assert active(district, "classrooms") == {"c2"}
 
 
-def test_an_unshared_school_goes_with_everything_in_it(district: LiveDistrict) -> None:
-    """R6.1, R5.8, R7.1; and comes back under the same ids."""
+def test_an_unshared_school_is_soft_deleted_with_everything_in_it(district: LiveDistrict) -> None:
+    """R6.1, R5.8, R7.1: and is restored with the same ids."""
     there = [school("s2"), section("c2", ["p3"], ["p4"], at="s2"), student("p3", "ben", at="s2"), teacher("p4", at="s2")]
     here = [section("c1", ["p1"], ["p2"]), student("p1", "ann"), teacher("p2")]
     district.sync(clever(*here, *there))
@@ -51,7 +51,7 @@ def test_members_are_enrolled_as_clever_lists_them(district: LiveDistrict) -> No
 
 
 def test_only_the_first_teacher_is_primary_and_only_when_rostered(district: LiveDistrict) -> None:
-    """R6.2: the order of co-teachers counts; nobody moves up."""
+    """R6.2: only the first in the list can be primary. If that teacher is not rostered, nobody is."""
     people = [student("p1", "ann"), *(teacher(each) for each in ("p2", "p3", "p4"))]
     sections = [section("c1", teachers=["p3", "p2", "p4"]), section("c2", teachers=["ghost", "p2"])]
     district.sync(clever(*sections, *people))
@@ -62,14 +62,14 @@ def test_only_the_first_teacher_is_primary_and_only_when_rostered(district: Live
     assert enrolled(district, "c2") == {("p2", "teacher", True)}
 
 
-def test_without_a_list_of_teachers_the_one_teacher_counts(district: LiveDistrict) -> None:
+def test_without_a_list_of_teachers_the_single_teacher_counts(district: LiveDistrict) -> None:
     """R6.2."""
     district.sync(clever(section("c1", teacher="p2"), student("p1", "ann"), teacher("p2")))
     assert enrolled(district, "c1") == {("p2", "teacher", True)}
 
 
 def test_sections_are_replaced(district: LiveDistrict) -> None:
-    """R6.1, R6.2: a new school year; history stays."""
+    """R6.1, R6.2: in a new school year. The old rows stay."""
     people = [student("p1", "ann"), teacher("p2")]
     district.sync(clever(section("c1", ["p1"], ["p2"]), *people))
     district.sync(clever(section("c2", ["p1"], ["p2"]), *people))
@@ -79,7 +79,7 @@ def test_sections_are_replaced(district: LiveDistrict) -> None:
 
 
 def test_a_multi_school_student_is_rostered_at_the_primary_school(district: LiveDistrict) -> None:
-    """R6.3: `typing_agent`; in several classrooms of it, and in none of another school."""
+    """R6.3: `typing_agent`. In several classrooms of that school, and in none of another one."""
     sections = [section("c1", ["p1"]), section("c2", ["p1"]), section("c3", ["p1"], at="s2")]
     district.sync(clever(school("s2"), *sections, student("p1", "ann", schools=["s2"]), teacher("p2")))
     assert [len(enrolled(district, each)) for each in ("c1", "c2", "c3")] == [1, 1, 0]
@@ -109,7 +109,7 @@ def test_teachers_may_teach_anywhere(district: LiveDistrict) -> None:
 
 
 def test_the_agreement_bounds_the_schools(district: LiveDistrict) -> None:
-    """R6.4: names compare like usernames, two of one name are both inside; what is outside is not rostered."""
+    """R6.4: names are compared like usernames, and two schools with one name are both inside. Others are not rostered."""
     district.agree(schools=[("north", None)])
     schools = [school("s1", " NORTH "), school("s2", "North"), school("s3", "South")]
     people = [
@@ -126,7 +126,7 @@ def test_the_agreement_bounds_the_schools(district: LiveDistrict) -> None:
 
 
 def test_a_recorded_clever_id_goes_before_the_name(district: LiveDistrict) -> None:
-    """R6.4: the agreed school was renamed at Clever, and another one now has its name."""
+    """R6.4: the agreed school was renamed at Clever, and another school has its name now."""
     district.agree(schools=[("North", None)])
     district.execute("update app.agreed_schools set clever_id = 's1' where district_id = :district")
     district.sync(clever(school("s1", "Renamed"), school("s2", "North"), student("p1", "ann")))
@@ -134,7 +134,7 @@ def test_a_recorded_clever_id_goes_before_the_name(district: LiveDistrict) -> No
 
 
 def test_a_student_shared_in_several_schools_is_inside_if_any_is(twig: LiveDistrict) -> None:
-    """R6.4: at the agreed ones only."""
+    """R6.4: only at the agreed schools."""
     twig.agree(schools=[("S2", None)])
     twig.sync(clever(school("s2"), student("p1", "ann", schools=["s2"]), student("p2", "ben")))
     assert active(twig, "users") == {"p1"}
@@ -142,14 +142,14 @@ def test_a_student_shared_in_several_schools_is_inside_if_any_is(twig: LiveDistr
 
 
 def test_the_agreement_bounds_the_grades(district: LiveDistrict) -> None:
-    """R6.4: without a known grade a student is inside; staff have none."""
+    """R6.4: a student without a known grade is inside. Staff have no grade."""
     district.agree(grades=["3", "Kindergarten"])
     grades = {"p1": "3", "p2": "4", "p3": None, "p4": "Kindergarten", "p5": "fourth"}
     district.sync(clever(*(student(each, each * 2, grade=grade) for each, grade in grades.items()), teacher("p6")))
     assert active(district, "users") == {"p1", "p3", "p4", "p5", "p6"}
 
 
-def test_who_leaves_the_agreement_is_soft_deleted_and_comes_back(district: LiveDistrict) -> None:
+def test_people_who_leave_the_agreement_are_soft_deleted_and_restored(district: LiveDistrict) -> None:
     """R6.4, R5.4."""
     snapshot = clever(section("c1", ["p1", "p2"]), student("p1", "ann", grade="3"), student("p2", "ben", grade="4"), teacher("p3"))
     district.sync(snapshot)
@@ -164,7 +164,7 @@ def test_who_leaves_the_agreement_is_soft_deleted_and_comes_back(district: LiveD
 
 
 def test_the_primary_school_is_a_column_of_the_user(district: LiveDistrict) -> None:
-    """SPEC 2: null where that school is not rostered."""
+    """SPEC 2: null if that school is not rostered."""
     district.sync(clever(student("p1", "ann"), teacher("p2", at="elsewhere", schools=["s1"])))
     (place,) = (each for each, row in district.state().schools.items() if row.clever_id == "s1")
     assert [user(district, each)["school_id"] for each in ("p1", "p2")] == [place, None]

@@ -1,4 +1,4 @@
-"""Records that are somebody else's, come twice, or are broken: R3.6, R3.8, R4.2, R4.5, R4.6."""
+"""Records of another district, duplicate records and broken records: R3.6, R3.8, R4.2, R4.5, R4.6."""
 
 import pytest
 
@@ -9,8 +9,8 @@ from roster_pipeline_tests.sync.rows import active, enrolled, quarantine, roles,
 MONDAY, TUESDAY = "2026-01-05T00:00:00.000Z", "2026-01-06T00:00:00.000Z"
 
 
-def test_records_of_another_district_are_as_if_not_there(district: LiveDistrict) -> None:
-    """R3.6: quarantined and never written; an existing user of that id is absent, not present."""
+def test_records_of_another_district_count_as_absent(district: LiveDistrict) -> None:
+    """R3.6: they are quarantined and never written. An existing user with that id is absent."""
     district.sync(clever(student("p1", "ann"), student("p2", "ben")))
     others = [student("p1", "ann", district="another"), student("p3", "cy", district="another"), section("c1", district="another")]
     report = district.sync(clever(school("s3", district="another"), student("p2", "ben", district=district.clever_id), *others))
@@ -21,7 +21,7 @@ def test_records_of_another_district_are_as_if_not_there(district: LiveDistrict)
 
 
 def test_the_newest_of_two_records_wins(district: LiveDistrict) -> None:
-    """R3.8: whichever comes first."""
+    """R3.8: in any order."""
     old, new = student("p1", "ann", name="Old Li", last_modified=MONDAY), student("p1", "ann", name="New Li", last_modified=TUESDAY)
     for versions in ((old, new), (new, old)):
         district.sync(clever(*versions), page_size=1)
@@ -36,16 +36,16 @@ def test_of_two_records_of_one_age_the_later_wins(district: LiveDistrict) -> Non
         assert user(district, "p1")["first_name"] == "Second"
 
 
-def test_a_newest_record_that_is_broken_quarantines_the_person(district: LiveDistrict) -> None:
-    """R3.8, R4.6: the older one does not speak for it."""
+def test_a_broken_newest_record_quarantines_the_person(district: LiveDistrict) -> None:
+    """R3.8, R4.6: the older record is not used instead."""
     district.sync(clever(student("p1", "ann", name="Ana Li")))
     versions = [student("p1", "ann", name=" Li", last_modified=TUESDAY), student("p1", "ann", name="Old Li", last_modified=MONDAY)]
     district.sync(clever(*versions))
     assert user(district, "p1")["first_name"] == "Ana"
 
 
-def test_a_broken_optional_value_is_dropped_and_the_row_kept(twig: LiveDistrict) -> None:
-    """R4.2: also one of the wrong JSON type."""
+def test_a_broken_optional_value_is_dropped_and_the_row_stays(twig: LiveDistrict) -> None:
+    """R4.2: also if it has the wrong JSON type."""
     twig.sync(clever(student("p1", "ann", email="not an address", grade="fourth", sis_id=7)))
     row = user(twig, "p1")
     assert (row["username"], row["email"], row["grade"], row["sis_id"]) == ("ann", None, None, None)
@@ -53,14 +53,14 @@ def test_a_broken_optional_value_is_dropped_and_the_row_kept(twig: LiveDistrict)
 
 @pytest.mark.parametrize("blank", ["Ana", " Li", "\t\u2028 \u0007 Li"])
 def test_a_broken_mandatory_value_quarantines_a_new_row(district: LiveDistrict, blank: str) -> None:
-    """R4.2, R4.6: first or last name missing, or nothing but space; the others are rostered."""
+    """R4.2, R4.6: if the first or last name is missing or blank. Other people are rostered."""
     report = district.sync(clever(student("p1", "ann", name=blank), student("p2", "ben")))
     assert active(district, "users") == {"p2"}
     assert {(resource, clever_id) for resource, clever_id, _ in quarantine(district, report.sync_id)} == {("users", "p1")}
 
 
 def test_text_is_stored_clean(district: LiveDistrict) -> None:
-    """R4.5: composed, trimmed, without control characters; every other character a name can hold stays."""
+    """R4.5: composed, trimmed, without control characters. All other characters of names stay."""
     district.sync(
         clever(student("p1", " A\u0007nn\u0301a\ud800 ", name="Zoe\u0301\tAnn O\u2019Neil\u200d-\u674e\r\n"), section("c1", name="A\nB"))
     )
@@ -70,8 +70,8 @@ def test_text_is_stored_clean(district: LiveDistrict) -> None:
     assert classroom.name == "A B"
 
 
-def test_an_existing_person_behind_a_quarantined_row_stays_exactly_as_is(district: LiveDistrict) -> None:
-    """R4.6: with name, roles and enrollments, though Clever now lists them elsewhere."""
+def test_an_existing_person_behind_a_quarantined_row_is_left_unchanged(district: LiveDistrict) -> None:
+    """R4.6: name, roles and enrollments stay, although Clever lists the person elsewhere now."""
     district.sync(clever(school("s2"), section("c1", ["p1"]), section("c2", at="s2"), student("p1", "ann"), student("p2", "ben")))
     before = user(district, "p1"), roles(district, "p1"), enrolled(district, "c1")
     elsewhere = student("p1", "ben", at="s2", name=" Li")
@@ -81,8 +81,8 @@ def test_an_existing_person_behind_a_quarantined_row_stays_exactly_as_is(distric
     assert usernames(district) == {"p1": "ann", "p2": "p2"}
 
 
-def test_an_existing_classroom_behind_a_quarantined_row_stays_exactly_as_is(district: LiveDistrict) -> None:
-    """R4.6: with its enrollments; a new one is not made."""
+def test_an_existing_classroom_behind_a_quarantined_row_is_left_unchanged(district: LiveDistrict) -> None:
+    """R4.6: with its enrollments. A new one is not created."""
     people = [student("p1", "ann"), student("p2", "ben"), teacher("p3")]
     district.sync(clever(section("c1", ["p1"], ["p3"]), *people))
     before = district.state()
@@ -90,8 +90,8 @@ def test_an_existing_classroom_behind_a_quarantined_row_stays_exactly_as_is(dist
     assert district.state() == before
 
 
-def test_an_existing_school_behind_a_quarantined_row_stays_with_what_is_in_it(district: LiveDistrict) -> None:
-    """R4.6, R6.1, R7.4: its classrooms, their enrollments, and the roles at it."""
+def test_an_existing_school_behind_a_quarantined_row_is_left_unchanged(district: LiveDistrict) -> None:
+    """R4.6, R6.1, R7.4: with its classrooms, their enrollments, and the roles at it."""
     there = [section("c2", ["p3"], ["p4"], at="s2"), student("p3", "ben", at="s2"), teacher("p4", at="s2")]
     district.sync(clever(school("s2"), *there, student("p1", "ann")))
     before = district.state()
@@ -101,8 +101,8 @@ def test_an_existing_school_behind_a_quarantined_row_stays_with_what_is_in_it(di
     assert [(each["entity"], each["action"]) for each in district.changes(report.sync_id)] == [("users", "update")]
 
 
-def test_a_student_who_moves_to_a_quarantined_school_is_not_lost(district: LiveDistrict) -> None:
-    """R4.6, R5.8: the school counts as present, so nobody is "left with no role" for its broken row; the person stays as is that night."""
+def test_a_student_who_moves_to_a_quarantined_school_is_left_unchanged(district: LiveDistrict) -> None:
+    """R4.6, R5.8: the school counts as present, so its broken row leaves nobody without a role. The student moves when it is fixed."""
     rest = [teacher("p2"), teacher("p3", at="s2")]
     district.sync(clever(school("s2"), student("p1", "ann"), *rest))
     before = district.state()
@@ -112,7 +112,7 @@ def test_a_student_who_moves_to_a_quarantined_school_is_not_lost(district: LiveD
     assert roles(district, "p1") == {("student", "s2")}
 
 
-def test_a_new_school_behind_a_quarantined_row_is_not_made(district: LiveDistrict) -> None:
+def test_a_new_school_behind_a_quarantined_row_is_not_created(district: LiveDistrict) -> None:
     """R4.6: nor are its classrooms and people."""
     district.sync(clever(school("s2", ""), section("c2", at="s2"), student("p2", "ben", at="s2"), student("p1", "ann")))
     assert [active(district, each) for each in ("schools", "classrooms", "users")] == [{"s1"}, set(), {"p1"}]

@@ -1,6 +1,6 @@
-"""Records that are known from the last accepted snapshot: they come back as if they had been read, and what was wrong is found again.
+"""Seen records are restored from the last accepted snapshot as if they had been decoded, and findings are found again in every sync.
 
-Does not belong here: how they are recognised (`source/test_digests.py`), and syncs that make no plan at all (`test_unchanged.py`).
+Does not belong here: which records are seen (`source/test_digests.py`), and syncs without a plan (`test_unchanged.py`).
 """
 
 from collections.abc import Callable
@@ -32,22 +32,23 @@ RESOURCES = ("schools", "terms", "courses", "sections", "users")
 
 
 def known(report: SyncReport) -> int:
+    """The number of seen records."""
     return int(report.counts["pull"]["known"])
 
 
 def has_digest(district: LiveDistrict, resource: str = "users") -> dict[str, bool]:
-    """Whether each record of the last accepted snapshot will be known."""
+    """Whether each record of the last accepted snapshot has a digest. The next pull sees only records that have one."""
     rows = district.execute(f"select clever_id, digest is not null as is_known from staging.{resource} where district_id = :district")
     return {row["clever_id"]: row["is_known"] for row in rows}
 
 
 def staged(district: LiveDistrict) -> dict[str, Any]:
-    """The last accepted snapshot, digests included."""
+    """The last accepted snapshot, with its digests."""
     return {each: district.execute(f"select * from staging.{each} where district_id = :district order by clever_id") for each in RESOURCES}
 
 
-def test_what_comes_back_is_what_was_read(twig: LiveDistrict) -> None:
-    """Every value of every column, whatever is in it: the same as when all of it is read anew."""
+def test_restored_records_equal_decoded_ones(twig: LiveDistrict) -> None:
+    """Every value of every column is the same as if all records were decoded again."""
     people = [
         student("p1", 'an"a, \\N', name='O"Neil,Zoë \u674e', email="a@b.example", sis_id="007", schools=["s2"], last_modified=MONDAY),
         student("p2", grade=None, at="", name="NULL \\."),
@@ -63,7 +64,7 @@ def test_what_comes_back_is_what_was_read(twig: LiveDistrict) -> None:
     twig.sync(clever(*records))
     before = staged(twig)
     report = twig.sync(clever(*records, student("p6", "new")))
-    assert known(report) == 2 + 2 + 8  # p3 is walked three times, p4 twice.
+    assert known(report) == 2 + 2 + 8  # p3 is in three collections, p4 in two.
     assert {**staged(twig), "users": before["users"]} == before
     assert staged(twig)["users"][:5] == before["users"]
     assert report.counts["changes"] == {"users": {"create": 1}, "user_roles": {"role_gain": 1}}
@@ -75,8 +76,8 @@ def test_what_comes_back_is_what_was_read(twig: LiveDistrict) -> None:
     assert {**again.counts, **of_this_pull} == {**report.counts, **of_this_pull}
 
 
-def test_every_resource_is_known_over_http(database: Database) -> None:
-    """R3.2: schools, terms, courses, sections and users, in pages; what is new among them is read."""
+def test_records_of_every_resource_are_seen_over_http(database: Database) -> None:
+    """R3.2: schools, terms, courses, sections and users, in pages. Only unseen records are decoded."""
     with scenario(database) as world:
         place = world.school("A")
         students = world.students(place, 5)
@@ -100,8 +101,8 @@ def test_every_resource_is_known_over_http(database: Database) -> None:
 
 
 @pytest.mark.parametrize(("at", "page_size"), [(None, 1), (MONDAY, 10)])
-def test_a_known_record_and_another_version_of_it(district: LiveDistrict, at: str | None, page_size: int) -> None:
-    """R3.8: of two equally new records the later arrival counts, whichever of them is known; and neither is after that."""
+def test_a_seen_record_and_another_version_of_it(district: LiveDistrict, at: str | None, page_size: int) -> None:
+    """R3.8: the later of two equally new records counts, whichever of them is seen. Afterwards neither has a digest."""
     old, new = (student("p1", "ann", name=f"{name} Li", last_modified=at) for name in ("Old", "New"))
     rest = student("p0", "ben"), student("p2", "cy")
     for versions, first_name in (((old, new), "New"), ((new, old), "Old")):
@@ -114,17 +115,17 @@ def test_a_known_record_and_another_version_of_it(district: LiveDistrict, at: st
         assert report.counts["audits"]["duplicate_ids"] == 1
 
 
-def test_the_newest_of_two_counts_though_it_is_the_known_one(district: LiveDistrict) -> None:
-    """R3.8: wherever it comes."""
+def test_the_newest_of_two_records_counts_also_if_it_is_the_seen_one(district: LiveDistrict) -> None:
+    """R3.8: whatever their order is."""
     old, new = student("p1", "ann", name="Old Li", last_modified=MONDAY), student("p1", "ann", name="New Li", last_modified=TUESDAY)
-    for is_known, versions in ((old, (old, new)), (new, (new, old)), (new, (old, new))):
-        district.sync(clever(is_known))
+    for before, versions in ((old, (old, new)), (new, (new, old)), (new, (old, new))):
+        district.sync(clever(before))
         assert known(district.sync(clever(*versions))) == 2
         assert user(district, "p1")["first_name"] == "New"
 
 
-def test_a_record_that_comes_twice_alike_stays_known(district: LiveDistrict) -> None:
-    """R3.8: counted every time."""
+def test_a_record_that_is_sent_twice_keeps_its_digest(district: LiveDistrict) -> None:
+    """R3.8: the audit counts it in every sync."""
     records = [section("c1", ["p1"]), section("c1", ["p1"]), student("p1", "ann"), student("p1", "ann")]
     for night, expected in enumerate((0, 3, 3)):
         report = district.sync(clever(*records, student("x", name=f"New {night}")), page_size=2)
@@ -132,8 +133,8 @@ def test_a_record_that_comes_twice_alike_stays_known(district: LiveDistrict) -> 
     assert has_digest(district) == {"p1": True, "x": True}
 
 
-def test_what_was_found_is_found_in_every_sync(twig: LiveDistrict) -> None:
-    """R4.2, R4.6, R3.6: the same rows of ops.quarantine, the same counts and alerts' numbers; what is sound is known."""
+def test_findings_are_found_in_every_sync(twig: LiveDistrict) -> None:
+    """R4.2, R4.6, R3.6: the same rows in ops.quarantine and the same counts. Only records without findings are seen."""
     broken = [
         student("warn", "ann", email="not an address"),
         student("type", "bea", sis_id=7),
@@ -150,12 +151,12 @@ def test_what_was_found_is_found_in_every_sync(twig: LiveDistrict) -> None:
     assert {each[1] for each in found[0]} == {"warn", "type", "error", "foreign", "c1", "c2"}
     assert found[1] == found[2] == found[0]
     assert reports[1].counts["findings"] == reports[2].counts["findings"] == reports[0].counts["findings"]
-    mended = twig.sync(clever(student("p1", "ben"), student("error", "cy", name="Cy Li"), section("c2"), student("p2", name="New 2")))
-    assert (known(mended), mended.counts["findings"], active(twig, "users")) == (3, {}, {"error", "p1", "p2"})
+    fixed = twig.sync(clever(student("p1", "ben"), student("error", "cy", name="Cy Li"), section("c2"), student("p2", name="New 2")))
+    assert (known(fixed), fixed.counts["findings"], active(twig, "users")) == (3, {}, {"error", "p1", "p2"})
 
 
-def test_who_is_walked_twice_is_recalled_twice(district: LiveDistrict) -> None:
-    """R3.8, R7.3: one digest, two collections: the teachers have not come back empty, though every one of them is known."""
+def test_a_person_in_two_collections_is_restored_in_both(district: LiveDistrict) -> None:
+    """R3.8, R7.3: the person has one digest and is in two collections. The teachers are not empty, although all of them are seen."""
     both = student("p1", "ann")
     both = {**both, "roles": {**both["roles"], **teacher("p1", "ann", schools=["s2"])["roles"]}}
     records = [school("s2"), both, student("p2", "ben")]
@@ -167,12 +168,12 @@ def test_who_is_walked_twice_is_recalled_twice(district: LiveDistrict) -> None:
     assert report.counts["pull"]["records"]["teachers"] == 1
     assert (roles(district, "p1"), has_digest(district)["p1"]) == (before, True)
     assert report.counts["audits"]["duplicate_ids"] == 0
-    gone = district.sync(clever(*records[:1], student("p1", "ann"), student("p2", "ben"), student("p3", "new")))
-    assert [each["kind"] for each in gone.counts["held"]] == ["empty_collection"]
+    without_teachers = district.sync(clever(*records[:1], student("p1", "ann"), student("p2", "ben"), student("p3", "new")))
+    assert [each["kind"] for each in without_teachers.counts["held"]] == ["empty_collection"]
 
 
-def test_what_is_not_in_the_pull_does_not_come_back(district: LiveDistrict) -> None:
-    """R7.1: that it is remembered does not make it present."""
+def test_records_that_are_not_in_the_pull_are_not_restored(district: LiveDistrict) -> None:
+    """R7.1: a record of the last snapshot is not present unless the pull has it."""
     district.sync(clever(section("c1", ["p1"]), section("c2"), student("p1", "ann"), student("p2", "ben")))
     report = district.sync(clever(section("c2"), student("p2", "ben")))
     assert known(report) == 3
@@ -180,8 +181,8 @@ def test_what_is_not_in_the_pull_does_not_come_back(district: LiveDistrict) -> N
     assert set(has_digest(district)) == {"p2"}
 
 
-def test_another_profile_knows_nothing(district: LiveDistrict) -> None:
-    """R3.4: the same bytes become other rows where a student's e-mail is stored: it appears, and it goes."""
+def test_after_a_change_of_the_profile_no_record_is_seen(district: LiveDistrict) -> None:
+    """R3.4: if a student's e-mail is stored, the same bytes become another row. The e-mail is added, and removed again."""
     snapshot = clever(student("p1", "ann", email="a@b.example"), student("p2", "ben"))
     for keeps, expected in ((False, None), (True, "a@b.example"), (False, None)):
         district.agree(settings={"student_email": keeps})
@@ -191,15 +192,15 @@ def test_another_profile_knows_nothing(district: LiveDistrict) -> None:
     assert known(district.sync(snapshot)) == 3
 
 
-def test_another_release_knows_nothing(district: LiveDistrict, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_after_another_release_no_record_is_seen(district: LiveDistrict, monkeypatch: pytest.MonkeyPatch) -> None:
     snapshot = clever(student("p1", "ann"), student("p2", "ben"))
     district.sync(snapshot)
     monkeypatch.setattr(restore, "code_digest", lambda _source: b"another release")
     assert [known(district.sync(snapshot)) for _ in range(2)] == [0, 3]
 
 
-def test_another_district_knows_nothing(database: Database, district: LiveDistrict) -> None:
-    """R3.6: whether a record is foreign depends on whose pull it is in."""
+def test_records_of_another_district_are_not_seen(database: Database, district: LiveDistrict) -> None:
+    """R3.6: whether a record is foreign depends on the district of the pull."""
     snapshot = clever(student("p1", "ann"), student("p2", "ben"))
     district.sync(snapshot)
     neighbour = LiveDistrict.sign_up(database)
@@ -208,23 +209,23 @@ def test_another_district_knows_nothing(database: Database, district: LiveDistri
 
 
 def test_a_release_is_everything_between_clever_and_the_last_snapshot(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A recalled row is what older code made of the record: code that would make another row of it must not know it."""
+    """A restored row was made by older code. If the new code would make another row of the record, the record must be unseen."""
     read: set[Path] = set()
     read_bytes = Path.read_bytes
 
-    def noted(path: Path) -> bytes:
+    def recorded_read(path: Path) -> bytes:
         read.add(path.resolve())
         return read_bytes(path)
 
-    monkeypatch.setattr(Path, "read_bytes", noted)
+    monkeypatch.setattr(Path, "read_bytes", recorded_read)
     restore.code_digest.__wrapped__(DistrictPull.code)
     package = Path(run.__file__).parents[1]
     ours = ("contracts.py", "source/vocabulary.py", "clever/records.py", "clever/decode.py", "clever/columns.py", "sync/frames.py")
     assert read >= {*(package / each for each in ours), Path(landing.__file__), *(SQL / "staging").glob("*.sql")}
 
 
-def test_a_plan_that_is_made_again_recalls_again(district: LiveDistrict, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Somebody else changed a row in the meantime: what the first attempt recalled went with its transaction."""
+def test_records_are_restored_again_for_a_second_attempt(district: LiveDistrict, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody else changed a row in the meantime. The rows that the first attempt restored are rolled back with it."""
     people = [section("c1", ["p1"]), student("p1", "ann"), student("p2", "ben")]
     district.sync(clever(*people))
     conflicts = [psycopg.errors.SerializationFailure("the first time")]
@@ -243,11 +244,11 @@ def test_a_plan_that_is_made_again_recalls_again(district: LiveDistrict, monkeyp
     assert report.counts["changes"] == {"users": {"create": 1}, "user_roles": {"role_gain": 1}}
 
 
-# Dry runs take no lock: another sync may be accepted between their pull and their plan ---------------------------------------------------
+# A dry run has no lock: a sync of the district may commit between its pull and its plan ---------------------------------------------------
 
 
 def plan_during(district: LiveDistrict, snapshot: Snapshot, meanwhile: Callable[[], object], *, minutes: int = 1) -> PlanReport:
-    """A dry run that begins so many minutes after the last sync, and during which something happens between its pull and its plan."""
+    """A dry run that begins some minutes after the last sync. `meanwhile` is called between its pull and its plan."""
     now = district.clock.now + timedelta(minutes=minutes)
 
     def on_step(step: Step) -> None:
@@ -272,23 +273,23 @@ MEANWHILE: dict[str, list[Record]] = {
 
 
 @pytest.mark.parametrize("accepted", MEANWHILE.values(), ids=MEANWHILE)
-def test_a_dry_run_that_is_overtaken_makes_no_plan(district: LiveDistrict, accepted: list[Record]) -> None:
-    """R11.6: what it read is the past. To plan that over what is there now would delete, and report, who has just been accepted."""
+def test_a_dry_run_makes_no_plan_if_a_newer_snapshot_is_accepted_meanwhile(district: LiveDistrict, accepted: list[Record]) -> None:
+    """R11.6: a plan of its older snapshot would delete, and report, people who have just been created."""
     district.sync(clever(*PEOPLE))
     with pytest.raises(TransientError):
         plan_during(district, clever(*PEOPLE), lambda: district.sync(clever(*accepted)))
     assert active(district, "users") == {each["id"] for each in accepted if "roles" in each}
 
 
-def test_a_dry_run_that_misses_what_it_knew_makes_no_plan(district: LiveDistrict) -> None:
-    """R3.2: a sync that began before it was accepted during it. Records that cannot come back any more are not absent."""
+def test_a_dry_run_makes_no_plan_if_seen_records_cannot_be_restored(district: LiveDistrict) -> None:
+    """R3.2: a sync that began before it commits during it. Records that cannot be restored are not absent."""
     district.sync(clever(*PEOPLE))
-    with pytest.raises(TransientError, match="while it was read"):
+    with pytest.raises(TransientError, match="during this dry run"):
         plan_during(district, clever(*PEOPLE), lambda: district.sync(clever(*MEANWHILE["somebody changed"])), minutes=9)
 
 
-def test_a_dry_run_that_is_not_overtaken(district: LiveDistrict) -> None:
-    """It plans what a sync would do, and changes nothing of what is remembered. Nor does a sync of another district disturb it."""
+def test_a_dry_run_during_a_sync_of_another_district(district: LiveDistrict) -> None:
+    """It plans what a sync would do, and leaves the last snapshot unchanged."""
     district.sync(clever(*PEOPLE))
     neighbour = LiveDistrict.sign_up(district.database)
     before = staged(district)

@@ -1,4 +1,4 @@
-"""One person, several roles: R5.8."""
+"""People with several roles: R5.8."""
 
 from roster_pipeline_tests.reference.driver import LiveDistrict
 from roster_pipeline_tests.sync.clever import clever, district_admin, school, staff, student, teacher
@@ -6,14 +6,14 @@ from roster_pipeline_tests.sync.rows import actions, active, enrolled, new_schoo
 
 
 def test_several_roles_are_one_user(district: LiveDistrict) -> None:
-    """R5.8, R3.8: Clever returns such a person once per role."""
+    """R5.8, R3.8: Clever sends such a person once per role."""
     district.sync(clever(school("s2"), teacher("p1", schools=["s2"], staff=["s1", "s2"], district_admin=True)))
     everywhere = {(role, place) for role in ("teacher", "school_admin") for place in ("s1", "s2")}
     assert roles(district, "p1") == everywhere | {("district_admin", None)}
     assert active(district, "users") == {"p1"}
 
 
-def test_roles_come_and_go(district: LiveDistrict) -> None:
+def test_roles_are_gained_and_lost(district: LiveDistrict) -> None:
     """R5.8: the person stays."""
     district.sync(clever(school("s2"), teacher("p1", staff=["s1"]), staff("p2")))
     report = district.sync(clever(school("s2"), teacher("p1", at="s2"), staff("p2")))
@@ -22,7 +22,7 @@ def test_roles_come_and_go(district: LiveDistrict) -> None:
 
 
 def test_roles_of_another_source_are_never_removed(district: LiveDistrict) -> None:
-    """R5.8: also where Clever lists the same role for a while."""
+    """R5.8: also if Clever lists the same role for some time."""
     district.sync(clever(school("s2"), teacher("p1")))
     person = user(district, "p1")["user_id"]
     (place,) = district.execute("select school_id from app.schools where district_id = :district and clever_id = 's2'")
@@ -34,15 +34,15 @@ def test_roles_of_another_source_are_never_removed(district: LiveDistrict) -> No
     assert roles(district, "p1") == {("teacher", "s1"), ("teacher", "s2")}
 
 
-def test_who_is_left_without_a_role_is_soft_deleted(district: LiveDistrict) -> None:
+def test_people_without_a_role_are_soft_deleted(district: LiveDistrict) -> None:
     """R5.8: no school listed, or none shared."""
     district.sync(clever(staff("p1"), teacher("p2"), student("p3", "ann")))
     district.sync(clever(staff("p1", []), teacher("p2", at="elsewhere"), student("p3", "ann"), staff("p4", [])))
     assert active(district, "users") == {"p3"}
 
 
-def test_a_role_made_by_hand_does_not_roster_somebody(district: LiveDistrict) -> None:
-    """R5.8: who has no role at Clever goes, the hand-made role row stays."""
+def test_a_role_made_by_hand_does_not_keep_a_user_active(district: LiveDistrict) -> None:
+    """R5.8: a user without a role at Clever is soft-deleted. The role made by hand stays."""
     district.sync(clever(teacher("p1"), teacher("p2")))
     person = user(district, "p1")["user_id"]
     district.execute(
@@ -66,14 +66,14 @@ def test_a_student_has_every_shared_school(twig: LiveDistrict) -> None:
 
 
 def test_people_change_what_they_are(district: LiveDistrict) -> None:
-    """R5.8: a school admin becomes a district admin; the user is the same."""
+    """R5.8: a school admin who becomes a district admin is the same user."""
     district.sync(clever(staff("p1"), district_admin("p2")))
     before = user(district, "p1")["user_id"]
     district.sync(clever(district_admin("p1"), district_admin("p2"), staff("p3")))
     assert (user(district, "p1")["user_id"], roles(district, "p1")) == (before, {("district_admin", None)})
 
 
-def test_emails_are_kept_where_the_profile_keeps_them(district: LiveDistrict, twig: LiveDistrict) -> None:
+def test_emails_are_stored_if_the_profile_says_so(district: LiveDistrict, twig: LiveDistrict) -> None:
     """SPEC 1: `typing_agent` never stores a student's e-mail; a teacher's is stored."""
     for each in (district, twig):
         each.sync(clever(student("p1", "ann", email="p1@x.example"), teacher("p2", email="p2@x.example")))
@@ -82,8 +82,8 @@ def test_emails_are_kept_where_the_profile_keeps_them(district: LiveDistrict, tw
     assert enrolled(district, "c1") == set()
 
 
-def test_who_learns_at_one_school_and_teaches_at_another_has_each_role_there_only(district: LiveDistrict) -> None:
-    """R5.8: the primary school of one role is none of the other."""
+def test_a_student_of_one_school_who_teaches_at_another_has_each_role_at_its_school(district: LiveDistrict) -> None:
+    """R5.8: the primary school of one role is not a school of the other."""
     both = student("p1", "ann", at="s1")
     both["roles"]["teacher"] = teacher("p1", at="s2")["roles"]["teacher"]
     district.sync(clever(school("s2"), both))

@@ -1,4 +1,4 @@
-"""R11.4, R11.6: which snapshot may be applied over which, and that an end once written stays."""
+"""R11.4, R11.6: an older snapshot is never applied over a newer one, and a sync ends only once."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -11,7 +11,7 @@ from roster_pipeline_tests.sync.scenario import scenario
 
 
 def test_an_older_snapshot_is_never_applied_over_a_newer_one(database: Database) -> None:
-    """R11.6: a pull that began before the accepted one fails, says so, and writes nothing."""
+    """R11.6: if a pull began before the accepted one, the sync fails with this reason and writes nothing."""
     with scenario(database) as world:
         students = world.students(world.school("a"), 3)
         world.sync()
@@ -24,8 +24,8 @@ def test_an_older_snapshot_is_never_applied_over_a_newer_one(database: Database)
         assert world.rows("select status from ops.syncs order by sync_id") == [("successful",), ("failed",)]
 
 
-def test_what_fails_after_the_commit_does_not_make_an_applied_sync_a_failed_one(database: Database) -> None:
-    """R11.4: the row tells what is in the database."""
+def test_an_error_after_the_commit_does_not_make_an_applied_sync_a_failed_one(database: Database) -> None:
+    """R11.4: the row says what is in the database."""
     with scenario(database) as world:
         world.students(world.school("a"), 1)
         report = world.sync()

@@ -1,4 +1,4 @@
-"""What ends, what is set back, and what is never touched: R7.1, R7.2, R8.1; and that order does not matter: R5.7."""
+"""What is soft-deleted, what is corrected, and what is protected: R7.1, R7.2, R8.1; and order makes no difference: R5.7."""
 
 import pytest
 
@@ -14,8 +14,8 @@ YEAR_END = clever(
 PEOPLE = YEAR_END.users
 
 
-def test_what_is_gone_is_soft_deleted_and_nothing_is_removed(district: LiveDistrict) -> None:
-    """R7.1: school, classroom, user, role and enrollment alike, all at one time."""
+def test_what_is_not_shared_any_more_is_soft_deleted(district: LiveDistrict) -> None:
+    """R7.1: schools, classrooms, users, roles and enrollments, all with the same time. No row is removed."""
     district.sync(YEAR_END)
     before = district.rows()
     district.sync(clever(section("c2"), student("p1", "ann"), teacher("p3")))
@@ -26,14 +26,14 @@ def test_what_is_gone_is_soft_deleted_and_nothing_is_removed(district: LiveDistr
 
 
 def test_a_second_sync_writes_nothing(district: LiveDistrict) -> None:
-    """R7.2: no row of app, not even with the values it has, and none of ops.changes."""
+    """R7.2: no row of app, not even with the same values, and no row of ops.changes."""
     district.sync(YEAR_END)
     with untouched(district):
         report = district.sync(YEAR_END)
     assert district.changes(report.sync_id) == []
 
 
-def test_a_change_by_hand_is_set_back(district: LiveDistrict) -> None:
+def test_a_change_by_hand_is_corrected(district: LiveDistrict) -> None:
     """R7.2: in every table of rostered rows."""
     district.sync(YEAR_END)
     before = district.state()
@@ -49,7 +49,7 @@ def test_a_change_by_hand_is_set_back(district: LiveDistrict) -> None:
 
 
 def test_an_enrollment_made_by_hand_ends(district: LiveDistrict) -> None:
-    """R7.2: enrollments of a rostered classroom are what Clever says."""
+    """R7.2: the enrollments of a rostered classroom follow Clever."""
     district.sync(YEAR_END)
     before = enrolled(district, "c1")
     district.execute(
@@ -63,7 +63,7 @@ def test_an_enrollment_made_by_hand_ends(district: LiveDistrict) -> None:
 
 
 def test_existing_data_of_the_application_ends(district: LiveDistrict) -> None:
-    """R7.2, R8.1: whatever is of source app, not recognised and not protected."""
+    """R7.2, R8.1: rows of source `app` that match nothing and are not protected."""
     new_user(district, "cy")
     district.execute("insert into app.classrooms (district_id, name) values (:district, 'By hand')")
     kept = [new_user(district, "dot", protected=True), new_school(district, protected=True)]
@@ -87,7 +87,7 @@ def test_existing_data_of_the_application_ends(district: LiveDistrict) -> None:
 
 @pytest.mark.parametrize("is_deleted", [False, True])
 def test_nothing_of_a_protected_row_changes(district: LiveDistrict, is_deleted: bool) -> None:
-    """R8.1: neither an active one's name, school and roles, nor a deleted one's end."""
+    """R8.1: neither name, school and roles of an active row, nor `deleted_at` of a deleted one."""
     district.sync(YEAR_END)
     deleted_at = "2025-01-01" if is_deleted else None
     change_user(district, "p1", protected=True, first_name="Hand", username="hand", deleted_at=deleted_at)
@@ -130,7 +130,7 @@ def test_enrollments_of_protected_people_follow_clever(district: LiveDistrict) -
 
 
 def test_an_account_owner_survives_every_sync(district: LiveDistrict) -> None:
-    """R8.1: protected from the start, without anybody saying so."""
+    """R8.1: an account owner is always protected."""
     owner = new_user(district, "owner", "account_owner")
     before = [row for key, row in district.state().users.items() if key == owner]
     district.sync(YEAR_END)
@@ -149,8 +149,8 @@ def test_protection_ends_when_support_says_so(district: LiveDistrict) -> None:
     assert user(district, "p1")["first_name"] == "Ana"
 
 
-def test_who_is_deactivated_on_purpose_has_no_roles_and_enrollments_left(district: LiveDistrict) -> None:
-    """R7.2, R8.3: not rostered, hence nothing of them is."""
+def test_a_user_deactivated_by_hand_loses_roles_and_enrollments(district: LiveDistrict) -> None:
+    """R7.2, R8.3: such a user is not rostered, so neither are roles and enrollments."""
     district.sync(YEAR_END)
     change_user(district, "p1", deleted_at="2025-01-01", do_not_restore=True)
     district.sync(YEAR_END)
@@ -158,7 +158,7 @@ def test_who_is_deactivated_on_purpose_has_no_roles_and_enrollments_left(distric
     assert {each for each, *_ in enrolled(district, "c1")} == {"p2", "p3", "p4"}
 
 
-def test_districts_do_not_touch_each_other(database: Database) -> None:
+def test_districts_do_not_affect_each_other(database: Database) -> None:
     """R7.1, R5.1: same ids, same names."""
     here, there = LiveDistrict.sign_up(database), LiveDistrict.sign_up(database, "twig_science")
     there.sync(YEAR_END)
@@ -170,7 +170,7 @@ def test_districts_do_not_touch_each_other(database: Database) -> None:
 
 @pytest.mark.parametrize("page_size", [1, 2])
 def test_order_and_page_size_do_not_matter(database: Database, page_size: int) -> None:
-    """R5.7: contested names, adoptions, relinks and co-teachers come out the same backwards."""
+    """R5.7: contested names, adoptions, relinks and co-teachers are the same in reverse order."""
     first = clever(
         section("c1", ["p1", "p2"], ["p8", "p9"]),
         *(student(f"p{n}", f"name{n % 3}", sis_id=str(n)) for n in range(1, 8)),

@@ -1,0 +1,119 @@
+"""Models that look further than the affected subset: they are declared, and a wrong header is noticed.
+
+Does not belong here: what the incremental plan does with the other models (`test_incremental.py`).
+"""
+
+from dataclasses import replace
+
+import pytest
+
+from roster_pipeline.database import models as database_models
+from roster_pipeline.database.migrate import known_tables
+from roster_pipeline.database.models import SQL, Models
+from roster_pipeline.sync import run
+from roster_pipeline.sync.incremental import FOLLOWED, LOOK_FURTHER, OF_PAGES, looking_too_far
+from roster_pipeline.sync.run import project_models
+from roster_pipeline_tests.reference.driver import LiveDistrict
+from roster_pipeline_tests.reference.rows import Record
+from roster_pipeline_tests.sync.clever import school, section, student, teacher
+from roster_pipeline_tests.sync.test_incremental import changed, count_as_large, is_incremental
+
+
+@pytest.fixture(autouse=True)
+def large(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every district counts as a large one in which little changes."""
+    count_as_large(monkeypatch)
+
+
+# Models of the project that look further than an incremental plan can follow. Each of them makes every plan of a large district a full
+# plan, which takes more than twice as long: name one here only if its rule is worth that.
+PLANNED_IN_FULL: frozenset[str] = frozenset()
+
+
+def test_models_that_look_further_are_declared() -> None:
+    """Both ways: a new one has to be named in LOOK_FURTHER, with a reason, or above; and neither list names another model."""
+    models = project_models().of("reconcile", "audits")
+    assert {each.name for each in models if each.decides_by not in FOLLOWED} == LOOK_FURTHER.keys() | PLANNED_IN_FULL
+    assert {each.name for each in looking_too_far(project_models())} == PLANNED_IN_FULL
+    pages = {each.name for each in models if any(read.startswith("clever.") for read in each.reads)}
+    assert pages - LOOK_FURTHER.keys() == OF_PAGES
+
+
+def duplicates_of(table: str, column: str) -> str:
+    """An audit on equal values, made as docs/architecture.md ("Add a rule") says: from `audits/duplicate_usernames.sql`."""
+    audit = (SQL / "audits" / "duplicate_usernames.sql").read_text(encoding="utf-8")
+    audit = audit.replace("app.normalize_username(username)", column).replace("username is not null", f"{column} is not null")
+    return audit.replace("staging.users", f"staging.{table}").replace("decides by: name", "decides by: district")
+
+
+def with_audits(monkeypatch: pytest.MonkeyPatch, audits: dict[str, str], *, is_header_right: bool) -> None:
+    """Syncs run these audits too. If the header is wrong, it says `itself`, and the check that would refuse it is off."""
+    models = project_models()
+    parsed = [database_models._parse("audits", name, sql) for name, sql in audits.items()]
+    added = tuple(each if is_header_right else replace(each, decides_by="itself") for each in parsed)
+    more = Models((*models.ordered, *added), models.decided)
+    monkeypatch.setattr(run, "project_models", lambda: more)
+
+
+def quiet_with(district: LiveDistrict, *records: Record) -> None:
+    """The last sync had nothing to write, with these records beside the others."""
+    for _ in range(2):
+        district.sync(changed(*records))
+
+
+@pytest.mark.parametrize("is_header_right", [True, False])
+def test_an_audit_on_equal_sis_ids(district: LiveDistrict, monkeypatch: pytest.MonkeyPatch, *, is_header_right: bool) -> None:
+    """R4.3: somebody comes with the sis_id of somebody who has not changed. Only a full plan finds both; the header asks for it."""
+    with_audits(monkeypatch, {"duplicate_sis_ids": duplicates_of("users", "sis_id")}, is_header_right=is_header_right)
+    quiet_with(district, student("p12", "kim", sis_id="8"))
+    snapshot = changed(student("p12", "kim", sis_id="8"), student("p13", "lou", sis_id="8"))
+    assert district.plan(snapshot).counts["audits"]["duplicate_sis_ids"] == 2
+    report = district.sync(snapshot)
+    assert is_incremental(report) is not is_header_right
+    assert report.counts["audits"]["duplicate_sis_ids"] == (2 if is_header_right else 0)
+
+
+# Nobody else has any of these values.
+ALIKE: dict[str, Record] = {
+    "a student": student(
+        "p12",
+        "kim",
+        at="s3",
+        name="Kim Ro",
+        email="kim@x.example",
+        sis_id="8",
+        grade="7",
+        last_modified="2026-01-01T00:00:00Z",
+    ),
+    "a teacher": teacher("p14", "max", at="s4", name="Max Su", email="max@x.example", staff=["s4"], last_modified="2026-01-02T00:00:00Z"),
+    "a section": section("c9", name="Only here", at="s3", course="k9", term_id="t9", last_modified="2026-01-03T00:00:00Z"),
+}
+ALIKE["a student"]["roles"]["student"] |= {"state_id": "9", "student_number": "10"}
+ALIKE["a student"]["name"]["middle"] = "Q"
+# What a newcomer cannot have too: the key, the digest of bytes with another Clever id; and what the subset is closed under.
+NOT_ALIKE = {"district_id", "clever_id", "digest", "username", "students", "teachers", "is_district_admin"}
+
+
+@pytest.mark.parametrize("is_header_right", [True, False])
+def test_newcomers_collide_in_every_column(district: LiveDistrict, monkeypatch: pytest.MonkeyPatch, *, is_header_right: bool) -> None:
+    """Newcomers have every value of people and sections that have not changed. A wrong header is noticed whatever column it is about."""
+    columns = [(table, each) for table in ("users", "sections") for each in known_tables()[f"staging.{table}"] if each not in NOT_ALIKE]
+    audits = {f"duplicate_{table}_{column}": duplicates_of(table, column) for table, column in columns}
+    with_audits(monkeypatch, audits, is_header_right=is_header_right)
+    before = [school("s3"), school("s4"), *ALIKE.values()]
+    quiet_with(district, *before)
+    after = changed(*before, *(_newcomer(each, f"{each['id']}x") for each in ALIKE.values()))
+    full = district.plan(after)
+    report = district.sync(after)
+    assert is_incremental(report) is not is_header_right
+    wrong = {each for each in audits if report.counts["audits"][each] != full.counts["audits"][each]}
+    assert wrong == (set() if is_header_right else audits.keys())
+
+
+def _newcomer(like: Record, clever_id: str) -> Record:
+    """Another person or section with the same values, but for a username that nobody has."""
+    roles = {
+        name: {**role, "credentials": {"district_username": f"{clever_id} new"}} if "credentials" in role else role
+        for name, role in like.get("roles", {}).items()
+    }
+    return {**like, "id": clever_id, **({"roles": roles} if roles else {})}
