@@ -144,7 +144,7 @@ SCHOOL_ROLE = BrakeKind(
     trips="More users of one role at one school would be soft-deleted than the larger of `school_floor` and `school_share` of those active "
     "there.",
     holds="Holds those users, their school, their classrooms and every role at the school.",
-    covers=("reconcile.held_users", "reconcile.soft_deletes", "reconcile.school_standings"),
+    covers=("reconcile.held_users", "reconcile.soft_deletes", "reconcile.school_status"),
     asset="reconcile.soft_deletes",
     explains=_explains_school_role,
 )
@@ -168,7 +168,7 @@ RELINKS = BrakeKind(
     sentence="{acts:,} users would move to new Clever ids",
     trips="More users would move to new Clever ids than the larger of `relink_floor` and `relink_share` of the linked ones.",
     holds="Holds the relinks: the old users stay as they are, and no new ones are created.",
-    covers=("reconcile.judged_identities",),
+    covers=("reconcile.identities_after_brakes",),
     asset="reconcile.user_matches",
     explains=lambda person, _: person.rule == "relinks",
 )
@@ -179,7 +179,7 @@ NEW_ADMINS = BrakeKind(
     sentence="{acts:,} people would become district admins, beside {active:,}",
     trips="More people would become district admins than the larger of `admin_floor` and `admin_share` of the active ones.",
     holds="Holds that role of theirs.",
-    covers=("reconcile.granted_roles", "reconcile.kept_roles", "reconcile.judged_identities"),
+    covers=("reconcile.granted_roles", "reconcile.unchanged_roles", "reconcile.identities_after_brakes"),
     asset="reconcile.user_matches",
     explains=lambda person, _: person.is_admin_held,
 )

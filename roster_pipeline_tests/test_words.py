@@ -27,7 +27,6 @@ NOT_CLEAN_YET: set[str] = {
     "dbt_like_sql/app",
     "dbt_like_sql/audits",
     "dbt_like_sql/ops",
-    "dbt_like_sql/reconcile",
     "docs",
     "roster_pipeline",
     "roster_pipeline/commands",

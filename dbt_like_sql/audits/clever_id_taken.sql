@@ -5,4 +5,4 @@
 -- severity: error
 select 'users' as resource, clever_id
 from reconcile.people
-where standing = 'username_taken'
+where status = 'username_taken'

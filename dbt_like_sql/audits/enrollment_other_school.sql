@@ -5,4 +5,4 @@
 -- severity: warn
 select 'enrollments' as resource, person as clever_id
 from reconcile.memberships
-where standing = 'other_school'
+where status = 'other_school'

@@ -5,4 +5,4 @@
 -- severity: warn
 select 'users' as resource, clever_id
 from reconcile.people
-where standing in ('outside_school', 'outside_grade')
+where status in ('outside_school', 'outside_grade')

@@ -5,4 +5,4 @@
 -- severity: warn
 select 'users' as resource, clever_id
 from reconcile.people
-where standing = 'no_role'
+where status = 'no_role'

@@ -5,4 +5,4 @@
 -- severity: warn
 select 'schools' as resource, clever_id
 from reconcile.schools
-where standing = 'outside'
+where status = 'outside'

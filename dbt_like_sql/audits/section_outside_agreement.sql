@@ -5,4 +5,4 @@
 -- severity: warn
 select 'sections' as resource, clever_id
 from reconcile.classrooms
-where standing = 'outside'
+where status = 'outside'

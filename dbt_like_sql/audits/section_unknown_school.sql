@@ -5,4 +5,4 @@
 -- severity: warn
 select 'sections' as resource, clever_id
 from reconcile.classrooms
-where standing = 'unknown_school'
+where status = 'unknown_school'

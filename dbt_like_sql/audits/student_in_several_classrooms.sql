@@ -5,6 +5,6 @@
 -- severity: warn
 select 'users' as resource, person as clever_id
 from reconcile.memberships
-where role = 'student' and standing = 'enrolled'
+where role = 'student' and status = 'enrolled'
 group by person
 having count(*) > 1

@@ -20,4 +20,4 @@ select
     'clever_id_taken_as_username',
     'error'
 from reconcile.people
-where standing = 'username_taken'
+where status = 'username_taken'

@@ -1,8 +1,8 @@
 -- Every act that a brake could hold.
--- grain: one row per brake it falls under and act
+-- grain: one row per act and brake under which it falls
 -- rules: R7.3, R7.4, R7.5, R7.6
 -- decides by: district
--- An act is named by its kind and the Clever id it concerns, because the hash over the acts is what an approval releases (R7.5).
+-- The text of an act is its kind and the Clever id that it is about. An approval releases exactly one hash over these texts (R7.5).
 with deletions as (
     select
         entity,
@@ -18,7 +18,7 @@ deactivated as (
     where deletions.entity = 'users' and held.deleted_at is null
 ),
 
--- What comes back empty though some of it is active.
+-- Collections that Clever returns empty although the application has active rows of them.
 empty_collections as (
     select 'schools' as collection
     where
@@ -69,13 +69,13 @@ where not :is_first
 union all
 select distinct 'school_role' as kind, deactivated.school_id, deactivated.role, null as collection, deactivated.act
 from deactivated
--- An adopted user keeps a role made in the application (R5.8), often at a school that has been soft-deleted since: nobody is held there.
+-- Acts at a soft-deleted school do not count: an adopted user keeps roles that were made in the application (R5.8), often at such a school.
 inner join app.schools as schools on schools.district_id = :district_id and deactivated.school_id = schools.school_id
 where schools.deleted_at is null and not :is_first
 union all
 select 'empty_collection' as kind, null as school_id, null as role, empty_collections.collection, deletions.act
 from empty_collections
--- An empty collection with nothing to delete is held all the same, over no acts.
+-- An empty collection is held even when there is nothing to delete: one row without an act.
 left join deletions on true
 where not :is_first
 union all

@@ -1,8 +1,9 @@
--- How much each brake would have to let through, and out of how much.
--- grain: one row per brake that any act falls under
+-- How many acts fall under each brake, and out of how many people.
+-- grain: one row per brake under which at least one act falls
 -- rules: R7.3, R7.5
 -- decides by: district
--- acts: how many; active: n of R7.3, people of that role (or linked people) active before this sync (0 for a collection)
+-- acts: the number of acts
+-- active: n of R7.3, the people of that role (or the linked people) who are active before this sync; 0 for a collection
 with active as (
     select users.user_id, held.role, held.school_id
     from app.users as users
@@ -18,7 +19,7 @@ counted as (
         role,
         collection,
         count(act) as acts,
-        -- Over the sorted acts, so that the order they were found in makes no difference and arrivals do not change it.
+        -- Acts are sorted, so that the same acts always have the same hash. People who only join the district do not change it.
         encode(sha256(convert_to(coalesce(string_agg(act, chr(10) order by act collate "C"), ''), 'UTF8')), 'hex') as plan_hash
     from reconcile.brake_acts
     group by kind, school_id, role, collection
@@ -37,7 +38,7 @@ select
     counted.role,
     counted.collection,
     counted.acts,
-    -- Every kind by name, without an else: a test fails where one is missing.
+    -- Every kind has a branch and there is no `else`: a test fails if one is missing.
     case counted.kind
         when 'empty_collection' then 0
         when 'district_role' then coalesce(by_role.people, 0)

@@ -10,8 +10,8 @@ with desired as (
         desired.name,
         'clever' as source,
         cast(null as timestamptz) as deleted_at
-    from reconcile.classroom_standings as desired
-    where desired.standing = 'rostered'
+    from reconcile.classroom_status as desired
+    where desired.status = 'rostered'
     union all
     select
         removed.classroom_id,

@@ -2,15 +2,15 @@
 -- grain: one row per section of the snapshot, per quarantined section and per classroom of a quarantined school that exists
 -- rules: R4.6, R6.1, R8.1
 -- decides by: itself
--- standing: rostered | outside (its school is outside the agreement) | unknown_school (its school is not shared)
---           | frozen (it, or its school, is quarantined: stays as it is) | protected (keeps its own enrollments, nothing changes)
+-- status: `rostered` | `outside` (its school is outside the agreement) | `unknown_school` (its school is not shared)
+--         | `frozen` (it or its school is quarantined: left unchanged) | `protected` (left unchanged, with its own enrollments)
 with existing as (
     select
         classrooms.classroom_id,
         classrooms.clever_id,
         classrooms.protected,
         classrooms.deleted_at is null as is_active,
-        coalesce(schools.standing = 'frozen', false) as is_school_frozen
+        coalesce(schools.status = 'frozen', false) as is_school_unchanged
     from app.classrooms as classrooms
     left join reconcile.schools as schools on classrooms.school_id = schools.school_id
     where classrooms.district_id = :district_id and classrooms.clever_id is not null
@@ -26,7 +26,7 @@ sections as (
     where district_id = :district_id and resource = 'sections'
 ),
 
-judged as (
+decided as (
     select
         coalesce(sections.clever_id, existing.clever_id) as clever_id,
         sections.name,
@@ -34,14 +34,14 @@ judged as (
         existing.classroom_id,
         case
             when existing.protected then 'protected'
-            when existing.is_school_frozen and existing.is_active then 'frozen'
+            when existing.is_school_unchanged and existing.is_active then 'frozen'
             when sections.is_quarantined then 'frozen'
-            when schools.standing = 'frozen' then 'frozen'
-            when sections.clever_id is null then 'gone'
-            when schools.standing = 'rostered' then 'rostered'
-            when schools.standing = 'outside' then 'outside'
+            when schools.status = 'frozen' then 'frozen'
+            when sections.clever_id is null then 'removed'
+            when schools.status = 'rostered' then 'rostered'
+            when schools.status = 'outside' then 'outside'
             else 'unknown_school'
-        end as standing
+        end as status
     from sections
     full join existing on sections.clever_id = existing.clever_id
     left join reconcile.schools as schools on sections.school = schools.clever_id
@@ -51,10 +51,10 @@ select
     name,
     school_id,
     case
-        when standing = 'rostered' then coalesce(classroom_id, nextval('app.classrooms_classroom_id_seq')) else classroom_id
+        when status = 'rostered' then coalesce(classroom_id, nextval('app.classrooms_classroom_id_seq')) else classroom_id
     end as classroom_id,
-    classroom_id is null and standing = 'rostered' as is_new,
-    standing
-from judged
--- A classroom whose section is simply gone is nobody's wish; a frozen section that does not exist here is not made.
-where standing <> 'gone' and not (standing = 'frozen' and classroom_id is null)
+    classroom_id is null and status = 'rostered' as is_new,
+    status
+from decided
+-- A classroom without a section in the snapshot has no desired state. A quarantined section without a classroom does not create one.
+where status <> 'removed' and not (status = 'frozen' and classroom_id is null)

@@ -1,4 +1,4 @@
--- What is gone: active rows that Clever no longer shares, or shares outside the agreement. Before any brake.
+-- Active rows that Clever no longer shares, or shares outside the agreement, before brakes are applied.
 -- grain: one row per school, classroom or user
 -- rules: R4.6, R5.8, R6.1, R7.1, R7.2, R8.1
 -- decides by: itself
@@ -21,24 +21,24 @@ select
     'schools' as entity,
     schools.school_id as entity_id,
     schools.clever_id,
-    coalesce(wanted.standing, 'absent') as reason
+    coalesce(desired.status, 'absent') as reason
 from app.schools as schools
-left join reconcile.schools as wanted on schools.school_id = wanted.school_id
+left join reconcile.schools as desired on schools.school_id = desired.school_id
 where
     schools.district_id = :district_id
     and schools.deleted_at is null
     and not schools.protected
-    and coalesce(wanted.standing, 'outside') = 'outside'
+    and coalesce(desired.status, 'outside') = 'outside'
 union all
 select
     'classrooms' as entity,
     classrooms.classroom_id as entity_id,
     classrooms.clever_id,
-    coalesce(wanted.standing, 'absent') as reason
+    coalesce(desired.status, 'absent') as reason
 from app.classrooms as classrooms
-left join reconcile.classrooms as wanted on classrooms.classroom_id = wanted.classroom_id
+left join reconcile.classrooms as desired on classrooms.classroom_id = desired.classroom_id
 where
     classrooms.district_id = :district_id
     and classrooms.deleted_at is null
     and not classrooms.protected
-    and coalesce(wanted.standing, 'outside') in ('outside', 'unknown_school')
+    and coalesce(desired.status, 'outside') in ('outside', 'unknown_school')

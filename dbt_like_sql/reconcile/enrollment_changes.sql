@@ -5,17 +5,17 @@
 with desired as (
     select classroom_id, user_id, role, is_primary
     from reconcile.memberships
-    where standing = 'enrolled'
+    where status = 'enrolled'
 ),
 
--- Users that this sync leaves unchanged, as one set: enrollments are many, and are compared with it once.
+-- Users that this sync leaves unchanged. They are one set, so that the many enrollments are joined only once.
 unchanged as (
     select user_id from reconcile.decisions where decision in ('frozen', 'held')
     union all
     select user_id from reconcile.held_users
 ),
 
--- A protected classroom keeps its own enrollments (R8.1). So do classrooms and people that this sync leaves unchanged.
+-- Enrollments that this sync may change. A protected classroom keeps its own (R8.1); so do classrooms and people that are left unchanged.
 existing as (
     select
         enrollments.classroom_id,
@@ -30,11 +30,11 @@ existing as (
     where
         classrooms.district_id = :district_id
         and not classrooms.protected
-        -- Both sets are small, so that the many enrollments are joined with little.
+        -- Both of these sets are small, so the many enrollments are joined with few rows.
         and not exists (
             select 1
-            from reconcile.classroom_standings as judged
-            where judged.standing = 'frozen' and judged.classroom_id = classrooms.classroom_id
+            from reconcile.classroom_status as decided
+            where decided.status = 'frozen' and decided.classroom_id = classrooms.classroom_id
         )
         and not exists (select 1 from unchanged where unchanged.user_id = enrollments.user_id)
 ),
@@ -61,7 +61,7 @@ compared as (
             when desired.is_primary is null
                 then
                     existing.deleted_at is null
-                    -- An empty collection holds every soft delete in the district (R7.4).
+                    -- A hold of kind `empty_collection` holds every soft delete in the district (R7.4).
                     and not exists (select 1 from reconcile.holds as holds where holds.kind = 'empty_collection')
             else
                 existing.is_primary is null

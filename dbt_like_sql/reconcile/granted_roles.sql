@@ -1,4 +1,4 @@
--- The listed roles that this sync may give.
+-- The roles that Clever lists and this sync may give.
 -- grain: one row per person, role and school (none for a district admin)
 -- rules: R5.8, R7.4
 -- decides by: itself
@@ -7,10 +7,11 @@ select
     listed.role,
     listed.school_id
 from reconcile.listed_roles as listed
-left join reconcile.school_standings as schools on listed.school_id = schools.school_id
+left join reconcile.school_status as schools on listed.school_id = schools.school_id
 where
-    (listed.school_id is null or schools.standing = 'rostered')
-    -- Whoever would become a district admin keeps the roles they have; a newcomer comes without that one (R7.4).
+    (listed.school_id is null or schools.status = 'rostered')
+    -- While `new_admins` is held (R7.4), an active user who would become a district admin gets no role: the present ones stay.
+    -- A person who is not active yet gets every role except district admin.
     and not exists (
         select 1
         from reconcile.new_admins as new_admins

@@ -1,9 +1,10 @@
--- Users who would be soft-deleted but are held by a brake, with the kind of brake (the first by name, where there are several).
+-- Users who would be soft-deleted but are held by a brake.
+-- held_by: the kind of brake; the first in alphabetical order if there are several
 -- grain: one row per user
 -- rules: R7.4, R7.6
 -- decides by: itself
 with held as (
-    -- An empty collection holds every soft delete in the district.
+    -- A hold of kind `empty_collection` holds every soft delete in the district.
     select candidates.entity_id as user_id, holds.kind
     from reconcile.deletion_candidates as candidates
     inner join reconcile.holds as holds on holds.kind = 'empty_collection'

@@ -1,10 +1,10 @@
--- Which existing user each person of the snapshot is, or that a new one is made.
+-- Matches each person of the snapshot with an existing user, or decides to create one.
 -- grain: one row per person of the snapshot
 -- rules: R4.6, R5.1, R5.2, R5.3, R5.4, R8.1, R8.3
 -- decides by: name
--- decision: link | adopt | relink | create | protected (linked, nothing changes) | deactivated (R8.3: stays so)
---           | relink_deactivated (takes the new Clever id, stays so) | frozen (quarantined: the existing user stays as is)
---           | none (not rostered; rule says why)
+-- decision: `link` | `adopt` | `relink` | `create` | `protected` (linked, left unchanged) | `deactivated` (linked, stays deactivated: R8.3)
+--           | `relink_deactivated` (gets the new Clever id and stays deactivated)
+--           | `frozen` (quarantined: the existing user is left unchanged) | `none` (not rostered; `rule` says why)
 with people as (
     select * from reconcile.people
 ),
@@ -24,11 +24,11 @@ newcomers as (
     select people.*
     from people
     where
-        people.standing = 'rosterable'
+        people.status = 'rosterable'
         and not exists (select 1 from linked where linked.clever_id = people.clever_id)
 ),
 
--- Users that a newcomer could be: without a Clever id (R5.2), or with one that is gone from this snapshot (R5.3).
+-- Users that can match a newcomer: they have no Clever id (R5.2), or one that is not in this snapshot (R5.3).
 candidates as (
     select
         users.user_id,
@@ -40,7 +40,7 @@ candidates as (
         users.deleted_at is null as is_active,
         users.do_not_restore,
         case
-            -- The family of the roles held now, or of those last held by someone who holds none.
+            -- Active roles decide the family. If the user has none, ended roles do.
             when bool_or(roles.role <> 'student' and roles.deleted_at is null) then 'staff'
             when bool_or(roles.role = 'student' and roles.deleted_at is null) then 'student'
             when bool_or(roles.role <> 'student') then 'staff'
@@ -52,14 +52,14 @@ candidates as (
         users.district_id = :district_id
         and not users.protected
         and not exists (select 1 from people where people.clever_id = users.clever_id)
-        and users.username_key in (select newcomers.wanted_key from newcomers)
+        and users.username_key in (select newcomers.desired_key from newcomers)
     group by users.user_id
 ),
 
 adopt_claims as (
-    select family, wanted_key, min(clever_id) as clever_id
+    select family, desired_key, min(clever_id) as clever_id
     from newcomers
-    group by family, wanted_key
+    group by family, desired_key
     having count(*) = 1
 ),
 
@@ -80,9 +80,9 @@ adopted as (
     select adopt_claims.clever_id, adopt_candidates.user_id
     from adopt_claims
     inner join adopt_candidates
-        on adopt_claims.family = adopt_candidates.family and adopt_claims.wanted_key = adopt_candidates.username_key
+        on adopt_claims.family = adopt_candidates.family and adopt_claims.desired_key = adopt_candidates.username_key
     where
-        -- Exactly one candidate; an active one goes before soft-deleted ones.
+        -- There must be exactly one candidate. Soft-deleted candidates count only if none is active.
         case
             when adopt_candidates.active_count > 0 then adopt_candidates.is_active and adopt_candidates.active_count = 1
             else adopt_candidates.all_count = 1
@@ -98,7 +98,7 @@ relink_pairs as (
         count(*) over (partition by candidates.user_id) as persons_of_user
     from newcomers
     inner join staging.users as users on users.district_id = :district_id and newcomers.clever_id = users.clever_id
-    inner join candidates on newcomers.family = candidates.family and newcomers.wanted_key = candidates.username_key
+    inner join candidates on newcomers.family = candidates.family and newcomers.desired_key = candidates.username_key
     where
         candidates.clever_id is not null
         and not exists (select 1 from adopted where adopted.clever_id = newcomers.clever_id)
@@ -122,18 +122,18 @@ decided as (
         people.clever_id,
         coalesce(linked.user_id, adopted.user_id, relinked.user_id) as user_id,
         case
-            when people.standing in ('quarantined', 'username_taken') and linked.user_id is not null then 'frozen'
-            when people.standing in ('quarantined', 'username_taken') then 'none'
+            when people.status in ('quarantined', 'username_taken') and linked.user_id is not null then 'frozen'
+            when people.status in ('quarantined', 'username_taken') then 'none'
             when linked.protected then 'protected'
             when linked.stays_deactivated then 'deactivated'
-            when people.standing <> 'rosterable' then 'none'
+            when people.status <> 'rosterable' then 'none'
             when linked.user_id is not null then 'link'
             when adopted.user_id is not null then 'adopt'
             when relinked.user_id is not null then 'relink'
             else 'create'
         end as decision,
         case
-            when people.standing <> 'rosterable' then people.standing
+            when people.status <> 'rosterable' then people.status
             when linked.user_id is not null then 'clever_id'
             when adopted.user_id is not null then 'username'
             when relinked.user_id is not null then 'username_and_identity'
@@ -147,7 +147,7 @@ decided as (
 )
 select
     clever_id,
-    -- The id of a new user is drawn here, so that everything planned after it can refer to it before anything is written.
+    -- A new user gets its id here, so that the rest of the plan can refer to it before the user is written.
     case when decision = 'create' then nextval('app.users_user_id_seq') else user_id end as user_id,
     case when decision = 'relink' and relinks_deactivated then 'relink_deactivated' else decision end as decision,
     rule

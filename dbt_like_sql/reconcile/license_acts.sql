@@ -1,4 +1,4 @@
--- Students beyond the licenses whom the policy `hold` neither creates nor restores.
+-- Students who are beyond the licenses: under the policy `hold` they are neither created nor restored.
 -- grain: one row per student
 -- rules: R9.2
 -- decides by: itself

@@ -1,8 +1,8 @@
--- The roles that Clever lists for people, at schools that are rostered or quarantined, within the agreement.
+-- The roles that Clever lists for people within the agreement, at rostered and quarantined schools.
 -- grain: one row per person, role and school (none for a district admin)
 -- rules: R5.8, R6.3, R6.4
 -- decides by: itself
--- is_frozen: the school is quarantined, so that the role can be kept but neither gained nor lost (R4.6)
+-- is_unchanged: the school is quarantined: a role there stays, but none is added or ended (R4.6)
 with people as (
     select
         users.clever_id,
@@ -11,9 +11,9 @@ with people as (
         users.is_district_admin,
         case
             when users.student_schools is null or outside.clever_id is not null then null
-            -- One school, or every shared one: the profile decides (R6.3).
+            -- The profile decides between every shared school and the primary one (R6.3).
             when :student_multi_school then users.student_schools
-            -- Of somebody who teaches too, the primary school can be one where they only teach.
+            -- The primary school of a student who also teaches can be one where they only teach.
             when users.school = any(users.student_schools) then array[users.school]
         end as student_schools
     from staging.users as users
@@ -32,11 +32,11 @@ select
     listed.clever_id,
     listed.role,
     schools.school_id,
-    schools.standing = 'frozen' as is_frozen
+    schools.status = 'frozen' as is_unchanged
 from listed
 inner join reconcile.schools as schools on listed.school = schools.clever_id
-where schools.standing in ('rostered', 'frozen')
+where schools.status in ('rostered', 'frozen')
 union all
-select clever_id, 'district_admin' as role, null as school_id, false as is_frozen
+select clever_id, 'district_admin' as role, null as school_id, false as is_unchanged
 from people
 where is_district_admin

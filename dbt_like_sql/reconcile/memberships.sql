@@ -1,8 +1,8 @@
--- Every member that a rostered section lists, and what becomes of it.
+-- Every member that a rostered section lists, and whether the member is enrolled.
 -- grain: one row per section, listed person and role
 -- rules: R4.6, R6.2, R6.3, R7.4
 -- decides by: section
--- standing: enrolled | unknown_person | not_rostered | without_role | other_school | frozen (the person is quarantined or held)
+-- status: `enrolled` | `unknown_person` | `not_rostered` | `without_role` | `other_school` | `frozen` (the person is quarantined or held)
 with listed as (
     select
         sections.clever_id as section,
@@ -36,20 +36,20 @@ select
     listed.role,
     classrooms.classroom_id,
     decisions.user_id,
-    -- Only the first teacher is primary, and only when rostered (R6.2).
+    -- The first teacher that Clever lists is the primary one, or nobody is if that teacher is not rostered (R6.2).
     listed.is_first as is_primary,
     case
         when decisions.clever_id is null then 'unknown_person'
         when decisions.decision in ('frozen', 'held') then 'frozen'
         when decisions.decision in ('none', 'deactivated', 'relink_deactivated') then 'not_rostered'
         when roles.user_id is null then 'without_role'
-        -- Where a student has one school only, sections of other schools are left out (R6.3).
+        -- If the profile gives a student one school, sections of other schools are left out (R6.3).
         when listed.role = 'student' and not :student_multi_school and not classrooms.school_id = any(roles.school_ids)
             then 'other_school'
         else 'enrolled'
-    end as standing
+    end as status
 from listed
-inner join reconcile.classroom_standings as classrooms
-    on listed.section = classrooms.clever_id and classrooms.standing in ('rostered', 'kept')
+inner join reconcile.classroom_status as classrooms
+    on listed.section = classrooms.clever_id and classrooms.status in ('rostered', 'kept')
 left join reconcile.decisions as decisions on listed.person = decisions.clever_id
 left join roles on listed.person = roles.clever_id and listed.role = roles.role

@@ -1,8 +1,8 @@
--- People who would become district admins.
+-- People who would become district admins: Clever lists the role, and they do not have it yet.
 -- grain: one row per person
 -- rules: R7.3, R7.4
 -- decides by: itself
--- is_active: an active user already
+-- is_active: the person is an active user already
 select
     identities.clever_id,
     identities.user_id,

@@ -1,20 +1,20 @@
--- Who Clever shares, and whether each person is to be rostered.
+-- The people that Clever shares, and whether each of them can be rostered.
 -- grain: one row per person of the snapshot, quarantined ones included
 -- rules: R4.6, R5.5, R5.8, R6.4
 -- decides by: name
--- standing: rosterable | no_role | outside_school | outside_grade | quarantined | username_taken (quarantined by R5.5)
--- A person whose schools are all quarantined counts as quarantined too: the schools are still there, but nobody can be rostered at them (R4.6).
+-- status: `rosterable` | `no_role` | `outside_school` | `outside_grade` | `quarantined` | `username_taken` (quarantined by R5.5)
+-- A person whose schools are all quarantined counts as quarantined too: the schools still exist, but nobody can be rostered there (R4.6).
 with recursive roles as (
     select
         clever_id,
-        bool_or(not is_frozen) as has_role,
+        bool_or(not is_unchanged) as has_role,
         bool_or(role <> 'student') as is_staff
     from reconcile.listed_roles
     group by clever_id
 ),
 
--- A role at a quarantined school is left unchanged, so that people who have one still have a role (R4.6).
-kept_roles as (
+-- People who have a role at a quarantined school: that role stays, so they are not without a role (R4.6).
+unchanged_roles as (
     select distinct users.clever_id
     from app.users as users
     inner join app.user_roles as held on users.district_id = held.district_id and users.user_id = held.user_id
@@ -23,7 +23,7 @@ kept_roles as (
         users.district_id = :district_id
         and users.deleted_at is null
         and held.deleted_at is null
-        and schools.standing = 'frozen'
+        and schools.status = 'frozen'
 ),
 
 snapshot as (
@@ -34,11 +34,11 @@ snapshot as (
         case
             when users.is_district_admin or users.staff_schools is not null then users.clever_id
             else coalesce(users.username, users.clever_id)
-        end as wanted_username,
-        -- The same while a brake holds the role of a district admin (R7.4).
+        end as desired_username,
+        -- The username while a brake holds the new role of a district admin (R7.4).
         case when users.staff_schools is not null then users.clever_id else coalesce(users.username, users.clever_id) end as plain_username,
-        coalesce(roles.has_role, false) or kept_roles.clever_id is not null as has_role,
-        not roles.has_role and kept_roles.clever_id is null as is_school_quarantined,
+        coalesce(roles.has_role, false) or unchanged_roles.clever_id is not null as has_role,
+        not roles.has_role and unchanged_roles.clever_id is null as is_school_quarantined,
         app.normalize_username(users.clever_id) as own_key,
         outside_grades.clever_id is not null as is_outside_grade,
         users.school = any(outside.schools)
@@ -46,16 +46,17 @@ snapshot as (
         or users.teacher_schools && outside.schools
         or users.staff_schools && outside.schools as has_outside_school
     from staging.users as users
-    cross join (select array_agg(clever_id) as schools from reconcile.schools where standing = 'outside') as outside
+    cross join (select array_agg(clever_id) as schools from reconcile.schools where status = 'outside') as outside
     left join reconcile.students_outside_grades as outside_grades on users.clever_id = outside_grades.clever_id
     left join roles on users.clever_id = roles.clever_id
-    left join kept_roles on users.clever_id = kept_roles.clever_id
+    left join unchanged_roles on users.clever_id = unchanged_roles.clever_id
     where users.district_id = :district_id
 ),
 
--- Names that stay with their active users: of protected users, of quarantined people, and in turn of people who are quarantined because such a
--- name is their Clever id (R5.5). Each reason is a part of the union: for an `or` PostgreSQL would expect half of all people.
-kept_names as (
+-- Usernames that stay with their active users: those of protected users and of quarantined people. If such a name is the Clever id of
+-- another person, that person is quarantined too, and the name of that person is reserved as well; this repeats (R5.5).
+-- Each reason is a branch of the union: with `or` PostgreSQL would estimate half of all people.
+reserved_names as (
     select users.clever_id, users.username_key
     from app.users as users
     where users.district_id = :district_id and users.deleted_at is null and users.protected
@@ -69,11 +70,12 @@ kept_names as (
     from reconcile.listed_roles as listed_roles
     inner join snapshot on listed_roles.clever_id = snapshot.clever_id
     inner join app.users as users on users.district_id = :district_id and snapshot.clever_id = users.clever_id
-    where listed_roles.is_frozen and snapshot.is_school_quarantined and users.deleted_at is null
+    where listed_roles.is_unchanged and snapshot.is_school_quarantined and users.deleted_at is null
     union
     select users.clever_id, users.username_key
-    from kept_names
-    inner join snapshot on kept_names.username_key = snapshot.own_key and kept_names.clever_id is distinct from snapshot.clever_id
+    from reserved_names
+    inner join snapshot
+        on reserved_names.username_key = snapshot.own_key and reserved_names.clever_id is distinct from snapshot.clever_id
     inner join app.users as users on users.district_id = :district_id and snapshot.clever_id = users.clever_id
     where users.deleted_at is null
 )
@@ -81,30 +83,30 @@ kept_names as (
 select
     snapshot.clever_id,
     case when snapshot.is_staff then 'staff' else 'student' end as family,
-    snapshot.wanted_username,
+    snapshot.desired_username,
     snapshot.plain_username,
-    app.normalize_username(snapshot.wanted_username) as wanted_key,
+    app.normalize_username(snapshot.desired_username) as desired_key,
     snapshot.own_key,
     case
-        when kept_names.username_key is not null then 'username_taken'
+        when reserved_names.username_key is not null then 'username_taken'
         when snapshot.has_role then 'rosterable'
         when snapshot.is_school_quarantined then 'quarantined'
         when snapshot.is_outside_grade then 'outside_grade'
         when snapshot.has_outside_school then 'outside_school'
         else 'no_role'
-    end as standing
+    end as status
 from snapshot
--- Two active users never have the same name.
-left join kept_names
-    on snapshot.own_key = kept_names.username_key and kept_names.clever_id is distinct from snapshot.clever_id
+-- This join adds no rows: two active users never have the same name.
+left join reserved_names
+    on snapshot.own_key = reserved_names.username_key and reserved_names.clever_id is distinct from snapshot.clever_id
 union all
 select
     clever_id,
     null as family,
-    null as wanted_username,
+    null as desired_username,
     null as plain_username,
-    null as wanted_key,
+    null as desired_key,
     app.normalize_username(clever_id) as own_key,
-    'quarantined' as standing
+    'quarantined' as status
 from staging.quarantined
 where district_id = :district_id and resource = 'users'

@@ -1,4 +1,4 @@
--- The part of reconcile.readiness about what the application has already, and what would happen to it.
+-- The part of reconcile.readiness about existing data of the application, and what would happen to it.
 -- grain: one row per topic and item, also at zero
 -- rules: R5.2, R7.6
 -- decides by: district
@@ -26,7 +26,7 @@ removed as (
         on removals.entity = 'schools' and schools.district_id = :district_id and removals.entity_id = schools.school_id
 ),
 
--- Enrollments that this sync ends, and those it would end if no brake held the removal of the person or the classroom.
+-- Enrollments that this sync ends, and those that it would end if no brake held the soft delete of the person or the classroom.
 ended_enrollments as (
     select count(*) as enrollments
     from (
@@ -52,7 +52,7 @@ ended_enrollments as (
         left join reconcile.decisions as decisions on enrollments.user_id = decisions.user_id
         where
             not classrooms.protected
-            and coalesce(decided.standing, 'outside') <> 'frozen'
+            and coalesce(decided.status, 'outside') <> 'frozen'
             and coalesce(decisions.decision, 'none') not in ('frozen', 'held')
     ) as ended
 ),

@@ -1,5 +1,5 @@
 -- The part of reconcile.readiness about licenses.
--- grain: one row per item, also at zero; and one per school with licenses of its own, `school <Clever id>`
+-- grain: one row per item, also at zero, and one per school with licenses of its own, `school <Clever id>`
 -- rules: R9.1
 -- decides by: district
 with students as (
@@ -28,7 +28,7 @@ school_licenses as (
     from reconcile.schools as schools
     left join app.schools as existing on existing.district_id = :district_id and schools.school_id = existing.school_id
     left join students on schools.school_id = students.school_id
-    where schools.licenses is not null and schools.standing = 'rostered'
+    where schools.licenses is not null and schools.status = 'rostered'
     group by schools.clever_id, schools.name, existing.name, schools.licenses
 ),
 

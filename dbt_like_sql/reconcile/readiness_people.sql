@@ -1,4 +1,4 @@
--- The part of reconcile.readiness about the people of the snapshot: who is rostered, under which username, as what.
+-- The part of reconcile.readiness about the people of the snapshot: whether they are rostered, with which username and in which roles.
 -- grain: one row per topic and item, also at zero
 -- rules: R5.2, R5.5, R6.3, R6.4
 -- decides by: district
@@ -7,7 +7,7 @@ with people as (
         identities.clever_id,
         identities.decision,
         identities.rule,
-        people.wanted_key,
+        people.desired_key,
         identities.decision in ('link', 'adopt', 'relink', 'create') as is_rostered,
         users.username is not null as has_username,
         users.is_district_admin,
@@ -49,27 +49,28 @@ quarantined as (
     where district_id = :district_id and resource = 'users'
 ),
 
--- Newcomers whose username an existing user has who is not recognised as the same person: of another role family, one of several, protected.
+-- New people whose username an existing user has, although that user was not matched: it is of the other role family, one of several
+-- candidates, or protected.
 not_recognised as (
     select count(distinct people.clever_id) as people
     from people
-    inner join app.users as users on people.wanted_key = users.username_key
+    inner join app.users as users on people.desired_key = users.username_key
     where people.decision = 'create' and users.district_id = :district_id and users.deleted_at is null
 ),
 
--- People who do not get their username. Where only a brake keeps the user who has it, they are compared as if the name were free.
+-- People who do not get their username. If the user that has it would be soft-deleted but is held by a brake, the name counts as free.
 collisions as (
     select
         usernames.clever_id,
         case
             when removals.entity_id is null then usernames.rule
-            when count(*) over (partition by people.wanted_key) > 1 then 'contested'
+            when count(*) over (partition by people.desired_key) > 1 then 'contested'
             else 'given'
         end as rule
     from reconcile.usernames as usernames
     inner join people on usernames.clever_id = people.clever_id
     left join app.users as holders
-        on holders.district_id = :district_id and people.wanted_key = holders.username_key and holders.deleted_at is null
+        on holders.district_id = :district_id and people.desired_key = holders.username_key and holders.deleted_at is null
     left join reconcile.deletion_candidates as removals on removals.entity = 'users' and holders.user_id = removals.entity_id
     where usernames.rule in ('taken', 'contested')
 ),
@@ -93,7 +94,7 @@ several_classrooms as (
     from (
         select person
         from reconcile.memberships
-        where role = 'student' and standing = 'enrolled'
+        where role = 'student' and status = 'enrolled'
         group by person
         having count(*) > 1
     ) as listed

@@ -14,7 +14,7 @@ shared as (
     where district_id = :district_id
 ),
 
--- The shared schools that an agreed one stands for, as in reconcile.schools: those of its Clever id, else those of its name.
+-- An agreed school means the shared school with its Clever id, otherwise those with its name (as in reconcile.schools).
 agreed_by_id as (
     select agreed.agreed_school_id
     from agreed
@@ -47,12 +47,12 @@ schools as (
     from agreed_schools
 ),
 
-standings as (
+by_status as (
     select
-        count(*) filter (where standing = 'outside') as outside,
-        string_agg(name, ', ' order by name collate "C", clever_id collate "C") filter (where standing = 'outside') as outside_names,
-        count(*) filter (where standing = 'protected') as protected,
-        string_agg(name, ', ' order by name collate "C", clever_id collate "C") filter (where standing = 'protected') as protected_names
+        count(*) filter (where status = 'outside') as outside,
+        string_agg(name, ', ' order by name collate "C", clever_id collate "C") filter (where status = 'outside') as outside_names,
+        count(*) filter (where status = 'protected') as protected,
+        string_agg(name, ', ' order by name collate "C", clever_id collate "C") filter (where status = 'protected') as protected_names
     from reconcile.schools
 ),
 
@@ -65,7 +65,7 @@ quarantined as (
 ),
 
 sections as (
-    select classrooms.standing, sections.school
+    select classrooms.status, sections.school
     from staging.sections as sections
     left join reconcile.classrooms as classrooms on sections.clever_id = classrooms.clever_id
     where sections.district_id = :district_id
@@ -74,18 +74,18 @@ sections as (
 classrooms as (
     select
         count(*) as shared,
-        count(*) filter (where standing = 'rostered') as rostered,
-        count(*) filter (where standing = 'unknown_school') as unknown_school,
-        count(*) filter (where standing = 'outside') as outside,
-        -- A quarantined section without a classroom has no standing: it is not created.
-        count(*) filter (where coalesce(standing, 'frozen') in ('frozen', 'protected')) as untouched
+        count(*) filter (where status = 'rostered') as rostered,
+        count(*) filter (where status = 'unknown_school') as unknown_school,
+        count(*) filter (where status = 'outside') as outside,
+        -- A section without a classroom at a quarantined school has no status: no classroom is created.
+        count(*) filter (where coalesce(status, 'frozen') in ('frozen', 'protected')) as unchanged
     from sections
 ),
 
 empty_schools as (
     select count(*) as schools, string_agg(name, ', ' order by name collate "C", clever_id collate "C") as names
     from reconcile.schools
-    where standing = 'rostered' and not exists (select 1 from sections where sections.school = schools.clever_id)
+    where status = 'rostered' and not exists (select 1 from sections where sections.school = schools.clever_id)
 )
 select
     'schools' as topic,
@@ -93,7 +93,7 @@ select
     item.count,
     item.detail
 from schools
-cross join standings
+cross join by_status
 cross join quarantined
 cross join lateral (
     values
@@ -101,9 +101,9 @@ cross join lateral (
     ('shared', (select count(*) from shared), null),
     ('agreed_and_shared', schools.agreed_and_shared, null),
     ('agreed_not_shared', schools.agreed_not_shared, schools.agreed_not_shared_names),
-    ('outside', standings.outside, standings.outside_names),
+    ('outside', by_status.outside, by_status.outside_names),
     ('same_name', schools.same_name, schools.same_name_names),
-    ('protected', standings.protected, standings.protected_names),
+    ('protected', by_status.protected, by_status.protected_names),
     ('quarantined', quarantined.schools, null)
 ) as item (name, count, detail)
 union all
@@ -121,7 +121,7 @@ cross join lateral (
     ('rostered', classrooms.rostered, null),
     ('unknown_school', classrooms.unknown_school, null),
     ('outside', classrooms.outside, null),
-    ('untouched', classrooms.untouched, null),
+    ('untouched', classrooms.unchanged, null),
     ('quarantined', quarantined.sections, null),
     ('schools_without', empty_schools.schools, empty_schools.names)
 ) as item (name, count, detail)

@@ -1,8 +1,8 @@
--- Brakes of which at least one act is under no hold. An approval of such a brake lets something through, and is used up.
+-- Brakes with at least one act that no hold covers. An approval of such a brake releases something, so it is used up.
 -- grain: one row per brake
 -- rules: R7.5
 -- decides by: district
--- Built only where an approval releases a brake (`sync/brakes.py`).
+-- Built only if an approval releases a brake (`sync/brakes.py`).
 with held as (
     select acts.act
     from reconcile.brake_acts as acts
@@ -18,6 +18,6 @@ select distinct
     acts.collection
 from reconcile.brake_acts as acts
 where
-    -- A brake over no acts (an empty collection with nothing to delete) has none that another hold could cover.
+    -- A brake without acts (an empty collection with nothing to delete) has nothing that another hold can cover.
     acts.act is null
     or not exists (select 1 from held where held.act = acts.act)

@@ -6,14 +6,14 @@ with listed as (
     select user_id, role, school_id from reconcile.roles where is_listed
 ),
 
--- Roles that this sync may end: rostered ones, of users and at schools that it may change. A role of another source never ends here (R5.8).
+-- Rostered roles that this sync may end: it may change both the user and the school. A role of another source never ends here (R5.8).
 endable as (
     select held.user_id, held.role, held.school_id
     from app.user_roles as held
     inner join app.users as users on held.district_id = users.district_id and held.user_id = users.user_id
     left join reconcile.decisions as decisions on users.user_id = decisions.user_id
     left join reconcile.held_users as held_users on users.user_id = held_users.user_id
-    left join reconcile.school_standings as schools on held.school_id = schools.school_id
+    left join reconcile.school_status as schools on held.school_id = schools.school_id
     where
         held.district_id = :district_id
         and held.source = 'clever'
@@ -21,8 +21,8 @@ endable as (
         and not users.protected
         and coalesce(decisions.decision, 'none') not in ('frozen', 'held')
         and held_users.user_id is null
-        and coalesce(schools.standing, 'outside') <> 'frozen'
-        -- An empty collection holds every soft delete in the district (R7.4).
+        and coalesce(schools.status, 'outside') <> 'frozen'
+        -- A hold of kind `empty_collection` holds every soft delete in the district (R7.4).
         and not exists (select 1 from reconcile.holds as holds where holds.kind = 'empty_collection')
 )
 select

@@ -1,8 +1,8 @@
--- The roles every person may act and enroll in after this sync.
+-- The roles that each person has after this sync; people are enrolled only in these.
 -- grain: one row per user, role and school (none for a district admin)
 -- rules: R4.6, R5.8, R7.4, R8.1
 -- decides by: itself
--- is_listed: rostered from Clever; otherwise held already, by somebody or at a school that this sync leaves as it is
+-- is_listed: rostered from Clever. Otherwise a present role of a user, or at a school, that this sync leaves unchanged
 select
     decisions.clever_id,
     decisions.user_id,
@@ -27,9 +27,9 @@ union all
 select
     decisions.clever_id,
     decisions.user_id,
-    kept.role,
-    kept.school_id,
+    unchanged.role,
+    unchanged.school_id,
     false as is_listed
 from reconcile.decisions as decisions
-inner join reconcile.kept_roles as kept on decisions.clever_id = kept.clever_id
+inner join reconcile.unchanged_roles as unchanged on decisions.clever_id = unchanged.clever_id
 where decisions.decision in ('link', 'adopt', 'relink')

@@ -9,8 +9,8 @@ with desired as (
         desired.name,
         'clever' as source,
         cast(null as timestamptz) as deleted_at
-    from reconcile.school_standings as desired
-    where desired.standing = 'rostered'
+    from reconcile.school_status as desired
+    where desired.status = 'rostered'
     union all
     select
         removed.school_id,

@@ -2,8 +2,8 @@
 -- grain: one row per school of the snapshot, and per quarantined school that exists
 -- rules: R4.6, R6.1, R6.4, R8.1, R9.1
 -- decides by: district
--- standing: rostered | outside (the agreement) | frozen (quarantined: the existing school and what is in it stay as they are)
---           | protected (a deleted protected row: nothing of it changes, so nothing can be rostered there)
+-- status: `rostered` | `outside` (the agreement) | `frozen` (quarantined: the existing school and everything in it are left unchanged)
+--         | `protected` (a protected row that is soft-deleted: it is left unchanged, so nothing can be rostered there)
 with agreed as (
     select clever_id, licenses, app.normalize_username(name) as name_key
     from app.agreed_schools
@@ -21,7 +21,7 @@ inside as (
     union
     select shared.clever_id, agreed.licenses from shared inner join agreed on shared.clever_id = agreed.clever_id
     union
-    -- By name only where the agreement has no Clever id, or one that is not shared (R6.4). Two schools of one name are both inside.
+    -- The name counts only if the agreement has no Clever id, or one that is not shared (R6.4). Two schools of one name are both inside.
     select shared.clever_id, agreed.licenses
     from shared
     inner join agreed on shared.name_key = agreed.name_key
@@ -34,7 +34,7 @@ existing as (
     where district_id = :district_id and clever_id is not null
 ),
 
-judged as (
+decided as (
     select
         shared.clever_id,
         shared.name,
@@ -44,13 +44,13 @@ judged as (
             when inside.clever_id is null then 'outside'
             when existing.protected and existing.deleted_at is not null then 'protected'
             else 'rostered'
-        end as standing
+        end as status
     from shared
-    -- Agreed both by Clever id and by name: the smaller number counts.
+    -- If a school is agreed both by Clever id and by name, the smaller number of licenses counts.
     left join (select clever_id, min(licenses) as licenses from inside group by clever_id) as inside on shared.clever_id = inside.clever_id
     left join existing on shared.clever_id = existing.clever_id
     union all
-    select quarantined.clever_id, null as name, existing.school_id, null as licenses, 'frozen' as standing
+    select quarantined.clever_id, null as name, existing.school_id, null as licenses, 'frozen' as status
     from staging.quarantined
     inner join existing on quarantined.clever_id = existing.clever_id
     where
@@ -61,9 +61,9 @@ judged as (
 select
     clever_id,
     name,
-    -- The id of a new school is drawn here, so that everything planned after it can refer to it before anything is written.
-    case when standing = 'rostered' then coalesce(school_id, nextval('app.schools_school_id_seq')) else school_id end as school_id,
-    school_id is null and standing = 'rostered' as is_new,
+    -- A new school gets its id here, so that the rest of the plan can refer to it before the school is written.
+    case when status = 'rostered' then coalesce(school_id, nextval('app.schools_school_id_seq')) else school_id end as school_id,
+    school_id is null and status = 'rostered' as is_new,
     licenses,
-    standing
-from judged
+    status
+from decided

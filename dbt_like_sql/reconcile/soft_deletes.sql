@@ -1,5 +1,7 @@
--- What is to be soft-deleted, and what of it a brake holds. A first sync that waits holds no single row: its approval releases all of this.
--- grain: one row per school, classroom or user to be soft-deleted; held_by is null where it is soft-deleted now
+-- Rows to soft-delete, and the brakes that hold some of them. While a first sync waits for approval, no single row is held: its approval
+-- releases all of them.
+-- grain: one row per school, classroom or user to soft-delete
+-- held_by: the kind of brake that holds the row; null if this sync soft-deletes it
 -- key: district_id, entity, entity_id
 -- rules: R7.1, R7.2, R7.4, R7.6
 -- decides by: itself
@@ -20,15 +22,15 @@ select
         holds_of_everything.held_by,
         held_users.held_by,
         held_schools.held_by,
-        kept_classrooms.held_by,
+        unchanged_classrooms.held_by,
         classroom_schools.held_by
     ) as held_by
 from reconcile.deletion_candidates as candidates
 cross join holds_of_everything
 left join reconcile.held_users as held_users on candidates.entity = 'users' and candidates.entity_id = held_users.user_id
 left join held_schools on candidates.entity = 'schools' and candidates.entity_id = held_schools.school_id
-left join reconcile.kept_classrooms as kept_classrooms
-    on candidates.entity = 'classrooms' and candidates.entity_id = kept_classrooms.classroom_id
+left join reconcile.unchanged_classrooms as unchanged_classrooms
+    on candidates.entity = 'classrooms' and candidates.entity_id = unchanged_classrooms.classroom_id
 left join app.classrooms as classrooms
     on candidates.entity = 'classrooms' and classrooms.district_id = :district_id and candidates.entity_id = classrooms.classroom_id
 left join held_schools as classroom_schools on classrooms.school_id = classroom_schools.school_id

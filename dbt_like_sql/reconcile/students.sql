@@ -1,27 +1,29 @@
--- Everybody who is, or would be, an active student after this sync, in the order in which seats are given out.
+-- Students who are, or could be, active after this sync, with the columns that decide about their seats.
 -- grain: one row per student
 -- rules: R9.1, R9.2
 -- decides by: itself
--- has_seat: has a seat now and keeps it; is_arriving: would be created or restored
+-- has_seat: has a seat and keeps it
+-- is_arriving: would be created or restored
+-- is_unchanged: this sync leaves the user unchanged
 with rostered as (
     select
-        judged.clever_id,
-        judged.user_id,
-        judged.decision,
+        after_brakes.clever_id,
+        after_brakes.user_id,
+        after_brakes.decision,
         users.deleted_at is null and users.user_id is not null as is_active,
         users.license_status,
         coalesce(users.created_at, cast(:synced_at as timestamptz)) as created_at,
         schools.school_id
-    from reconcile.judged_identities as judged
-    inner join staging.users as shared on shared.district_id = :district_id and judged.clever_id = shared.clever_id
-    left join app.users as users on users.district_id = :district_id and judged.user_id = users.user_id
-    left join reconcile.school_standings as schools on shared.school = schools.clever_id and schools.standing in ('rostered', 'frozen')
+    from reconcile.identities_after_brakes as after_brakes
+    inner join staging.users as shared on shared.district_id = :district_id and after_brakes.clever_id = shared.clever_id
+    left join app.users as users on users.district_id = :district_id and after_brakes.user_id = users.user_id
+    left join reconcile.school_status as schools on shared.school = schools.clever_id and schools.status in ('rostered', 'frozen')
     where
-        judged.decision in ('link', 'adopt', 'relink', 'create')
-        and judged.is_student
+        after_brakes.decision in ('link', 'adopt', 'relink', 'create')
+        and after_brakes.is_student
 ),
 
--- Active students that this sync leaves unchanged: held, quarantined and protected ones. They are in scope unless their schools are outside.
+-- Active students that this sync leaves unchanged: held, quarantined and protected ones. They count unless all their schools are outside.
 unchanged as (
     select
         users.clever_id,
@@ -30,12 +32,12 @@ unchanged as (
         users.created_at,
         users.school_id
     from app.users as users
-    left join reconcile.judged_identities as judged on users.user_id = judged.user_id and judged.decision <> 'none'
+    left join reconcile.identities_after_brakes as after_brakes on users.user_id = after_brakes.user_id and after_brakes.decision <> 'none'
     left join reconcile.soft_deletes as removals on removals.entity = 'users' and users.user_id = removals.entity_id
     where
         users.district_id = :district_id
         and users.deleted_at is null
-        and (users.protected or judged.decision in ('frozen', 'held') or removals.held_by is not null)
+        and (users.protected or after_brakes.decision in ('frozen', 'held') or removals.held_by is not null)
         and exists (
             select 1
             from app.user_roles as held
@@ -45,7 +47,7 @@ unchanged as (
                 and held.user_id = users.user_id
                 and held.role = 'student'
                 and held.deleted_at is null
-                and coalesce(schools.standing, 'rostered') <> 'outside'
+                and coalesce(schools.status, 'rostered') <> 'outside'
         )
 )
 select
@@ -53,10 +55,10 @@ select
     user_id,
     school_id,
     created_at,
-    -- An account from before Clever, or of a teacher who becomes a student, has no seat to keep.
+    -- An account from before Clever, or of a teacher who becomes a student, has no seat yet.
     is_active and coalesce(license_status, 'waiting') = 'licensed' as has_seat,
     not is_active as is_arriving,
-    false as is_untouched
+    false as is_unchanged
 from rostered
 union all
 select
@@ -67,5 +69,5 @@ select
     -- An imported student has a seat unless the account says `waiting`.
     coalesce(license_status, 'licensed') = 'licensed' as has_seat,
     false as is_arriving,
-    true as is_untouched
+    true as is_unchanged
 from unchanged

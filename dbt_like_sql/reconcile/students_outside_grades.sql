@@ -1,5 +1,5 @@
--- Students whose grade the sharing agreement does not name. The one place of the grade rule: who has no row here is inside.
--- No agreed grades are no bound, and a student without a known grade is inside.
+-- Students whose grade is outside the agreement. This is the only place of the grade rule: a student without a row here is inside.
+-- If no grades are agreed, all are inside. A student without a known grade is inside.
 -- grain: one row per student of the snapshot
 -- rules: R6.4
 -- decides by: itself

@@ -23,7 +23,7 @@ with desired as (
         cast(null as timestamptz) as deleted_at
     from reconcile.users as users
     union all
-    -- A user that support deactivated on purpose is back under a new Clever id: only the id changes (R8.3).
+    -- A user that support deactivated on purpose has a new Clever id: only the id is updated (R8.3).
     select
         decisions.decision,
         users.user_id,
@@ -74,24 +74,26 @@ differing as (
         desired.*,
         existing.user_id is null as is_new,
         existing.deleted_at as old_deleted_at,
-        case when existing.user_id is not null then
-            jsonb_build_object(
-                'clever_id', existing.clever_id,
-                'username', existing.username,
-                'first_name', existing.first_name,
-                'middle_name', existing.middle_name,
-                'last_name', existing.last_name,
-                'email', existing.email,
-                'sis_id', existing.sis_id,
-                'state_id', existing.state_id,
-                'student_number', existing.student_number,
-                'grade', existing.grade,
-                'school_id', existing.school_id,
-                'source', existing.source,
-                'license_status', existing.license_status,
-                'login_methods', existing.login_methods,
-                'deleted_at', existing.deleted_at
-            )
+        case
+            when existing.user_id is not null
+                then
+                    jsonb_build_object(
+                        'clever_id', existing.clever_id,
+                        'username', existing.username,
+                        'first_name', existing.first_name,
+                        'middle_name', existing.middle_name,
+                        'last_name', existing.last_name,
+                        'email', existing.email,
+                        'sis_id', existing.sis_id,
+                        'state_id', existing.state_id,
+                        'student_number', existing.student_number,
+                        'grade', existing.grade,
+                        'school_id', existing.school_id,
+                        'source', existing.source,
+                        'license_status', existing.license_status,
+                        'login_methods', existing.login_methods,
+                        'deleted_at', existing.deleted_at
+                    )
         end as old_values,
         jsonb_build_object(
             'clever_id', desired.clever_id,

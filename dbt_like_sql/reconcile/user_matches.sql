@@ -1,4 +1,4 @@
--- Which user each person of the snapshot is, what is done about them, and by which rules.
+-- The user that each person of the snapshot was matched with, what this sync does about the person, and by which rules.
 -- grain: one row per person of the snapshot
 -- key: district_id, clever_id
 -- rules: R5.1, R5.2, R5.3, R5.4, R5.5, R7.4, R9.2
@@ -6,7 +6,7 @@
 select
     cast(:district_id as bigint) as district_id,
     decisions.clever_id,
-    -- While the whole first sync waits for approval, nobody has been created.
+    -- While the first sync waits for approval, no user is created, so the id does not exist yet.
     case
         when decisions.decision <> 'create' or not exists (select 1 from reconcile.holds as holds where holds.kind = 'initial')
             then decisions.user_id

@@ -2,68 +2,69 @@
 -- grain: one row per person to be rostered
 -- rules: R5.5, R5.6, R5.9, R7.4
 -- decides by: name
--- rule: own_id (admin, or none given) | kept (already has it) | given (the only claimant) | taken (belongs to somebody who stays)
---       | contested (several claimants, nobody has it). Whoever does not get the name gets the Clever id.
+-- rule: `own_id` (an admin, or Clever sends no username) | `kept` (the user has the name already) | `given` (the only claimant)
+--       | `taken` (the name of another user, or Clever id of another person) | `contested` (several claimants, none has it)
+-- A person who does not get the name gets the Clever id as username.
 with rostered as (
     select
         people.clever_id,
-        wanted.username as wanted_username,
-        wanted.username_key as wanted_key,
+        desired.username as desired_username,
+        desired.username_key as desired_key,
         people.own_key,
         decisions.user_id,
-        users.deleted_at is null and users.username_key = wanted.username_key as is_incumbent
+        users.deleted_at is null and users.username_key = desired.username_key as is_incumbent
     from reconcile.decisions as decisions
     inner join reconcile.people as people on decisions.clever_id = people.clever_id
     left join app.users as users on users.district_id = :district_id and decisions.user_id = users.user_id
     cross join lateral (
         select
             case
-                -- Whose role of a district admin is held keeps the username until then (R7.4).
+                -- While the new role of a district admin is held, the username does not change (R7.4).
                 when decisions.keeps_username then coalesce(users.username, people.plain_username)
                 when decisions.is_admin_held then people.plain_username
-                else people.wanted_username
+                else people.desired_username
             end as username,
-            -- The key of the same, from where it is known: normalizing a name takes long.
+            -- The key of that username. An existing key is used if there is one: normalizing a name is slow.
             case
                 when decisions.keeps_username then coalesce(users.username_key, app.normalize_username(people.plain_username))
                 when decisions.is_admin_held then app.normalize_username(people.plain_username)
-                else people.wanted_key
+                else people.desired_key
             end as username_key
-    ) as wanted
+    ) as desired
     where decisions.decision in ('link', 'adopt', 'relink', 'create')
 ),
 
--- Active users whom this sync leaves exactly as they are keep their names.
-untouched_names as (
+-- Active users that this sync leaves unchanged keep their names.
+unchanged_names as (
     select users.username_key
     from app.users as users
     left join reconcile.decisions as decisions on users.user_id = decisions.user_id
-    left join reconcile.soft_deletes as gone on gone.entity = 'users' and users.user_id = gone.entity_id
+    left join reconcile.soft_deletes as removals on removals.entity = 'users' and users.user_id = removals.entity_id
     where
         users.district_id = :district_id
         and users.deleted_at is null
-        and (users.protected or decisions.decision in ('frozen', 'held') or gone.held_by is not null)
+        and (users.protected or decisions.decision in ('frozen', 'held') or removals.held_by is not null)
 ),
 
 claims as (
     select
         rostered.*,
-        -- A person's own Clever id is always theirs, so that nobody else can get it as a name.
-        untouched_names.username_key is not null or owners.own_key is not null as is_taken,
+        -- A Clever id is always reserved for its person, so nobody else can get it as a username.
+        unchanged_names.username_key is not null or owners.own_key is not null as is_taken,
         bool_or(rostered.is_incumbent) over same_name as has_incumbent,
         count(*) over same_name as claimants
     from rostered
-    left join untouched_names on rostered.wanted_key = untouched_names.username_key
-    left join rostered as owners on rostered.wanted_key = owners.own_key and rostered.clever_id <> owners.clever_id
-    window same_name as (partition by rostered.wanted_key)
+    left join unchanged_names on rostered.desired_key = unchanged_names.username_key
+    left join rostered as owners on rostered.desired_key = owners.own_key and rostered.clever_id <> owners.clever_id
+    window same_name as (partition by rostered.desired_key)
 ),
 
 ruled as (
     select
         clever_id,
-        wanted_username,
+        desired_username,
         case
-            when wanted_key = own_key then 'own_id'
+            when desired_key = own_key then 'own_id'
             when is_taken then 'taken'
             when is_incumbent then 'kept'
             when coalesce(has_incumbent, false) then 'taken'
@@ -74,6 +75,6 @@ ruled as (
 )
 select
     clever_id,
-    case when rule in ('kept', 'given') then wanted_username else clever_id end as username,
+    case when rule in ('kept', 'given') then desired_username else clever_id end as username,
     rule
 from ruled

@@ -1,4 +1,4 @@
--- What each rostered user is to look like.
+-- The desired columns of each rostered user.
 -- grain: one row per person to be rostered
 -- rules: R3.4, R5.8, R5.9, R6.3, R9.2
 -- decides by: itself
@@ -29,13 +29,13 @@ described as (
         users.state_id,
         users.student_number,
         users.grade,
-        -- The primary school that Clever names, where it is rostered.
+        -- The primary school that Clever names, if it is rostered or left unchanged.
         schools.school_id,
         case when people.is_student then case when people.is_waiting then 'waiting' else 'licensed' end end as license_status
     from people
     inner join staging.users as users on users.district_id = :district_id and people.clever_id = users.clever_id
-    left join reconcile.school_standings as schools
-        on users.school = schools.clever_id and schools.standing in ('rostered', 'frozen')
+    left join reconcile.school_status as schools
+        on users.school = schools.clever_id and schools.status in ('rostered', 'frozen')
 )
 select
     clever_id,
@@ -52,12 +52,14 @@ select
     grade,
     school_id,
     license_status,
-    case when username = clever_id then array['clever']
-        else array['clever'] || array(
-            select methods.method
-            from unnest(cast(:login_methods as text[])) with ordinality as methods (method, position)
-            where methods.method <> 'clever' and (methods.method <> 'google' or email is not null)
-            order by methods.position
-        )
+    case
+        when username = clever_id then array['clever']
+        else
+            array['clever'] || array(
+                select methods.method
+                from unnest(cast(:login_methods as text[])) with ordinality as methods (method, position)
+                where methods.method <> 'clever' and (methods.method <> 'google' or email is not null)
+                order by methods.position
+            )
     end as login_methods
 from described

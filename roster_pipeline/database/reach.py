@@ -28,13 +28,13 @@ REACHES: tuple[DecidesBy, ...] = get_args(DecidesBy)
 # only if no school has changed and no brake holds anything.
 SHARED = frozenset(
     {"app.agreed_schools", "app.districts", "app.schools", "staging.districts", "staging.schools"}
-    | {"reconcile.holds", "reconcile.license_hold", "reconcile.schools", "reconcile.school_standings"}
+    | {"reconcile.holds", "reconcile.license_hold", "reconcile.schools", "reconcile.school_status"}
 )
 # Tables with one row for each section and person in it.
 _MEMBERS = frozenset({"app.enrollments", "reconcile.memberships", "reconcile.enrollment_changes"})
 _SECTIONS = frozenset(
     {"clever.sections", "staging.sections", "app.classrooms"}
-    | {"reconcile.classrooms", "reconcile.classroom_standings", "reconcile.classroom_changes", "reconcile.kept_classrooms"}
+    | {"reconcile.classrooms", "reconcile.classroom_status", "reconcile.classroom_changes", "reconcile.unchanged_classrooms"}
 )
 
 # What a column identifies. `record` is a person or a section.
@@ -43,7 +43,7 @@ _COLUMNS: Mapping[str, _Kind] = {
     **dict.fromkeys(("user_id", "person"), "person"),
     **dict.fromkeys(("classroom_id", "section"), "section"),
     "entity_id": "record",
-    **dict.fromkeys(("username", "username_key", "wanted_username", "wanted_key", "plain_username", "own_key"), "name"),
+    **dict.fromkeys(("username", "username_key", "desired_username", "desired_key", "plain_username", "own_key"), "name"),
 }
 _RECORD: frozenset[_Kind] = frozenset({"person", "section", "record"})
 _E = TypeVar("_E", bound=exp.Expr)

@@ -57,7 +57,7 @@ LOOK_FURTHER: Mapping[str, str] = {
     "reconcile.brake_acts": "Only people in the subset can be deleted, relinked or admitted, and one person of each collection is in it.",
     "reconcile.brakes": "A brake is a share of all active people (R7.3): reads the full tables. A tripped brake means a full plan.",
     "reconcile.released_brakes": "Is built only where an approval releases a brake, and that means a full plan.",
-    "reconcile.kept_classrooms": "Only a brake keeps a classroom, and a tripped brake means a full plan.",
+    "reconcile.unchanged_classrooms": "Only a brake keeps a classroom, and a tripped brake means a full plan.",
     "reconcile.seats": "Who gets a seat is decided over the district only where seats run short (R9.2), and that means a full plan.",
     _LICENSES: "Its numbers are sums. They are added up here (`_count_seats`).",
     **dict.fromkeys(_READINESS, "Is not run. The report stays as the last full plan made it; `roster readiness` makes a new one."),

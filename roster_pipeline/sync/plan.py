@@ -126,5 +126,5 @@ def _counts(runner: ModelRunner, name: str, what: str) -> dict[str, int]:
 
 def _members_missing(runner: ModelRunner) -> int:
     memberships = local_name("reconcile.memberships")
-    query = f"select count(distinct person) from {memberships} where standing = 'unknown_person'"  # noqa: S608
+    query = f"select count(distinct person) from {memberships} where status = 'unknown_person'"  # noqa: S608
     return int(runner.connection.exec_driver_sql(query).scalar_one())

@@ -49,7 +49,7 @@ def describe_plan(context: PlanningContext, plan: Plan) -> PlanReport:
             f"""
             select changes.school_id, schools.clever_id as school, changes.action, count(*) as users
             from {local_name("reconcile.user_changes")} as changes
-            left join {local_name("reconcile.school_standings")} as schools on changes.school_id = schools.school_id
+            left join {local_name("reconcile.school_status")} as schools on changes.school_id = schools.school_id
             group by 1, 2, 3
             order by 1 nulls last, 3
             """,  # noqa: S608  (names of our own files)

@@ -23,8 +23,8 @@ CASES = {
     "name": [
         "select username from staging.users group by username having count(*) > 1",
         "select count(*) over (partition by app.normalize_username(username)) as n from staging.users",
-        "select clever_id, count(*) over w as n from reconcile.people window w as (partition by wanted_key)",
-        "select a.clever_id from reconcile.people as a inner join app.users as b on a.wanted_key = b.username_key",
+        "select clever_id, count(*) over w as n from reconcile.people window w as (partition by desired_key)",
+        "select a.clever_id from reconcile.people as a inner join app.users as b on a.desired_key = b.username_key",
         "select a.clever_id from app.users as a where a.username_key in (select own_key from reconcile.people)",
         "with k as (select app.normalize_username(username) as key from staging.users) select key from k group by 1",
     ],

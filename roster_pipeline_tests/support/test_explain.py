@@ -374,7 +374,7 @@ def test_every_code_has_words() -> None:
         code = "\n".join(re.sub(r"--.*", "", models[name].sql) for name in names)
         return set(re.findall(r"(?:then|else) '(\w+)'", code))
 
-    decided = written("reconcile.people", "reconcile.identities", "reconcile.judged_identities", "reconcile.decisions")
+    decided = written("reconcile.people", "reconcile.identities", "reconcile.identities_after_brakes", "reconcile.decisions")
     elsewhere = {"quarantined", "absent"}  # not the outcome of a case: in reconcile.people and reconcile.deletion_candidates
     assert decided - {"staff", "student", "rosterable"} | elsewhere == set(DECISIONS) | set(RULES)
     assert written("reconcile.usernames") == set(USERNAMES)

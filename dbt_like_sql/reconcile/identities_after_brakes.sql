@@ -1,21 +1,22 @@
--- What is done about each person, now that the brakes have spoken. Licenses come after.
+-- What this sync does about each person, after brakes and before licenses are applied.
 -- grain: one row per person of the snapshot
 -- rules: R5.5, R7.4
 -- decides by: name
--- decision: as in reconcile.identities, and held (the existing user stays exactly as is, and the person is not created)
+-- decision: as in reconcile.identities, or `held` (the existing user is left unchanged); `none` also for a held person who is not active
 -- is_student: has the role of a student after this sync
 with recursive granted as (
     select clever_id, bool_or(role = 'student') as is_student
     from (
         select clever_id, role from reconcile.granted_roles
         union all
-        select clever_id, role from reconcile.kept_roles
+        select clever_id, role from reconcile.unchanged_roles
     ) as roles
     group by clever_id
 ),
 
--- Names that stay with users who are held, and in turn with whoever is held because such a name is their Clever id (R5.5).
-kept_names as (
+-- Usernames of held users. If such a name is the Clever id of another user, that user is held too, and the name of that user is
+-- reserved as well; this repeats (R5.5).
+reserved_names as (
     select users.user_id, users.username_key
     from reconcile.held_users as held_users
     inner join app.users as users on users.district_id = :district_id and held_users.user_id = users.user_id
@@ -33,15 +34,15 @@ kept_names as (
         )
     union
     select users.user_id, users.username_key
-    from kept_names
-    inner join reconcile.people as people on kept_names.username_key = people.own_key
+    from reserved_names
+    inner join reconcile.people as people on reserved_names.username_key = people.own_key
     inner join reconcile.identities as identities
         on people.clever_id = identities.clever_id and identities.decision in ('link', 'adopt', 'relink')
     inner join app.users as users on users.district_id = :district_id and identities.user_id = users.user_id
-    where users.deleted_at is null and kept_names.user_id <> users.user_id
+    where users.deleted_at is null and reserved_names.user_id <> users.user_id
 ),
 
-judged as (
+after_brakes as (
     select
         identities.clever_id,
         identities.user_id,
@@ -53,16 +54,18 @@ judged as (
         granted.clever_id is null as has_no_role,
         coalesce(granted.is_student, false) as is_student,
         identities.decision in ('link', 'adopt', 'relink', 'create')
-        and kept_names.user_id is not null as is_name_held,
+        and reserved_names.user_id is not null as is_name_held,
         new_admins.clever_id is not null
         and exists (select 1 from reconcile.holds as holds where holds.kind = 'new_admins') as is_admin_held
     from reconcile.identities as identities
     left join app.users as users on users.district_id = :district_id and identities.user_id = users.user_id
     left join granted on identities.clever_id = granted.clever_id
     left join reconcile.new_admins as new_admins on identities.clever_id = new_admins.clever_id
-    -- No two active users have one name.
-    left join kept_names
-        on app.normalize_username(identities.clever_id) = kept_names.username_key and identities.user_id is distinct from kept_names.user_id
+    -- This join adds no rows: no two active users have the same name.
+    left join reserved_names
+        on
+            app.normalize_username(identities.clever_id) = reserved_names.username_key
+            and identities.user_id is distinct from reserved_names.user_id
 )
 select
     clever_id,
@@ -79,8 +82,8 @@ select
         when decision in ('link', 'adopt', 'relink', 'create') and has_no_role then 'held_role'
         else rule
     end as rule,
-    -- A would-be admin keeps the username they have (R7.4).
+    -- An active user whose admin role is held keeps the present username (R7.4).
     is_admin_held and is_active as keeps_username,
     is_admin_held,
     is_student
-from judged
+from after_brakes

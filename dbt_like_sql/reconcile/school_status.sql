@@ -1,10 +1,10 @@
--- Which schools this sync may change, now that the brakes have spoken.
+-- Which schools this sync may change, after brakes are applied.
 -- grain: one row per school of the snapshot, per quarantined school that exists and per school with a held brake
 -- rules: R4.6, R7.4
 -- decides by: itself
--- standing: as in reconcile.schools; frozen also where a brake holds the school
+-- status: as in reconcile.schools; `frozen` also if a brake holds the school
 with held as (
-    -- Once, however many roles are held there.
+    -- One row per school, even if several roles are held there.
     select distinct school_id from reconcile.holds where kind = 'school_role'
 )
 select
@@ -13,7 +13,7 @@ select
     schools.school_id,
     schools.is_new,
     schools.licenses,
-    case when held.school_id is not null then 'frozen' else schools.standing end as standing
+    case when held.school_id is not null then 'frozen' else schools.status end as status
 from reconcile.schools as schools
 left join held on schools.school_id = held.school_id
 union all
@@ -23,7 +23,7 @@ select
     schools.school_id,
     false as is_new,
     cast(null as integer) as licenses,
-    'frozen' as standing
+    'frozen' as status
 from app.schools as schools
 inner join held on schools.school_id = held.school_id
 where
