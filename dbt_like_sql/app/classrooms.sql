@@ -1,5 +1,5 @@
--- The classrooms of the district as the application knows them: Clever's sections. A sync writes only rows that differ,
--- each together with its line of history.
+-- The classrooms of the district in the application; a rostered one is a section of Clever. A sync writes only rows that differ,
+-- each with its row of history.
 -- grain: one row per row written
 -- rules: R7.1, R7.2, R11.5
 with created as (

@@ -1,5 +1,4 @@
--- Who learns and who teaches in which classroom. A sync writes only rows that differ,
--- each together with its line of history.
+-- Students and teachers of each classroom. A sync writes only rows that differ, each with its row of history.
 -- grain: one row per row written
 -- rules: R7.1, R7.2, R11.5
 with created as (

@@ -1,5 +1,4 @@
--- The schools of the district as the application knows them. A sync writes only rows that differ,
--- each together with its line of history.
+-- The schools of the district in the application. A sync writes only rows that differ, each with its row of history.
 -- grain: one row per row written
 -- rules: R7.1, R7.2, R11.5
 with created as (

@@ -1,5 +1,5 @@
--- Who is a student, teacher or admin, and at which school: one row per role and school. A sync writes only rows that differ,
--- each together with its line of history.
+-- The roles of each user: student, teacher or admin, and at which school. A sync writes only rows that differ,
+-- each with its row of history.
 -- grain: one row per row written
 -- rules: R7.1, R7.2, R11.5
 with created as (

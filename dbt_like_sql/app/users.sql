@@ -1,5 +1,5 @@
--- The people of the district as the application knows them: one row per person, whatever the roles. A sync writes only rows that differ,
--- each together with its line of history.
+-- The people of the district in the application: one row per person, even with several roles. A sync writes only rows that differ,
+-- each with its row of history.
 -- grain: one row per row written
 -- rules: R7.1, R7.2, R11.5
 with created as (

@@ -1,4 +1,4 @@
--- People whose Clever id is the username of somebody who stays. Quarantined: their own Clever id would have to be their name.
+-- People whose Clever id is the username of another user who keeps it. They are quarantined: a Clever id is reserved for its person.
 -- grain: one row per offending record
 -- rules: R5.5
 -- decides by: itself

@@ -1,4 +1,4 @@
--- One Clever id twice in one collection: the newest record was taken.
+-- Clever ids that one collection returned more than once. The newest record is used.
 -- grain: one row per offending record
 -- rules: R3.8
 -- decides by: itself

@@ -1,4 +1,4 @@
--- Members of rostered sections who are not rostered themselves. Dropped.
+-- Members of rostered sections who are not rostered themselves. They are not enrolled.
 -- grain: one row per offending record
 -- rules: R6.2, R6.4
 -- decides by: itself

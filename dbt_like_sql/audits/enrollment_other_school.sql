@@ -1,4 +1,4 @@
--- Students listed in a section of a school they are not rostered at. Left out.
+-- Students listed in a section of a school at which they are not rostered. They are not enrolled.
 -- grain: one row per offending record
 -- rules: R6.3
 -- decides by: itself

@@ -1,4 +1,4 @@
--- Members of rostered sections whom Clever does not share. Dropped.
+-- Members of rostered sections who are not shared in Clever. They are not enrolled.
 -- grain: one row per offending record
 -- rules: R4.3, R6.2
 -- decides by: itself

@@ -1,4 +1,4 @@
--- Members of rostered sections who do not have the role they are listed under. Dropped.
+-- Members of rostered sections who do not have the role under which the section lists them. They are not enrolled.
 -- grain: one row per offending record
 -- rules: R6.2
 -- decides by: itself

@@ -1,4 +1,4 @@
--- Students without a known grade, where the agreement names grades: they are inside.
+-- Students without a known grade, if the agreement names grades. They count as inside the agreement.
 -- grain: one row per offending record
 -- rules: R6.4
 -- decides by: itself

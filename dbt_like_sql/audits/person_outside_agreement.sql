@@ -1,4 +1,4 @@
--- People outside the agreed schools or grades. Not rostered.
+-- People outside the agreed schools or grades. They are not rostered.
 -- grain: one row per offending record
 -- rules: R6.4
 -- decides by: itself

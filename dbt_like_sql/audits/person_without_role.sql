@@ -1,4 +1,4 @@
--- People who are left with no role, because no school is listed or none is shared. Not rostered.
+-- People without any role, because Clever lists no school for them, or none that is shared. They are not rostered.
 -- grain: one row per offending record
 -- rules: R5.8
 -- decides by: itself

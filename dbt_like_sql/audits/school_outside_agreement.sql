@@ -1,4 +1,4 @@
--- Schools outside the agreement. Not rostered.
+-- Schools outside the agreement. They are not rostered.
 -- grain: one row per offending record
 -- rules: R6.4
 -- decides by: itself

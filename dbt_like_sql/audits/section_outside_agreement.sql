@@ -1,4 +1,4 @@
--- Sections of a school outside the agreement. Not rostered.
+-- Sections of a school outside the agreement. They are not rostered.
 -- grain: one row per offending record
 -- rules: R6.1, R6.4
 -- decides by: itself

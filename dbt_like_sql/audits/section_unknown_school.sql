@@ -1,4 +1,4 @@
--- Sections whose school is not shared, or that name none. Not rostered.
+-- Sections that name no school, or one that is not shared. They are not rostered.
 -- grain: one row per offending record
 -- rules: R4.3, R6.1
 -- decides by: itself

@@ -1,4 +1,4 @@
--- People without a district username, who can only sign in through Clever. Admins are not counted: they always do.
+-- People without a district username, who can only sign in through Clever. Admins are not counted: they always sign in through Clever.
 -- grain: one row per offending record
 -- rules: R5.9
 -- decides by: itself

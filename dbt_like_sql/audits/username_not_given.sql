@@ -1,4 +1,4 @@
--- People who did not get the username they asked for and sign in by their Clever id instead.
+-- People who do not get the username that Clever sends. Their username is their Clever id instead.
 -- grain: one row per offending record
 -- rules: R5.5
 -- decides by: itself

@@ -1,8 +1,8 @@
--- What was broken in this pull, record by record: ids and rules, never a value.
+-- The findings of this pull: ids of records and the rules that they break, never a value.
 -- grain: one row per resource, record and rule
 -- rules: R3.6, R4.2, R4.6, R5.5
 insert into ops.quarantine (sync_id, district_id, resource, clever_id, rule, severity)
--- A person returned under two roles is found broken twice, and is one person.
+-- A person that is pulled under two roles has each finding twice. It is stored once.
 select distinct
     cast(:sync_id as bigint),
     cast(:district_id as bigint),
