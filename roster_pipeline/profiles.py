@@ -1,6 +1,6 @@
-"""What each vendor profile means, as data (SPEC 1). No other module asks which profile a district has; it asks for the field.
+"""The vendor profiles, as data (SPEC 1). No other module asks which profile a district has; it reads the fields.
 
-Belongs here: the fields a district can differ in, their defaults per profile, and the merge of a district's own settings over them.
+Belongs here: the fields in which districts can differ, the defaults of each profile, and merging a district's own settings into them.
 Does not belong here: reading or writing `app.districts`. A new profile is one more object in `PROFILES`; everything else follows from it.
 """
 
@@ -31,12 +31,12 @@ class Brakes(BaseModel):
 
 
 class Profile(BaseModel):
-    """The effective rules of one district: its vendor profile's defaults with the district's own settings over them."""
+    """The effective rules of one district: the defaults of its vendor profile, overridden by its own settings."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     nightly_at: str = Field(
-        # A night ends at 06:00. On the two days on which the clock is changed, a time from 01:00 to 02:59 is skipped or comes twice.
+        # A night ends at 06:00. Twice a year, when the clock changes, a time from 01:00 to 02:59 is skipped or occurs twice.
         pattern=r"^(1[2-9]|2[0-3]|00|0[3-5]):[0-5][0-9]$",
         description="Nightly sync, America/Los_Angeles: from 12:00 to 05:59, but not from 01:00 to 02:59.",
     )
@@ -47,7 +47,7 @@ class Profile(BaseModel):
     )
     users_csv: bool = Field(description="`roster users import` is allowed; otherwise admins only (R8.2).")
     auto_initial: bool = Field(False, description="The first sync may soft-delete existing data without approval (R7.6).")
-    request_roles: tuple[RequestRole, ...] = Field(description="On whose behalf a sync may be requested (R11.3).")
+    request_roles: tuple[RequestRole, ...] = Field(description="Roles for which a sync may be requested (R11.3).")
     requests_per_hour: int | None = Field(None, ge=1, description="Syncs that may be requested within an hour; none: no limit.")
     approval_hours: int = Field(72, gt=0, description="Hours until an approval of a hold expires (R7.5).")
     brakes: Brakes = Brakes()
@@ -74,7 +74,7 @@ PROFILES: dict[str, Profile] = {
 
 
 def nightly_times() -> tuple[str, ...]:
-    """Every time at which the districts of some profile sync, without repetition, in the order of the profiles."""
+    """The nightly times of all profiles, without repetition, in the order of the profiles."""
     return tuple(dict.fromkeys(profile.nightly_at for profile in PROFILES.values()))
 
 
@@ -90,7 +90,7 @@ def require_profile(name: str) -> Profile:
 
 
 def effective_profile(name: str, settings: dict[str, object]) -> Profile:
-    """The profile `name` with a district's `settings` (jsonb of app.districts, public names of SPEC 2) over it.
+    """The profile `name`, overridden by a district's `settings` (jsonb of app.districts, public names of SPEC 2).
 
     Raises:
         UsageError: no such profile, an unknown key, or a value outside its range; the message names the key, never the value.

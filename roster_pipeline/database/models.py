@@ -1,10 +1,10 @@
-"""The SQL models of `dbt_like_sql/`: what each file says about itself, what it reads and writes, and the order they run in.
+"""The SQL models of `dbt_like_sql/`: the header of each file, the tables that it reads and writes, and the run order.
 
-Belongs here: reading the files and everything that follows from parsing them. The asset graph, the run order and the docs all come from
-here; there is no second list. Does not belong here: running them (`runner.py`) and what they decide (the files themselves).
+Belongs here: reading and parsing the files. The asset graph, the run order and the docs all come from here; there is no second list. Does
+not belong here: running them (`runner.py`) and what they decide (the files themselves).
 
-A folder is a schema: `staging/` and `reconcile/` hold one SELECT per table, `app/` and `ops/` one statement per table written, `audits/`
-    one query per rule that returns the offending records. `clever.*` are the pages of the pull in progress.
+A folder is a schema. `staging/` and `reconcile/` have one SELECT per table, `app/` and `ops/` one statement per table that is written, and
+`audits/` one query per rule that returns the offending records. `clever.*` has the pages of the current pull.
 """
 
 import re
@@ -25,11 +25,11 @@ from roster_pipeline.errors import PermanentError
 Layer = Literal["clever", "staging", "reconcile", "app", "ops", "audits"]
 LAYERS: tuple[Layer, ...] = ("clever", "staging", "reconcile", "app", "ops", "audits")
 
-# The project runs from its checkout: the folder stands beside the package.
+# The project runs from its checkout: the folder is next to the package.
 SQL = Path(__file__).resolve().parents[2] / "dbt_like_sql"
 
 _FIELD = re.compile(r"^-- (grain|key|rules|decides by|severity): (.+)$", re.MULTILINE)
-# The layers that decide something, and so have to say how far they look.
+# The layers that decide something. Their headers say how far they look.
 _DECIDING: frozenset[Layer] = frozenset({"reconcile", "audits"})
 
 
@@ -38,13 +38,13 @@ class Model:
     """One SQL file.
 
     Attributes:
-        layer: its folder.
-        table: its file's stem: the table it makes or writes, or the audit's name.
-        sql: the statement as written, parameters as `:name`.
-        description: the comment it opens with.
+        layer: the folder.
+        table: the stem of the file name: the table that it makes or writes, or the name of the audit.
+        sql: the text of the file, with parameters as `:name`.
+        description: its comments that start a line, without the fields of the header.
         grain: what one row is.
-        rules: the SPEC rules it carries.
-        key: the columns that identify a row, where the table outlives the sync.
+        rules: the SPEC rules that it implements.
+        key: the columns that identify a row, if the table outlives the sync.
         severity: of an audit.
         decides_by: how far a model of `reconcile/` or `audits/` looks (`reach.py` has the values); None in other layers.
         reads: `schema.table` names it selects from.
@@ -71,10 +71,10 @@ class Model:
 
 @dataclass(frozen=True)
 class Models:
-    """Every model, in an order in which each runs after what it reads.
+    """Every model, ordered so that each runs after the models that it reads.
 
     Attributes:
-        decided: tables that Python makes during the run -> the models it decides them from.
+        decided: tables that Python makes during the run -> the models from which it decides them.
     """
 
     ordered: tuple[Model, ...]
@@ -93,7 +93,7 @@ class Models:
         return {model.name: model for model in self.ordered}
 
     def upstream(self, model: Model) -> frozenset[str]:
-        """What the data of `model` flows from: what it reads, but for tables of a later layer, which it reads as they were before."""
+        """The tables from which data flows into `model`. Tables of a later layer do not count: it reads them before this sync writes."""
         reads = frozenset(source for read in model.reads for source in self.decided.get(read, (read,)))
         return frozenset(read for read in reads if read != model.name and _layer_index(read) <= LAYERS.index(model.layer))
 
@@ -114,14 +114,14 @@ def load_models(
 
     Args:
         tables: the tables that the migrations make, `schema.table` -> columns.
-        foreign_keys: `schema.table` -> the tables its rows refer to; a table is written after those.
+        foreign_keys: `schema.table` -> the tables to which its rows refer; they are written before it.
         resources: the tables of the `clever` layer, which the pull fills.
-        decided: tables that Python makes between models -> the models it decides them from.
-        root: the folder, by default the project's own.
+        decided: tables that Python makes between models -> the models from which it decides them.
+        root: the folder; by default that of the project.
 
     Raises:
-        PermanentError: a file that is no single statement or has no header, one that looks further than its header says, a table that no
-            model or migration makes, or a circle.
+        PermanentError: a file is not a single statement, has no header, or looks further than its header says; no model or migration makes
+            a table; or models read each other in a circle.
     """
     models = [
         _parse(layer, path.name.removesuffix(".sql"), path.read_text(encoding="utf-8"))
@@ -185,7 +185,7 @@ def _parse(layer: Layer, table: str, sql: str) -> Model:
 
 
 def _decides_by(where: str, tree: exp.Expr, fields: Mapping[str, str]) -> DecidesBy:
-    """How far a model says that it looks, which may be no less than its SQL does."""
+    """How far a model looks, as its header says. The header may say more than the SQL needs, never less."""
     values = " | ".join(REACHES)
     said = fields.get("decides by")
     if said is None:
