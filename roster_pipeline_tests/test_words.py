@@ -29,12 +29,10 @@ NOT_CLEAN_YET: set[str] = {
     "roster_pipeline/commands",
     "roster_pipeline/database",
     "roster_pipeline/fleet",
-    "roster_pipeline/support",
     "roster_pipeline/sync",
     "roster_pipeline_tests",
     "roster_pipeline_tests/database",
     "roster_pipeline_tests/reference",
-    "roster_pipeline_tests/support",
     "roster_pipeline_tests/sync",
 }
 

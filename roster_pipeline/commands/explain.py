@@ -1,7 +1,7 @@
-"""`roster explain`: the whole story of one person, in words that need no knowledge of the tables.
+"""`roster explain`: everything about one person, in sentences that need no knowledge of the tables.
 
-Belongs here: what every code means, and the layout. Does not belong here: finding the facts (`support/explain.py`). Names are printed
-here and by the import previews, on the caller's own terminal, and nowhere else (SPEC 12).
+Belongs here: what every code means, and the layout. Does not belong here: finding the facts (`support/explain.py`). Names of people are
+printed here and by the import previews, on the caller's own terminal, and nowhere else (SPEC 12).
 """
 
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ from roster_pipeline.support.explanation import Ambiguous, Change, Decision, Exp
 
 
 class Meaning(NamedTuple):
-    """What a code says to somebody who has never seen it, and the rule behind it."""
+    """What a code means, for people who have never seen it, and the rule behind it."""
 
     text: str
     rule: str
@@ -33,14 +33,14 @@ class Meaning(NamedTuple):
 # reconcile.user_matches.decision
 DECISIONS = {
     "link": Meaning("Rostered as the user who is linked to this Clever id", "R5.1"),
-    "adopt": Meaning("Rostered as a user who was here before: the account is kept, and linked to this Clever id", "R5.2"),
+    "adopt": Meaning("Rostered as a user who was here before: the account stays, and is linked to this Clever id", "R5.2"),
     "relink": Meaning("Rostered as the user who was linked to an old Clever id of the same person", "R5.3"),
     "create": Meaning("Rostered as a new user", "R5.4"),
-    "protected": Meaning("The user is protected: a sync changes nothing of them", "R8.1"),
-    "deactivated": Meaning("Support has deactivated the user on purpose (do_not_restore): they stay so, though Clever shares them", "R8.3"),
-    "relink_deactivated": Meaning("Moved to a new Clever id, and still deactivated: support did so on purpose (do_not_restore)", "R8.3"),
-    "frozen": Meaning("The user stays exactly as is, because Clever's record cannot be used", "R4.6"),
-    "held": Meaning("Held: until somebody decides, the user stays exactly as is", "R7.4"),
+    "protected": Meaning("The user is protected: no sync changes them", "R8.1"),
+    "deactivated": Meaning("Support has deactivated the user on purpose (do_not_restore): no sync restores them", "R8.3"),
+    "relink_deactivated": Meaning("Moved to a new Clever id, and still deactivated on purpose by support (do_not_restore)", "R8.3"),
+    "frozen": Meaning("The user is left unchanged, because Clever's record cannot be used", "R4.6"),
+    "held": Meaning("Held: the user is left unchanged until a person decides", "R7.4"),
     "none": Meaning("Not rostered", "R5.4"),
 }
 
@@ -49,7 +49,7 @@ RULES = {
     "clever_id": Meaning("Recognised by the Clever id", "R5.1"),
     "username": Meaning("Recognised by the username: one user without a Clever id had it here, and one person in Clever", "R5.2"),
     "username_and_identity": Meaning(
-        "Recognised by the username with the SIS id or both names; the Clever id linked before is gone from Clever", "R5.3"
+        "Recognised by the username with the SIS id or both names; the Clever id linked before is no longer in Clever", "R5.3"
     ),
     "new": Meaning("No existing user was recognised as this person", "R5.4"),
     "outside_school": Meaning("The schools that Clever lists are outside the sharing agreement", "R6.4"),
@@ -57,18 +57,18 @@ RULES = {
     "no_role": Meaning("Clever lists no role at a shared school", "R5.8"),
     "quarantined": Meaning("Clever's record breaks a mandatory rule, and is quarantined", "R4.2"),
     "username_taken": Meaning("A protected user has this Clever id as username, so the record is quarantined", "R5.5"),
-    "relinks": Meaning("Clever has given too many people new ids at once; linking them again waits for approval", "R7.3"),
-    "held_role": Meaning("The only roles that Clever lists wait for approval: a new district admin's, or at a school that is held", "R7.4"),
+    "relinks": Meaning("Too many people have new Clever ids at once; linking the new ids to their users waits for approval", "R7.3"),
+    "held_role": Meaning("The only roles that Clever lists wait for approval: new district admin, or at a school that is held", "R7.4"),
     "licenses": Meaning("Beyond the licenses: waits for approval, or for more licenses", "R9.2"),
     "absent": Meaning("Clever shares nobody who is recognised as this user", "R7.2"),
 }
 
 # reconcile.user_matches.username_rule
 USERNAMES = {
-    "own_id": Meaning("The Clever id, as for every admin and for whom Clever gives no username", "R5.5"),
+    "own_id": Meaning("The Clever id, as for every admin and for people without a username in Clever", "R5.5"),
     "kept": Meaning("What Clever gives; the user had it already", "R5.5"),
     "given": Meaning("What Clever gives; nobody else claimed it", "R5.5"),
-    "taken": Meaning("The Clever id, because somebody with the better right keeps the username that Clever gives", "R5.5"),
+    "taken": Meaning("The Clever id, because another user with a better claim keeps the username that Clever gives", "R5.5"),
     "contested": Meaning("The Clever id, because Clever gives the username to several people and none of them had it", "R5.5"),
 }
 
@@ -112,7 +112,7 @@ def _print(found: Explanation) -> None:
 
 
 def _says(found: Explanation) -> Iterator[tuple[str, list[str]]]:
-    """Heading and sentences, in the order of the chain. What there is nothing to say about is left out."""
+    """Headings and their sentences, from Clever to the sign-in. A heading without anything to say is left out."""
     yield "Person", _person(found)
     yield "In Clever", list(_in_clever(found))
     if found.findings:
@@ -145,10 +145,10 @@ def _in_clever(found: Explanation) -> Iterator[str]:
         yield "Not known: no pull of this district has been accepted yet."
     elif found.clever_id is None:
         yield "Never linked to Clever."
-    elif found.shared.standing == "absent":
+    elif found.shared.status == "absent":
         yield f"Not shared, as of {_time(pulled_at)}."
-    elif found.shared.standing == "quarantined":
-        yield f"Shared, as of {_time(pulled_at)}, and quarantined: of the record only the Clever id is kept (R4.6)."
+    elif found.shared.status == "quarantined":
+        yield f"Shared, as of {_time(pulled_at)}, and quarantined: only the Clever id of the record is stored (R4.6)."
     else:
         yield f"Shared, as of {_time(pulled_at)}."
         yield from (_listed(each) for each in found.shared.roles)
@@ -160,7 +160,7 @@ def _listed(role: ListedRole) -> str:
 
 
 def _school(school: School) -> str:
-    remarks = [*(["primary"] if school.is_primary else []), *([school.standing] if school.standing != "rostered" else [])]
+    remarks = [*(["primary"] if school.is_primary else []), *([school.status] if school.status != "rostered" else [])]
     return (school.name or school.clever_id) + (f" ({', '.join(remarks)})" if remarks else "")
 
 
@@ -208,11 +208,11 @@ def _account(user: User | None) -> Iterator[str]:
     if user.row["protected"]:
         yield "Protected: no sync changes this user, or their roles (R8.1)."
     if user.row["do_not_restore"]:
-        yield "Marked do_not_restore: once deactivated, no sync brings this user back (R8.3)."
-    if user.gone is not None and user.held_by is None:
-        yield f"Soft-deleted by the last sync. {RULES[user.gone]}"
-    elif user.gone is not None:
-        yield f"Would be soft-deleted, and is kept until somebody decides (R7.4). {RULES[user.gone]}"
+        yield "Marked do_not_restore: once deactivated, no sync restores this user (R8.3)."
+    if user.deletion_reason is not None and user.held_by is None:
+        yield f"Soft-deleted by the last sync. {RULES[user.deletion_reason]}"
+    elif user.deletion_reason is not None:
+        yield f"Would be soft-deleted, and stays until a person decides (R7.4). {RULES[user.deletion_reason]}"
 
 
 def _roles(user: User) -> list[str]:
@@ -280,8 +280,8 @@ def _time(moment: datetime) -> str:
 
 
 def _rule(name: str) -> str:
-    """What a rule that somebody's record breaks is about."""
-    # It loads pandas, which takes half a second: only where there is something to tell.
+    """The description of a rule that the record breaks."""
+    # This import loads pandas, which takes half a second. It is only needed if there is a finding.
     from roster_pipeline import contracts
 
     known = {rule.name: rule.description for rule in contracts.rules() if rule.resource == "users"}

@@ -1,4 +1,4 @@
-"""`roster holds`, `roster approve`, `roster reject`: what waits for a person's decision, and the decision."""
+"""`roster holds`, `roster approve`, `roster reject`: the holds that wait for a decision, and the decision."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -31,7 +31,7 @@ _FIELDS = (
 
 
 def meaning(kind: str, role: str | None, counts: Mapping[str, Any]) -> str:
-    """One hold in words; the limit where it has one."""
+    """One hold in a sentence, with its limit if it has one."""
     return KINDS[kind].meaning(role, counts)
 
 
@@ -40,7 +40,7 @@ def meaning(kind: str, role: str | None, counts: Mapping[str, Any]) -> str:
 @click.option("--all", "every", is_flag=True, help="Also those that are used, superseded or expired.")
 @json_option
 def holds(district: str | None, *, every: bool, as_json: bool) -> None:
-    """Show what is held, of one DISTRICT or of all, and waits for a decision."""
+    """Show the holds of one DISTRICT, or of all, that wait for a decision."""
     with current_database() as database, translate_database_errors(), database.engine.connect() as connection:
         only = find_district(connection, district).district_id if district is not None else None
         rows = library.list_holds(connection, district_id=only, every=every)

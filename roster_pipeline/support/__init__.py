@@ -1,4 +1,4 @@
-"""What a person asks or decides about a district: holds, readiness, why somebody is as they are, removing people for good.
+"""What people ask or decide about a district: holds, the readiness report, the explanation of one person, and purging users.
 
 Does not belong here: printing (`commands/`), and the decisions of a sync (`sync/`, `dbt_like_sql/`).
 """

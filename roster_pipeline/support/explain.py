@@ -1,12 +1,12 @@
-"""Everything known about one person of one district: from Clever's record to how they sign in.
+"""Reads everything that is known about one person of a district: from Clever's record to how the person signs in.
 
 Belongs here: reading the rows about a person. Does not belong here: finding the person (`find_person.py`), what the answer consists of
-(`explanation.py`), deciding (`dbt_like_sql/`), and the sentences about what was decided (`commands/explain.py`). What is read is personal:
-it goes to the caller's own terminal and nowhere else (SPEC 12), so nothing here logs, and no exception holds a value.
+(`explanation.py`), deciding (`dbt_like_sql/`), and the sentences about what was decided (`commands/explain.py`). The data is personal: it
+goes to the caller's own terminal and nowhere else (SPEC 12), so nothing here logs, and no exception contains a value.
 
-Every row is found by an index that leads with the district, or by one on the person. Two look-ups read the whole district: a username among
-deleted users and in Clever's records (by name only active users are indexed), and a user id in the last plan. Neither grows with other
-districts; the slowest answer took 0.4 s among 110,000 people.
+Every look-up uses an index that leads with the district, or one on the person. Two of them read all rows of the district: a username among
+deleted users and in Clever's records (the index on names has only active users), and a user id in the last plan. Other districts do not
+make them slower; the slowest answer took 0.4 s among 110,000 people.
 """
 
 from collections.abc import Iterable, Mapping
@@ -65,10 +65,10 @@ def explain_person(connection: Connection, district: District, reference: str) -
 
     Args:
         connection: outside a sync: the lasting tables are read.
-        reference: as somebody typed it.
+        reference: what the person typed.
 
     Raises:
-        UnknownPersonError: there is nobody.
+        UnknownPersonError: no person matches.
     """
     found_by, keys = find_person(connection, district.district_id, reference)
     if len(keys) > 1:
@@ -77,7 +77,7 @@ def explain_person(connection: Connection, district: District, reference: str) -
 
 
 class _Reader:
-    """Reads one person's chain on one connection."""
+    """Reads the facts about one person on one connection."""
 
     def __init__(self, connection: Connection, district: District) -> None:
         self._connection = connection
@@ -128,7 +128,7 @@ class _Reader:
         ]
 
     def _schools(self, clever_ids: set[str]) -> dict[str, tuple[str | None, str]]:
-        """Name and standing of each school."""
+        """Name and status of each school."""
         names = {}
         for table in (_schools, _staged_schools):
             query = sa.select(table.c.clever_id, table.c.name).where(table.c.district_id == self._id, table.c.clever_id.in_(clever_ids))
@@ -147,14 +147,14 @@ class _Reader:
         }
 
     def _findings(self, clever_id: str | None) -> list[Finding]:
-        """Of the newest sync that found anything."""
+        """The findings of the newest sync that has any for this person."""
         mine = sa.and_(_findings.c.district_id == self._id, _findings.c.clever_id == clever_id, _findings.c.resource == "users")
         newest = sa.select(sa.func.max(_findings.c.sync_id)).where(mine).scalar_subquery()
         query = sa.select(_findings).where(mine, _findings.c.sync_id == newest).order_by(_findings.c.rule)
         return [Finding(row["sync_id"], row["rule"], row["severity"]) for row in self._connection.execute(query).mappings()]
 
     def _match_of(self, key: Key) -> Mapping[str, Any] | None:
-        """The plan's row about the person's own Clever id, else the one that would link somebody to this user."""
+        """The row of the plan about this Clever id, else the row that links another Clever id to this user."""
         own = first_row(self._connection, _matches, district_id=self._id, clever_id=key.clever_id)
         return own or first_row(self._connection, _matches, district_id=self._id, user_id=key.user_id)
 
@@ -171,7 +171,7 @@ class _Reader:
         )
 
     def _holder_of_name(self, clever_id: str) -> int | None:
-        """The user that has the username which Clever gives to this person."""
+        """The active user that has the username which Clever sends for this person."""
         record = first_row(self._connection, _staged_users, district_id=self._id, clever_id=clever_id)
         key = sa.func.app.normalize_username(record["username"] if record is not None else None)
         ours = sa.and_(_users.c.district_id == self._id, _users.c.deleted_at.is_(None))
@@ -203,7 +203,7 @@ class _Reader:
 
     def _user(self, row: Mapping[str, Any], shared: Shared) -> User:
         user_id = row["user_id"]
-        gone = first_row(self._connection, _soft_deletes, district_id=self._id, entity="users", entity_id=user_id)
+        removal = first_row(self._connection, _soft_deletes, district_id=self._id, entity="users", entity_id=user_id)
         in_all = sa.select(sa.func.count()).select_from(_changes).where(_changes.c.user_id == user_id)
         school = first_row(self._connection, _schools, district_id=self._id, school_id=row["school_id"])
         return User(
@@ -212,9 +212,9 @@ class _Reader:
             school=school["name"] if school is not None else None,
             roles=self._roles(user_id),
             classrooms=self._enrolled(user_id),
-            gone=gone["reason"] if gone is not None else None,
-            # Before the first pull is accepted, the first sync waits as a whole (R7.6).
-            held_by=INITIAL.name if gone is not None and shared.pulled_at is None else gone["held_by"] if gone is not None else None,
+            deletion_reason=removal["reason"] if removal is not None else None,
+            # Until the first pull is accepted, a brake holds the whole first sync (R7.6).
+            held_by=None if removal is None else INITIAL.name if shared.pulled_at is None else removal["held_by"],
             changes=self._history(user_id),
             changes_in_all=self._connection.execute(in_all).scalar_one(),
         )
@@ -247,7 +247,7 @@ class _Reader:
         ]
 
     def _history(self, user_id: int) -> list[Change]:
-        """Newest first; of one sync the user's own row before roles and enrollments."""
+        """The newest changes, newest first. Within a sync the user's own row is before roles and enrollments."""
         query = (
             sa.select(_changes, syncs.c.trigger, syncs.c.requested_by)
             .select_from(_changes.outerjoin(syncs, syncs.c.sync_id == _changes.c.sync_id))

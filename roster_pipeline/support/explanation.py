@@ -1,6 +1,6 @@
-"""What is known about one person, as values: the answer of `support/explain.py`.
+"""The types of the answer of `support/explain.py`: what is known about one person.
 
-Belongs here: what each fact is called and what it can be. Does not belong here: reading the facts (`explain.py`) and the sentences about
+Belongs here: the name of each fact and its possible values. Does not belong here: reading the facts (`explain.py`) and the sentences about
 them (`commands/explain.py`). All of it is personal (SPEC 12).
 """
 
@@ -14,11 +14,11 @@ FoundBy = Literal["clever_id", "username", "user_id"]
 
 @dataclass(frozen=True)
 class School:
-    """A school that Clever lists for the person. standing: rostered | not rostered | not shared."""
+    """A school that Clever lists for the person. status: `rostered` | `not rostered` | `not shared`."""
 
     clever_id: str
     name: str | None
-    standing: str
+    status: str
     is_primary: bool
 
 
@@ -35,13 +35,12 @@ class Shared:
     """The person in the last accepted pull.
 
     Attributes:
-        pulled_at: when that pull began; None when no pull of the district has been accepted yet.
-        standing: shared | quarantined | absent.
-        record: the staged columns that describe a person; empty unless shared.
+        pulled_at: when that pull began; None if no pull of the district has been accepted yet.
+        record: the staged columns that describe a person; empty unless `status` is `shared`.
     """
 
     pulled_at: datetime | None
-    standing: Literal["shared", "quarantined", "absent"]
+    status: Literal["shared", "quarantined", "absent"]
     record: Mapping[str, Any]
     roles: Sequence[ListedRole]
 
@@ -60,9 +59,9 @@ class Decision:
     """What the last plan decided about the person; the codes are those of reconcile.user_matches.
 
     Attributes:
-        clever_id: the record it was decided about; another than the user's own where the user is to be adopted or relinked.
-        is_applied: False as long as the district's first sync waits for approval (R7.6).
-        username_holder: the user id of the person who has the name that this person did not get.
+        clever_id: the record that was decided about. It differs from the user's own if the user is to be adopted or relinked.
+        is_applied: False while the district's first sync waits for approval (R7.6).
+        username_holder: the user that has the username which this person did not get.
     """
 
     clever_id: str
@@ -77,7 +76,7 @@ class Decision:
 
 @dataclass(frozen=True)
 class Hold:
-    """A hold that waits and that this person falls under. counts: as in ops.holds."""
+    """A pending hold that this person falls under. counts: as in ops.holds."""
 
     hold_id: int
     kind: str
@@ -132,9 +131,10 @@ class User:
     Attributes:
         row: the columns of app.users.
         school: name of the primary school.
-        gone: why the last plan counted the user as gone (reconcile.soft_deletes.reason).
-        held_by: the kind of brake that kept the user all the same.
-        changes: newest first, only the newest.
+        deletion_reason: why the last plan would soft-delete the user (reconcile.soft_deletes.reason).
+        held_by: the kind of brake that holds this soft delete.
+        changes: the newest ones, newest first.
+        changes_in_all: how many there are.
     """
 
     user_id: int
@@ -142,7 +142,7 @@ class User:
     school: str | None
     roles: Sequence[Role]
     classrooms: Sequence[Classroom]
-    gone: str | None
+    deletion_reason: str | None
     held_by: str | None
     changes: Sequence[Change]
     changes_in_all: int
@@ -150,10 +150,10 @@ class User:
 
 @dataclass(frozen=True)
 class SignIn:
-    """How the person can sign in now: not at all without methods.
+    """How the person can sign in now. Without methods they cannot.
 
     Attributes:
-        login: what is typed with a password, where that is one of the methods.
+        login: what the person types beside the password, if that is one of the methods.
     """
 
     methods: Sequence[str]
@@ -162,11 +162,11 @@ class SignIn:
 
 @dataclass(frozen=True)
 class Explanation:
-    """The whole chain for one person.
+    """Everything about one person, from Clever's record to the sign-in.
 
     Attributes:
-        clever_id: as asked for, or the user's.
-        user: the user with this Clever id, else the one that the last plan means.
+        clever_id: the one that the caller named, or the user's.
+        user: the user with this Clever id, else the one with which the last plan matches it.
     """
 
     district: str
@@ -182,7 +182,7 @@ class Explanation:
 
 @dataclass(frozen=True)
 class Match:
-    """One of several people that a reference fits."""
+    """One of several people that a reference matches."""
 
     clever_id: str | None
     user_id: int | None
@@ -193,7 +193,7 @@ class Match:
 
 @dataclass(frozen=True)
 class Ambiguous:
-    """Several people fit; each can be named by Clever id or user id."""
+    """Several people match a reference; a Clever id or user id names each of them."""
 
     district: str
     found_by: FoundBy

@@ -1,6 +1,6 @@
-"""Which person of a district a reference means: a Clever id, a username or a user id.
+"""Finds the person of a district by a reference: a Clever id, a username or a user id.
 
-Belongs here: the order in which the three are tried, and all the people that a username fits. Does not belong here: what is known about
+Belongs here: the order in which the three are tried, and all people that match a username. Does not belong here: what is known about
 the person (`explain.py`).
 """
 
@@ -23,21 +23,21 @@ _BIGINT = 2**63
 
 
 class Key(NamedTuple):
-    """What one person is called: in Clever, in the application, or both."""
+    """The ids of one person: in Clever, in the application, or both."""
 
     clever_id: str | None
     user_id: int | None
 
 
 class UnknownPersonError(PermanentError):
-    """Nobody of the district goes by this Clever id, username or user id."""
+    """No person of the district has this Clever id, username or user id."""
 
 
 def find_person(connection: Connection, district_id: int, reference: str) -> tuple[FoundBy, list[Key]]:
-    """Find the person by Clever id, else by username, else by user id. A username can fit several people.
+    """Find the person by Clever id, else by username, else by user id. A username can match several people.
 
     Raises:
-        UnknownPersonError: there is nobody.
+        UnknownPersonError: no person matches.
     """
     if keys := _by_clever_id(connection, district_id, reference):
         return "clever_id", keys
@@ -49,7 +49,7 @@ def find_person(connection: Connection, district_id: int, reference: str) -> tup
             return "user_id", [Key(user["clever_id"], user["user_id"])]
     raise UnknownPersonError(
         "Nobody of this district has that Clever id, username or user id, neither in the application nor in what Clever shares.",
-        hint="A username stands without @ and what follows it.",
+        hint="Write a username without @ and the domain.",
     )
 
 
@@ -64,20 +64,20 @@ def _by_clever_id(connection: Connection, district_id: int, clever_id: str) -> l
 
 
 def _by_username(connection: Connection, district_id: int, username: str) -> list[Key]:
-    """The people who have the name here, and those who have it in Clever."""
+    """The people who have the username in the application, and those who have it in Clever."""
     normalize = sa.func.app.normalize_username
     key = connection.execute(sa.select(normalize(username))).scalar_one()
     have = sa.select(_users.c.clever_id, _users.c.user_id).where(_users.c.district_id == district_id, _users.c.username_key == key)
-    meant = _staged_users.outerjoin(
+    matched = _staged_users.outerjoin(
         _matches, sa.and_(_matches.c.district_id == district_id, _matches.c.clever_id == _staged_users.c.clever_id)
     ).outerjoin(_users, sa.and_(_users.c.district_id == district_id, _users.c.user_id == _matches.c.user_id))
-    # Whose name here is spelt as Clever gives it is found above; the rest are few. The function costs 4 us a name, 180 us where it is
-    # not ASCII: in a case, because the planner would otherwise call it for everybody before it joins.
+    # `have` finds users whose username is spelled as in Clever; the others are few. Normalizing takes 4 us a name, and 180 us if the
+    # name is not ASCII. It is inside a `case`, because the planner would otherwise call it for every person before it joins.
     given = _staged_users.c.username
     claims_it = sa.case((_users.c.username.is_distinct_from(given), normalize(given) == key), else_=False)
     claim = (
         sa.select(_staged_users.c.clever_id, _users.c.user_id)
-        .select_from(meant)
+        .select_from(matched)
         .where(_staged_users.c.district_id == district_id, claims_it)
     )
     having = [Key(*row) for row in connection.execute(have.order_by(_users.c.user_id))]
@@ -87,7 +87,7 @@ def _by_username(connection: Connection, district_id: int, username: str) -> lis
 
 
 def as_match(connection: Connection, district_id: int, key: Key) -> Match:
-    """The person as one of several that fit."""
+    """The person as one of several that match."""
     user = first_row(connection, _users, district_id=district_id, user_id=key.user_id)
     row = user or first_row(connection, _staged_users, district_id=district_id, clever_id=key.clever_id) or {}
     return Match(key.clever_id, key.user_id, row["first_name"], row["last_name"], user is not None and user["deleted_at"] is None)

@@ -1,7 +1,7 @@
 """What people decide about holds (R7.5): listing, approving and rejecting them.
 
-Belongs here: the half of a hold's life that people cause. Does not belong here: the half that a sync causes (`sync/brakes.py`): a hold is
-opened, used, superseded or expires. `database/tables.py` has both halves as one list of statuses.
+Belongs here: the statuses that people set. Does not belong here: those that a sync sets (`sync/brakes.py`), which opens, uses, supersedes
+and expires holds. `database/tables.py` lists all statuses.
 """
 
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ _schools = sa.table("schools", sa.column("school_id"), sa.column("name"), schema
 
 
 def list_holds(connection: Connection, *, district_id: int | None = None, every: bool = False) -> list[Mapping[str, Any]]:
-    """Holds with their district's Clever id and their school's name, newest first; only the pending ones unless `every`."""
+    """Holds with the district's Clever id and the school's name, newest first; only pending ones unless `every` is set."""
     query = (
         sa.select(holds, districts.c.clever_id.label("district"), _schools.c.name.label("school"))
         .join(districts, districts.c.district_id == holds.c.district_id)
@@ -34,7 +34,7 @@ def list_holds(connection: Connection, *, district_id: int | None = None, every:
 
 
 def approve(connection: Connection, hold_id: int, *, by: str, now: datetime) -> Mapping[str, Any]:
-    """Let the next sync do exactly what is held, until the approval expires (`approval_hours` of the district).
+    """Let the next sync do exactly what the hold stops, until the approval expires (the district's setting `approval_hours`).
 
     Raises:
         PermanentError: there is no such hold, or it is not waiting for a decision.
@@ -46,7 +46,7 @@ def approve(connection: Connection, hold_id: int, *, by: str, now: datetime) -> 
 
 
 def reject(connection: Connection, hold_id: int, *, by: str, now: datetime) -> Mapping[str, Any]:
-    """Keep holding, until the plan changes or somebody approves after all.
+    """Keep the hold, until its plan changes or a person approves it after all.
 
     Raises:
         PermanentError: there is no such hold, or it is not waiting for a decision.
@@ -68,7 +68,7 @@ def _decidable(connection: Connection, hold_id: int, *, allowed: tuple[str, ...]
     if row["status"] not in allowed:
         raise PermanentError(
             f"Hold {hold_id} is {row['status']} and cannot be {verb}.",
-            hint="`roster holds` lists those that wait.",
+            hint="`roster holds` lists the holds that wait.",
             district=row["district"],
         )
     return dict(row)

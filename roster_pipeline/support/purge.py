@@ -1,8 +1,8 @@
-"""Removing soft-deleted users for good: only when a person asks for it, and never by a sync (R7.1).
+"""Removes soft-deleted users permanently: only when a person asks for it, and never in a sync (R7.1).
 
-Belongs here: who may be removed, and removing them. Does not belong here: how old history is (`fleet/retention.py`).
+Belongs here: which users can be removed, and removing them. Does not belong here: how long history is kept (`fleet/retention.py`).
 
-Schools and classrooms stay: their rows name nobody but in a classroom's name, and rows of other people refer to them.
+Schools and classrooms stay: rows of other people refer to them, and only the name of a classroom can contain the name of a person.
 """
 
 import logging
@@ -26,10 +26,11 @@ from roster_pipeline.sync.session import one_state, sync_session
 
 log = logging.getLogger(__name__)
 
-# Somebody deactivated by mistake, or on holiday, comes back within this time as the user they were (R5.4).
+# A user that was deactivated by mistake, or for the holidays, can be restored within this time (R5.4).
 YOUNGEST = timedelta(days=30)
 
-# Neither whom the last accepted snapshot has, nor whom the last plan means: somebody to be adopted or relinked once a hold is approved.
+# No user that is in the last accepted snapshot, and none that the last plan matches with a person: an approved hold can still adopt or
+# relink that user.
 _CANDIDATES = """
     select user_id
     from app.users as users
@@ -64,7 +65,7 @@ _BY_ROLE = """
     group by roles.role, roles.school_id, schools.name
     order by roles.role nulls last, roles.school_id nulls first
 """
-# In the order in which rows refer to each other.
+# Roles and enrollments refer to users, so users come after them.
 _REMOVE = {
     "roles": "delete from app.user_roles where district_id = :district_id and user_id = any (:user_ids)",
     "enrollments": "delete from app.enrollments where district_id = :district_id and user_id = any (:user_ids)",
@@ -78,12 +79,12 @@ _REMOVE = {
 
 @dataclass(frozen=True)
 class Purge:
-    """Who is, or would be, removed.
+    """The users that are removed, or would be.
 
     Attributes:
         user_ids: all of them, in order.
-        by_role: role, school_id, school (its name) and users; somebody with several roles counts under each.
-        removed: rows by table; empty when nothing has been written.
+        by_role: role, school_id, school (its name) and the number of users; a user with several roles counts under each.
+        removed: the number of rows by table; empty if nothing has been written.
     """
 
     district: District
@@ -93,7 +94,7 @@ class Purge:
 
 
 def plan_purge(database: Database, settings: Settings, reference: str, *, deleted_before: date, now: datetime) -> Purge:
-    """Whom a purge would remove now.
+    """The users that a purge would remove now.
 
     Raises:
         UsageError: the day is not long enough ago.
@@ -110,20 +111,20 @@ def purge_users(
     database: Database, settings: Settings, reference: str, *, deleted_before: date, limit: int, by: str, now: datetime
 ) -> Purge:
     """Remove users who were soft-deleted before a day, in one transaction: with their roles, their enrollments and the values in their
-    history. What happened to which id stays in `ops.changes`; who removed how many is kept in `ops.purges`.
+    history. `ops.changes` keeps the actions on each id, and `ops.purges` records who removed how many users.
 
     Args:
         reference: the district's Clever id or district id.
         deleted_before: a day on the calendar of Los Angeles.
-        limit: more users than this are refused.
-        by: who asked for it.
+        limit: the purge is refused if there are more users.
+        by: the person who asked for it.
 
     Raises:
         UsageError: the day is not long enough ago.
         UnknownDistrictError: there is no such district.
-        PermanentError: there are more users than the limit, or a table of the application's own refers to one. Nothing is removed.
+        PermanentError: there are more users than the limit, or a table of the application refers to one. Nothing is removed.
         SyncRunningError: a sync of the district is running.
-        TransientError: the database, or somebody else changed the same rows in the meantime.
+        TransientError: the database failed, or the application changed the same rows in the meantime.
     """
     _require_old(deleted_before, now)
     with sync_session(database, settings) as connection:
@@ -184,6 +185,6 @@ def _referred_to(error: psycopg.errors.ForeignKeyViolation, district: District) 
     table = ".".join(part for part in (error.diag.schema_name, error.diag.table_name) if part)
     return PermanentError(
         f"Rows of {table} refer to users who would be purged (constraint {error.diag.constraint_name}). Nothing was removed.",
-        hint="What the application keeps about these users has to go first; its own code knows how.",
+        hint="First remove what the application stores about these users, with its own code.",
         district=district.clever_id,
     )

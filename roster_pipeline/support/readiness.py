@@ -1,6 +1,6 @@
 """The readiness report: the numbers of `reconcile.readiness` as answers to the questions of SPEC 10, each with a verdict.
 
-Belongs here: the order of the questions, what each number means, and what makes a person look or stop. Does not belong here: counting
+Belongs here: the order of the questions, what each number means, and the verdict that it leads to. Does not belong here: counting
 (`dbt_like_sql/reconcile/readiness.sql` and the models it reads) and printing (`commands/readiness.py`).
 """
 
@@ -11,12 +11,12 @@ from typing import Any, Literal, NamedTuple
 from roster_pipeline.brake_kinds import INITIAL, LICENSES
 from roster_pipeline.sync.preview import PlanReport
 
-Verdict = Literal["ok", "look", "stop"]
-_WORST_LAST: tuple[Verdict, ...] = ("ok", "look", "stop")
+Verdict = Literal["ok", "warning", "stop"]
+_WORST_LAST: tuple[Verdict, ...] = ("ok", "warning", "stop")
 
 
 class Line(NamedTuple):
-    """One item's words, and what it means that there is any."""
+    """The label of one item, and the verdict if its count is not zero."""
 
     label: str
     verdict: Verdict = "ok"
@@ -29,7 +29,7 @@ class Question(NamedTuple):
     items: Mapping[str, Line]
 
 
-# In the order of SPEC 10. Every topic and item of the SQL model stands here, and nothing else; a test compares the two.
+# In the order of SPEC 10. It has exactly the topics and items of the SQL model; a test compares the two.
 QUESTIONS: Mapping[str, Question] = {
     "schools": Question(
         "Do the shared schools match the agreement?",
@@ -37,11 +37,11 @@ QUESTIONS: Mapping[str, Question] = {
             "agreed": Line("Agreed schools"),
             "shared": Line("Shared schools"),
             "agreed_and_shared": Line("Agreed and shared"),
-            "agreed_not_shared": Line("Agreed, but not shared", "look"),
-            "outside": Line("Shared, but outside the agreement and so not rostered", "look"),
-            "same_name": Line("Agreed names that several shared schools have, all of them rostered", "look"),
-            "protected": Line("Shared, but deactivated here and protected, so that nothing is rostered there", "look"),
-            "quarantined": Line("School records that are broken and so quarantined", "look"),
+            "agreed_not_shared": Line("Agreed, but not shared", "warning"),
+            "outside": Line("Shared, but outside the agreement and so not rostered", "warning"),
+            "same_name": Line("Agreed names that several shared schools have, all of them rostered", "warning"),
+            "protected": Line("Shared, but deactivated here and protected, so that nothing is rostered there", "warning"),
+            "quarantined": Line("School records that are broken and so quarantined", "warning"),
         },
     ),
     "classrooms": Question(
@@ -49,11 +49,11 @@ QUESTIONS: Mapping[str, Question] = {
         {
             "shared": Line("Shared sections"),
             "rostered": Line("Of these rostered as classrooms"),
-            "unknown_school": Line("Sections of a school that is not shared, not rostered", "look"),
-            "outside": Line("Sections of schools outside the agreement, not rostered", "look"),
-            "untouched": Line("Sections of quarantined schools and protected classrooms, left as they are", "look"),
-            "quarantined": Line("Section records that are broken and so quarantined", "look"),
-            "schools_without": Line("Schools without any section", "look"),
+            "unknown_school": Line("Sections of a school that is not shared, not rostered", "warning"),
+            "outside": Line("Sections of schools outside the agreement, not rostered", "warning"),
+            "untouched": Line("Sections of quarantined schools and protected classrooms, left unchanged", "warning"),
+            "quarantined": Line("Section records that are broken and so quarantined", "warning"),
+            "schools_without": Line("Schools without any section", "warning"),
         },
     ),
     "people": Question(
@@ -61,13 +61,13 @@ QUESTIONS: Mapping[str, Question] = {
         {
             "shared": Line("Shared people"),
             "rostered": Line("Of these rostered"),
-            "outside_school": Line("At schools outside the agreement only, not rostered", "look"),
-            "outside_grade": Line("In grades outside the agreement, not rostered", "look"),
-            "no_role": Line("Without a role at a shared school, not rostered", "look"),
-            "username_taken": Line("Whose Clever id a protected user has as username, and so quarantined", "look"),
-            "quarantined": Line("User records that are broken and so quarantined", "look"),
+            "outside_school": Line("At schools outside the agreement only, not rostered", "warning"),
+            "outside_grade": Line("In grades outside the agreement, not rostered", "warning"),
+            "no_role": Line("Without a role at a shared school, not rostered", "warning"),
+            "username_taken": Line("Whose Clever id a protected user has as username, and so quarantined", "warning"),
+            "quarantined": Line("User records that are broken and so quarantined", "warning"),
             "protected": Line("Protected here, so that a sync never changes them"),
-            "deactivated": Line("Deactivated here by support, and staying so"),
+            "deactivated": Line("Deactivated here by support, and not restored by a sync"),
         },
     ),
     "existing_users": Question(
@@ -79,7 +79,9 @@ QUESTIONS: Mapping[str, Question] = {
             "csv": Line("Active users imported from CSV"),
             "app": Line("Active users made in the application"),
             "protected": Line("Active users that are protected from syncs"),
-            "unlinked": Line("Active users neither linked to Clever nor protected, to be recognised by username or soft-deleted", "look"),
+            "unlinked": Line(
+                "Active users neither linked to Clever nor protected, to be recognised by username or soft-deleted", "warning"
+            ),
         },
     ),
     "licenses": Question(
@@ -88,9 +90,9 @@ QUESTIONS: Mapping[str, Question] = {
             "bought": Line("Licenses bought"),
             "students": Line("Students who would count"),
             "free": Line("Licenses left"),
-            "over": Line("Students beyond the licenses", "look"),
-            "held": Line("Students gone from Clever, counted until their soft delete goes through", "look"),
-            "schools_over": Line("Schools with more students than licenses of their own", "look"),
+            "over": Line("Students beyond the licenses", "warning"),
+            "held": Line("Students that Clever no longer shares, counted until they are soft-deleted", "warning"),
+            "schools_over": Line("Schools with more students than licenses of their own", "warning"),
         },
     ),
     "usernames": Question(
@@ -98,12 +100,12 @@ QUESTIONS: Mapping[str, Question] = {
         {
             "linked": Line("People linked to a user by Clever id already"),
             "match": Line("Match an existing user, who is adopted"),
-            "relink": Line("Match an existing user under an old Clever id, who is relinked", "look"),
+            "relink": Line("Match an existing user under an old Clever id, who is relinked", "warning"),
             "new": Line("Differ from every existing user and get a new one"),
-            "differs": Line("Linked users who would get another username than they have", "look"),
-            "not_recognised": Line("New users whose username an existing user has who is not recognised as the same person", "look"),
-            "taken": Line("Collide with somebody who keeps the name, and get their Clever id as username", "look"),
-            "contested": Line("Collide with each other, and get their Clever id as username", "look"),
+            "differs": Line("Linked users who would get another username than they have", "warning"),
+            "not_recognised": Line("New users whose username an existing user has who is not recognised as the same person", "warning"),
+            "taken": Line("Collide with somebody who keeps the name, and get their Clever id as username", "warning"),
+            "contested": Line("Collide with each other, and get their Clever id as username", "warning"),
         },
     ),
     "existing_data": Question(
@@ -111,15 +113,15 @@ QUESTIONS: Mapping[str, Question] = {
         {
             "users_adopted": Line("Existing users recognised by username, kept with their history"),
             "users_restored": Line("Deactivated users restored"),
-            "users_soft_deleted": Line("Users soft-deleted", "look"),
-            "schools_soft_deleted": Line("Schools soft-deleted", "look"),
-            "classrooms_soft_deleted": Line("Classrooms soft-deleted", "look"),
-            "enrollments_soft_deleted": Line("Enrollments ended", "look"),
+            "users_soft_deleted": Line("Users soft-deleted", "warning"),
+            "schools_soft_deleted": Line("Schools soft-deleted", "warning"),
+            "classrooms_soft_deleted": Line("Classrooms soft-deleted", "warning"),
+            "enrollments_soft_deleted": Line("Enrollments ended", "warning"),
         },
     ),
     "without_username": Question(
         "Who has no district username?",
-        {"non_admins": Line("Students and teachers who could only sign in through Clever", "look")},
+        {"non_admins": Line("Students and teachers who could only sign in through Clever", "warning")},
     ),
     "admins": Question(
         "Who are the admins?",
@@ -129,20 +131,20 @@ QUESTIONS: Mapping[str, Question] = {
             "school_admins": Line("School admins"),
         },
     ),
-    "several_schools": Question("Are students in several schools?", {"students": Line("Students shared in several schools", "look")}),
+    "several_schools": Question("Are students in several schools?", {"students": Line("Students shared in several schools", "warning")}),
     "several_classrooms": Question(
-        "Are students in several classrooms?", {"students": Line("Students in several classrooms, whose reports repeat", "look")}
+        "Are students in several classrooms?", {"students": Line("Students in several classrooms, whose reports repeat", "warning")}
     ),
 }
 
 
 @dataclass(frozen=True)
 class Item:
-    """One number. Of a school with licenses of its own the item is `school <Clever id>`.
+    """One number. The item of a school with licenses of its own is `school <Clever id>`.
 
     Attributes:
-        detail: names of schools, or a number; what to show instead of a count of zero.
-        is_context: worth showing also at zero; the others only say what there is to look at beside them.
+        detail: names of schools, or another number; `no limit` replaces the count.
+        is_context: shown also at zero. Other items are shown only if they count something.
     """
 
     item: str
@@ -155,7 +157,7 @@ class Item:
 
 @dataclass(frozen=True)
 class Note:
-    """One sentence about several numbers, or about this district's rules."""
+    """One sentence about several numbers, or about the rules of this district."""
 
     text: str
     verdict: Verdict
@@ -172,12 +174,12 @@ class Answer:
 
     @property
     def verdict(self) -> Verdict:
-        """ok: go on; look: a person should know before the first sync; stop: do not sync before this is settled."""
+        """ok: go on; warning: a person should know this before the first sync; stop: resolve this before a sync."""
         return worst([*(item.verdict for item in self.items), *(note.verdict for note in self.notes)])
 
 
 def worst(verdicts: Iterable[Verdict]) -> Verdict:
-    """The worst of some verdicts; ok when there are none."""
+    """The worst of some verdicts; ok if there are none."""
     return max(verdicts, key=_WORST_LAST.index, default="ok")
 
 
@@ -223,9 +225,9 @@ def _schools(counts: Mapping[str, int]) -> list[Note]:
 
 
 _BEYOND = {
-    "warn": Note("All of them would be rostered (policy warn).", "look"),
-    "wait": Note("Who is beyond the licenses would be rostered without a seat (policy wait).", "look"),
-    "hold": Note("Who is beyond the licenses would not be rostered before a hold is approved or licenses are added (policy hold).", "stop"),
+    "warn": Note("All of them would be rostered (policy warn).", "warning"),
+    "wait": Note("Students beyond the licenses would be rostered without a seat (policy wait).", "warning"),
+    "hold": Note("Students beyond the licenses would not be rostered until a hold is approved or licenses added (policy hold).", "stop"),
 }
 
 
@@ -235,7 +237,7 @@ def _licenses(counts: Mapping[str, int], report: PlanReport) -> list[Note]:
 
 def _usernames(counts: Mapping[str, int], existing: Mapping[str, int]) -> list[Note]:
     if existing["unlinked"] and not counts["match"]:
-        # Usually Clever's usernames are written otherwise than the application's (with a domain, say), and every account would be lost.
+        # The usual reason is that usernames are spelled differently here (with a domain, for example). Every account would be deactivated.
         return [Note("No existing user would be recognised: compare how usernames are written here and in Clever.", "stop")]
     return []
 
@@ -257,4 +259,4 @@ def _several_schools(counts: Mapping[str, int], report: PlanReport) -> list[Note
         return []
     everywhere = report.district.rules is not None and report.district.rules.student_multi_school
     where = "at every shared school" if everywhere else "at the primary school only; what Clever lists elsewhere is left out"
-    return [Note(f"They would be rostered {where}.", "look")]
+    return [Note(f"They would be rostered {where}.", "warning")]

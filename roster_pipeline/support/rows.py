@@ -8,7 +8,7 @@ from sqlalchemy import Connection
 
 
 def first_row(connection: Connection, table: sa.TableClause, **key: object) -> Mapping[str, Any] | None:
-    """A row by its key. A part that is None matches nothing."""
+    """A row by its key, or None. If a part of the key is None, no row matches."""
     if None in key.values():
         return None
     equal = (table.c[name] == value for name, value in key.items())

@@ -357,7 +357,7 @@ def differences(expected: State, actual: State) -> list[str]:
 
 
 @contextmanager
-def untouched(*districts: LiveDistrict) -> Iterator[None]:
+def leaves_unchanged(*districts: LiveDistrict) -> Iterator[None]:
     """Asserts that nothing of these districts is written inside, not even with the values it has."""
     before = [district.rows() for district in districts]
     yield

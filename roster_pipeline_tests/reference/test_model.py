@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from roster_pipeline.database.engine import Database
 from roster_pipeline.sync import incremental
 from roster_pipeline_tests.reference import hands
-from roster_pipeline_tests.reference.driver import LiveDistrict, state_of, untouched
+from roster_pipeline_tests.reference.driver import LiveDistrict, leaves_unchanged, state_of
 from roster_pipeline_tests.reference.invariants import Step, a_repeat_writes_nothing, an_answer_is_repeated, check
 from roster_pipeline_tests.reference.model import sync
 from roster_pipeline_tests.reference.rows import Snapshot
@@ -99,7 +99,7 @@ def live(database: Database, draw: Any, *, one_in: int) -> None:
             neighbour.sync(snapshot)  # The same ids and names next door.
         if draw(st.integers(1, 3 + one_in)) == 1:
             district.forget()
-        with untouched(neighbour):
+        with leaves_unchanged(neighbour):
             if draw(st.booleans()):  # As last time, when nothing has changed at Clever.
                 first = sync_and_check(district, snapshot, snapshot)
             else:

@@ -1,4 +1,4 @@
-"""`roster explain`: each kind of person, found by each kind of reference, in facts and in words."""
+"""`roster explain`: each kind of person, found by each kind of reference, as facts and as sentences."""
 
 import json
 import re
@@ -53,7 +53,7 @@ def _says(command: Any, person: str) -> dict[str, str]:
 
 
 def test_a_rostered_student_by_each_reference(world: Scenario, command: Any) -> None:
-    """SPEC 2: a Clever id, else a username compared like one, else a user id; the answer tells which."""
+    """SPEC 2: a Clever id, else a username compared like one, else a user id; the answer says which."""
     school = world.school("North")
     other = world.school("South")
     student, _ = world.students(school, 2)
@@ -69,9 +69,9 @@ def test_a_rostered_student_by_each_reference(world: Scenario, command: Any) -> 
         assert found.user is not None
         assert found.user.user_id == user_id
     assert found.user is not None
-    assert found.shared.standing == "shared"
+    assert found.shared.status == "shared"
     [role] = found.shared.roles
-    assert [(each.name, each.standing, each.is_primary) for each in role.schools] == [
+    assert [(each.name, each.status, each.is_primary) for each in role.schools] == [
         ("North", "rostered", True),
         ("South", "rostered", False),
         (None, "not shared", False),
@@ -98,7 +98,7 @@ def test_a_rostered_student_by_each_reference(world: Scenario, command: Any) -> 
     assert says["Classrooms"] == f"1: {classroom_id}"
     assert says["Seat"] == "Has a license."
     assert says["Sign-in"] == "By clever, password (R5.9). The login is s1@test.example."
-    # Spelt otherwise here than in Clever, it is still one person.
+    # If the username is spelled differently in Clever, it is still one person.
     world.execute("update app.users set username = 'S1' where clever_id = :c", c=student)
     text = command("s1").output
     assert "role gain: student at school" in text
@@ -106,7 +106,7 @@ def test_a_rostered_student_by_each_reference(world: Scenario, command: Any) -> 
 
 
 def test_a_quarantined_person_new_and_known(world: Scenario, command: Any) -> None:
-    """R4.6: of a quarantined record only the Clever id is known, why, and that an existing user stays as is."""
+    """R4.6: the answer has the Clever id of a quarantined record, the reason, and that an existing user is left unchanged."""
     school = world.school("North")
     known, new = world.students(school, 2)
     world.change.delete_key("users", new, "name.last")
@@ -115,7 +115,7 @@ def test_a_quarantined_person_new_and_known(world: Scenario, command: Any) -> No
     report = world.sync()
 
     found = _explain(world, new)
-    assert found.shared.standing == "quarantined"
+    assert found.shared.status == "quarantined"
     assert found.user is None
     assert [(each.sync_id, each.rule, each.severity) for each in found.findings] == [(report.sync_id, "last_name_missing", "error")]
     says = _says(command, new)
@@ -125,12 +125,12 @@ def test_a_quarantined_person_new_and_known(world: Scenario, command: Any) -> No
     assert says["Account"].startswith("None")
     assert says["Sign-in"] == "Not at all: there is no account."
 
-    # Of another district (R3.6): nothing but the finding is known, and nobody else's decision is told.
+    # A person of another district (R3.6): only the finding is known, and no decision about another person is shown.
     foreign = world.change.add_user("student", "A", "B", schools=[school])
     world.change.patch("users", foreign, "district", "5f00000000000000000000ff")
     world.sync()
     found = _explain(world, foreign)
-    assert (found.shared.standing, found.decision, found.user) == ("absent", None, None)
+    assert (found.shared.status, found.decision, found.user) == ("absent", None, None)
     assert [each.rule for each in found.findings] == ["foreign_district"]
 
     says = _says(command, "s1")
@@ -140,7 +140,7 @@ def test_a_quarantined_person_new_and_known(world: Scenario, command: Any) -> No
 
 
 def test_a_person_outside_the_agreement(world: Scenario, command: Any) -> None:
-    """R6.4: shared and not rostered, and which bound it was. Only Clever's record knows the username."""
+    """R6.4: the person is shared and not rostered, and the answer says why. Only Clever's record has the username."""
     world.agree(schools=[("North", None)], grades=["3"])
     inside, outside = world.school("North"), world.school("South")
     world.students(outside, 1)
@@ -157,7 +157,7 @@ def test_a_person_outside_the_agreement(world: Scenario, command: Any) -> None:
 
 
 def test_a_relinked_and_an_adopted_person(world: Scenario, command: Any) -> None:
-    """R5.2, R5.3: matched how, and what the history says of it."""
+    """R5.2, R5.3: how the person was matched, and what the history says about it."""
     school = world.school("North")
     world.sync()
     world.execute("insert into app.users (district_id, username, first_name) values (1, 's1', 'Old')")
@@ -174,7 +174,7 @@ def test_a_relinked_and_an_adopted_person(world: Scenario, command: Any) -> None
     assert found.user.changes[0].before["first_name"] == "Old"
     assert "(R5.2)" in _says(command, student)["Decision"]
 
-    # A limit of no relinks holds this one: found by either id, it is one person who waits.
+    # With a limit of zero relinks this one is held. Found by either id, it is one person who waits.
     [new] = world.change.re_id([student]).values()
     world.agree(settings={"brakes": {"relink_floor": 0, "relink_share": 0}})
     assert world.sync().status == "held"
@@ -204,7 +204,7 @@ def test_a_relinked_and_an_adopted_person(world: Scenario, command: Any) -> None
 
 
 def test_a_soft_deleted_student_and_one_held(world: Scenario, command: Any) -> None:
-    """R7.1, R7.4: gone and deleted, or gone and kept, and the hold that keeps them."""
+    """R7.1, R7.4: a student that is no longer shared and was deleted, one that is held, and the hold."""
     school = world.school("North")
     students = world.students(school, 12)
     world.change.add_section(school, name="class", students=students, teachers=[])
@@ -212,10 +212,10 @@ def test_a_soft_deleted_student_and_one_held(world: Scenario, command: Any) -> N
     world.change.remove_users(students[:1])
     report = world.sync()
     found = _explain(world, "s1")
-    assert found.shared.standing == "absent"
+    assert found.shared.status == "absent"
     assert found.decision is None
     assert found.user is not None
-    assert (found.user.gone, found.user.held_by, found.user.classrooms) == ("absent", None, [])
+    assert (found.user.deletion_reason, found.user.held_by, found.user.classrooms) == ("absent", None, [])
     assert (found.sign_in.methods, found.sign_in.login) == ([], None)
     assert (found.user.changes[0].action, found.user.changes[0].sync_id) == ("soft_delete", report.sync_id)
     says = _says(command, students[0])
@@ -230,14 +230,14 @@ def test_a_soft_deleted_student_and_one_held(world: Scenario, command: Any) -> N
     assert found.user.held_by == "school_role"
     assert [(each.kind, each.role, each.school) for each in found.holds] == [("school_role", "student", "North")]
     assert len(found.user.classrooms) == 1
-    assert "kept until somebody decides (R7.4)" in _says(command, "s2")["Account"]
-    assert not _explain(world, "s12").holds, "who is not gone is not held"
-    # A night later the first one is a deactivated user whom the last plan no longer speaks of.
+    assert "stays until a person decides (R7.4)" in _says(command, "s2")["Account"]
+    assert not _explain(world, "s12").holds, "a student that is still shared is not held"
+    # A night later the first one is a deactivated user, and the last plan does not contain it.
     assert "Soft-deleted by the last sync" not in _says(command, "s1")["Account"]
 
 
 def test_people_who_were_never_in_clever(world: Scenario, command: Any) -> None:
-    """R8.1, R8.3: a protected CSV user, and one deactivated on purpose whom Clever still shares."""
+    """R8.1, R8.3: a protected CSV user, and one that was deactivated on purpose and is still shared."""
     school = world.school("North")
     [student] = world.students(school, 1)
     world.sync()
@@ -257,12 +257,12 @@ def test_people_who_were_never_in_clever(world: Scenario, command: Any) -> None:
     says = _says(command, student)
     assert "Support has deactivated the user on purpose (do_not_restore)" in says["Decision"]
     assert "(R8.3)" in says["Decision"]
-    assert "no sync brings this user back" in says["Account"]
+    assert "no sync restores this user" in says["Account"]
     assert says["Sign-in"] == "Not at all: the account is deactivated."
 
 
 def test_a_name_that_several_people_claim_lists_them(world: Scenario, command: Any) -> None:
-    """R5.5: nobody is guessed at; each one named by Clever id tells why the name is somebody else's."""
+    """R5.5: the command does not guess. The answer for each Clever id says why the person does not have the username."""
     school = world.school("North")
     [first] = world.students(school, 1)
     world.sync()
@@ -281,20 +281,20 @@ def test_a_name_that_several_people_claim_lists_them(world: Scenario, command: A
 
 
 def test_before_the_first_sync_is_approved(world: Scenario, command: Any) -> None:
-    """R7.6: the plan is told as a plan: nobody is in an accepted pull, and the existing user would go."""
+    """R7.6: the plan is shown as a plan: no pull has been accepted, and the existing user would be soft-deleted."""
     school = world.school("North")
     [student] = world.students(school, 1)
-    world.execute("insert into app.users (district_id, username) values (1, 'gone')")
+    world.execute("insert into app.users (district_id, username) values (1, 'left')")
     assert world.sync().status == "held"
     says = _says(command, student)
     assert says["In Clever"] == "Not known: no pull of this district has been accepted yet."
     assert says["Decision"].startswith("This is planned; nothing is written")
     assert "(initial, open" in says["Waits for"]
-    assert "kept until somebody decides" in _says(command, "gone")["Account"]
+    assert "stays until a person decides" in _says(command, "left")["Account"]
 
 
 def _hold_one_person(world: Scenario, kind: str) -> tuple[str, str]:
-    """Let one person fall under a hold of this kind. Returns references to this person, and to one that the hold does not concern."""
+    """Let one person fall under a hold of this kind. Returns references to this person, and to one that is not held."""
     school = world.school("North")
     first, second = world.students(school, 2)
     if kind == "initial":
@@ -317,7 +317,7 @@ def _hold_one_person(world: Scenario, kind: str) -> tuple[str, str]:
         case "licenses":
             [first] = world.students(school, 1, prefix="third")
         case _:
-            pytest.fail(f"Say here how a person comes to fall under a hold of kind {kind}.")
+            pytest.fail(f"Add a case that lets a person fall under a hold of kind {kind}.")
     return first, second
 
 
@@ -329,12 +329,12 @@ def test_a_hold_of_each_kind_is_found_by_the_person_it_concerns(world: Scenario,
     assert [row[0] for row in world.holds()] == [kind]
     assert [each.kind for each in _explain(world, held).holds] == [kind]
     assert f"({kind}" in _says(command, held)["Waits for"]
-    # A first sync waits as a whole, so everybody waits.
+    # A brake holds the whole first sync, so everybody waits.
     assert [each.kind for each in _explain(world, other).holds] == (["initial"] if kind == "initial" else [])
 
 
-def test_nobody_and_whose_reference_is_not_repeated(world: Scenario) -> None:
-    """SPEC 12: an unknown person is an error whose message holds nothing of what was typed; people of other districts are unknown."""
+def test_an_error_does_not_repeat_the_reference(world: Scenario) -> None:
+    """SPEC 12: an unknown person is an error, and its message has nothing of what was typed; people of other districts are unknown."""
     world.school("North")
     world.sync()
     world.execute("insert into app.districts (clever_id, name) values ('other', 'Other')")
@@ -350,7 +350,7 @@ def test_nobody_and_whose_reference_is_not_repeated(world: Scenario) -> None:
 
 
 def test_a_long_history_is_cut_and_counted(world: Scenario, command: Any) -> None:
-    """Newest first; the rest is a number."""
+    """The newest changes are shown first; older ones are only counted."""
     school = world.school("North")
     [student] = world.students(school, 1)
     for number in range(CHANGES_SHOWN + 3):
@@ -366,8 +366,8 @@ def test_a_long_history_is_cut_and_counted(world: Scenario, command: Any) -> Non
     assert "And 6 older changes" in command(student).output
 
 
-def test_every_code_has_words() -> None:
-    """Each decision and rule that a model can write has a sentence: read out of the models themselves."""
+def test_every_code_has_a_sentence() -> None:
+    """Each decision and rule that a model can write has a sentence. The codes are read from the models."""
     models = project_models().by_name
 
     def written(*names: str) -> set[str]:

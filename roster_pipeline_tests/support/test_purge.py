@@ -1,4 +1,4 @@
-"""Who is removed for good, who never is, and what goes with them."""
+"""Which users a purge removes, which it never removes, and what is removed with them."""
 
 import logging
 from datetime import UTC, date, datetime
@@ -13,7 +13,7 @@ from roster_pipeline.districts.agreement import UnknownDistrictError
 from roster_pipeline.errors import PermanentError, SyncRunningError, TransientError, UsageError
 from roster_pipeline.support import purge as module
 from roster_pipeline.support.purge import Purge, plan_purge, purge_users
-from roster_pipeline_tests.reference.driver import SETTINGS, LiveDistrict, untouched
+from roster_pipeline_tests.reference.driver import SETTINGS, LiveDistrict, leaves_unchanged
 from roster_pipeline_tests.sync.clever import clever, section, student, teacher
 from roster_pipeline_tests.sync.rows import active, new_user, user
 
@@ -31,7 +31,7 @@ def plan(district: LiveDistrict, *, deleted_before: date = DAY) -> Purge:
 
 
 def values(district: LiveDistrict, user_id: int) -> list[Any]:
-    """Which rows of the user's history have values."""
+    """For each row of the user's history: whether it has values."""
     query = (
         "select before is not null or after is not null as has from ops.changes where district_id = :district and user_id = :u order by 1"
     )
@@ -44,7 +44,7 @@ def purges(district: LiveDistrict) -> list[tuple[Any, ...]]:
 
 
 @pytest.fixture
-def gone(district: LiveDistrict) -> dict[str, int]:
+def deleted(district: LiveDistrict) -> dict[str, int]:
     """u1 (student) and t1 (teacher), both in class c1, are soft-deleted; u2 and t2 stay. User ids by Clever id."""
     district.sync(clever(student("u1"), teacher("t1"), *STAY, section("c1", ["u1", "u2"], ["t1", "t2"])))
     district.sync(clever(*STAY, section("c1", ["u2"], ["t2"])))
@@ -53,7 +53,7 @@ def gone(district: LiveDistrict) -> dict[str, int]:
 
 @pytest.fixture
 def two(district: LiveDistrict) -> tuple[int, int]:
-    """User ids of two soft-deleted users made in the application, the first one with a line of history."""
+    """User ids of two soft-deleted users made in the application, the first one with a row of history."""
     first, second = (new_user(district, name, deleted_at="2026-01-01") for name in ("ana", "bo"))
     district.execute(
         "insert into ops.changes (sync_id, district_id, entity, entity_id, user_id, action, after)"
@@ -63,10 +63,10 @@ def two(district: LiveDistrict) -> tuple[int, int]:
     return first, second
 
 
-def test_who_was_deleted_before_the_day_goes_for_good(
-    district: LiveDistrict, gone: dict[str, int], caplog: pytest.LogCaptureFixture
+def test_users_deleted_before_the_day_are_removed(
+    district: LiveDistrict, deleted: dict[str, int], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """SPEC 12: with their roles, enrollments and old values; ids, acts and everybody else stay; who did it is kept, and not logged."""
+    """SPEC 12: so are their roles, enrollments and old values. Ids, actions and other users stay. Who asked is recorded and not logged."""
     caplog.set_level(logging.DEBUG)
     history = district.execute("select sync_id, entity, entity_id, user_id, action, changed_at from ops.changes order by 1, 2, 3")
     before = district.rows()
@@ -76,7 +76,7 @@ def test_who_was_deleted_before_the_day_goes_for_good(
     assert purges(district) == []
     found = purge(district)
 
-    assert planned.user_ids == found.user_ids == sorted([gone["u1"], gone["t1"]])
+    assert planned.user_ids == found.user_ids == sorted([deleted["u1"], deleted["t1"]])
     assert planned.by_role == found.by_role
     school_id = user(district, "u2")["school_id"]
     assert found.by_role == [
@@ -94,9 +94,9 @@ def test_who_was_deleted_before_the_day_goes_for_good(
     assert (after["schools"], after["classrooms"]) == (before["schools"], before["classrooms"])
 
     assert district.execute("select sync_id, entity, entity_id, user_id, action, changed_at from ops.changes order by 1, 2, 3") == history
-    assert found.removed["changes_emptied"] == len(values(district, gone["u1"])) + len(values(district, gone["t1"]))
-    assert not any(values(district, gone["u1"]) + values(district, gone["t1"]))
-    assert all(values(district, gone["u2"]))
+    assert found.removed["changes_emptied"] == len(values(district, deleted["u1"])) + len(values(district, deleted["t1"]))
+    assert not any(values(district, deleted["u1"]) + values(district, deleted["t1"]))
+    assert all(values(district, deleted["u2"]))
     assert purges(district) == [("ops-7", NOW, 2, DAY)]
     assert f"district {district.clever_id}: 2 users purged" in caplog.text
     assert "ops-7" not in caplog.text
@@ -106,41 +106,41 @@ def test_who_was_deleted_before_the_day_goes_for_good(
     assert purges(district) == [("ops-7", NOW, 2, DAY)]
 
 
-def test_the_next_sync_is_as_before_and_who_returns_is_new(district: LiveDistrict, gone: dict[str, int]) -> None:
-    """R5.4, R7.2: there is no account to come back to."""
+def test_the_next_sync_has_no_changes_and_a_returning_person_is_new(district: LiveDistrict, deleted: dict[str, int]) -> None:
+    """R5.4, R7.2: there is no account to restore."""
     purge(district)
     assert district.sync(clever(*STAY, section("c1", ["u2"], ["t2"]))).counts["changes"] == {}
     district.sync(clever(student("u1"), *STAY, section("c1", ["u1", "u2"], ["t2"])))
     assert active(district, "users") == {"u1", "u2", "t2"}
-    assert user(district, "u1")["user_id"] not in gone.values()
+    assert user(district, "u1")["user_id"] not in deleted.values()
 
 
 def test_the_day_begins_at_midnight_in_los_angeles(district: LiveDistrict, two: tuple[int, int]) -> None:
-    """Who was deleted on that day, by the calendar there, stays."""
+    """A user that was deleted on that day, by the calendar there, stays."""
     for user_id, deleted_at in zip(two, ("2026-03-01 07:59:59+00", "2026-03-01 08:00:00+00"), strict=True):
         district.execute("update app.users set deleted_at = :at where user_id = :u", at=deleted_at, u=user_id)
     assert purge(district).user_ids == [two[0]]
 
 
 @pytest.mark.parametrize("flag", ["protected", "do_not_restore"])
-def test_whom_support_keeps_is_kept(district: LiveDistrict, two: tuple[int, int], flag: str) -> None:
+def test_users_that_support_marked_stay(district: LiveDistrict, two: tuple[int, int], flag: str) -> None:
     """R8.1, R8.3: without the row, a later sync could roster them again."""
     district.execute(f"update app.users set {flag} = true where user_id = :u", u=two[0])
     assert purge(district).user_ids == [two[1]]
 
 
-def test_whom_clever_shares_is_kept(district: LiveDistrict, gone: dict[str, int]) -> None:
-    """R4.6, R6.4: somebody can be shared and not rostered, or quarantined; their account is still theirs."""
+def test_users_that_clever_shares_stay(district: LiveDistrict, deleted: dict[str, int]) -> None:
+    """R4.6, R6.4: also if the person is shared and not rostered, or quarantined."""
     district.agree(grades=["1", "2"])
     district.sync(clever(student("u2", grade="9"), teacher("t2"), teacher("t1", name="Broken "), section("c1", ["u2"])))
     assert user(district, "u2")["deleted_at"] is not None
     assert district.execute("select resource, clever_id from staging.quarantined") == [{"resource": "users", "clever_id": "t1"}]
-    # The last plan means the same people; here the snapshot alone has to be enough.
+    # The last plan matches the same people. Here the snapshot alone has to be enough.
     district.execute("delete from reconcile.user_matches where district_id = :district")
-    assert purge(district).user_ids == [gone["u1"]]
+    assert purge(district).user_ids == [deleted["u1"]]
 
 
-def test_whom_a_waiting_plan_means_is_kept(database: Database) -> None:
+def test_users_that_a_waiting_plan_matches_stay(database: Database) -> None:
     """R5.2, R7.6: a deleted account that is to be adopted once the first sync is approved."""
     district = LiveDistrict.sign_up(database, settings={"auto_initial": False})
     adopted = new_user(district, "ana", deleted_at="2026-01-01")
@@ -154,7 +154,7 @@ def test_whom_a_waiting_plan_means_is_kept(database: Database) -> None:
 
 
 def test_users_of_every_source_and_without_a_role(district: LiveDistrict) -> None:
-    """Also those made in the application or imported, once they are no longer protected; nobody who is active."""
+    """Also users made in the application or imported, once they are no longer protected; no active user."""
     made = new_user(district, "ana", role=None, deleted_at="2026-01-01")
     imported = new_user(district, "bo", role="district_admin", source="csv", deleted_at="2026-01-01")
     new_user(district, "eva")
@@ -166,17 +166,17 @@ def test_users_of_every_source_and_without_a_role(district: LiveDistrict) -> Non
     ]
 
 
-def test_another_district_is_left_alone(district: LiveDistrict, twig: LiveDistrict, gone: dict[str, int]) -> None:
-    """The same Clever ids there are other people."""
+def test_another_district_is_left_alone(district: LiveDistrict, twig: LiveDistrict, deleted: dict[str, int]) -> None:
+    """The same Clever ids belong to other people there."""
     twig.sync(clever(student("u1"), student("u2")))
     twig.sync(clever(student("u2")))
-    with untouched(twig):
+    with leaves_unchanged(twig):
         assert len(purge(district).user_ids) == 2
     assert all(values(twig, user(twig, "u1")["user_id"]))
 
 
 def test_more_than_the_limit_is_refused_at_exactly_one_more(district: LiveDistrict, two: tuple[int, int]) -> None:
-    with untouched(district), pytest.raises(PermanentError, match="2 users would be purged, more than the limit of 1"):
+    with leaves_unchanged(district), pytest.raises(PermanentError, match="2 users would be purged, more than the limit of 1"):
         purge(district, limit=1)
     assert purges(district) == []
     assert values(district, two[0]) == [True]
@@ -193,23 +193,23 @@ def test_the_last_30_days_are_refused(district: LiveDistrict) -> None:
 
 
 def test_a_running_sync_is_not_disturbed(database: Database, district: LiveDistrict, two: tuple[int, int]) -> None:
-    """R11.2: under the district's lock; looking asks for none."""
+    """R11.2: a purge takes the district's lock; planning one does not."""
     with database.engine.connect() as opened:
         connection = opened.execution_options(isolation_level="AUTOCOMMIT")
         with district_lock(connection, district.district_id, district.clever_id):
-            with untouched(district), pytest.raises(SyncRunningError):
+            with leaves_unchanged(district), pytest.raises(SyncRunningError):
                 purge(district)
             assert plan(district).user_ids == list(two)
     assert purge(district).user_ids == list(two)
 
 
 @pytest.mark.parametrize("when", ["", "deferrable initially deferred"])
-def test_what_the_application_keeps_about_them_refuses_it(district: LiveDistrict, two: tuple[int, int], when: str) -> None:
-    """A table that nobody here knows refers to a user: nothing of anybody is removed, and the message names the table, not the user."""
+def test_rows_of_the_application_that_refer_to_a_user_refuse_it(district: LiveDistrict, two: tuple[int, int], when: str) -> None:
+    """A table of the application refers to a user: nothing is removed, and the message names the table, not the user."""
     district.execute("create schema game")
     district.execute(f"create table game.scores (user_id bigint constraint scores_user references app.users {when}, score int)")
     district.execute("insert into game.scores values (:u, 1)", u=two[1])
-    with untouched(district), pytest.raises(PermanentError) as refused:
+    with leaves_unchanged(district), pytest.raises(PermanentError) as refused:
         purge(district)
     assert refused.value.reason == "Rows of game.scores refer to users who would be purged (constraint scores_user). Nothing was removed."
     assert purges(district) == []
@@ -218,8 +218,8 @@ def test_what_the_application_keeps_about_them_refuses_it(district: LiveDistrict
     assert purge(district).removed["users"] == 2
 
 
-def test_somebody_restored_meanwhile_is_not_removed(district: LiveDistrict, two: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
-    """The application restores a user between our look and our act: the whole purge gives way."""
+def test_a_user_restored_meanwhile_is_not_removed(district: LiveDistrict, two: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The application restores a user after the candidates are read: the whole purge fails."""
     remove = module._remove
 
     def restored_first(*arguments: Any, **more: Any) -> dict[str, int]:

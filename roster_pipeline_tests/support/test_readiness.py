@@ -1,4 +1,4 @@
-"""The readiness report (SPEC 10): every number counted a second time, and every verdict."""
+"""The readiness report (SPEC 10): every number compared with a second count, and every verdict."""
 
 import json
 from collections import Counter
@@ -34,7 +34,7 @@ def _rows(readiness: Any) -> Rows:
 
 
 def _counts(rows: Rows, topic: str) -> dict[str, int]:
-    """The items of a topic that count anything."""
+    """The items of a topic whose count is not zero."""
     return {item: count for (each, item), (count, _) in rows.items() if each == topic and count}
 
 
@@ -43,7 +43,7 @@ def _answers(world: Scenario) -> dict[str, Answer]:
 
 
 def _existing(world: Scenario, username: str, *, role: str | None = "student", **columns: Any) -> int:
-    """A user who was there before Clever, at a school `Old`."""
+    """A user of the application from before Clever, at a school `Old`."""
     values = {"username": username, "first_name": "E", "last_name": "E", **columns}
     names = ", ".join(values)
     world.execute(
@@ -64,21 +64,21 @@ def test_schools_against_the_agreement(world: Scenario) -> None:
     ids = {name: world.school(name) for name in ("North", "South", "Moved", "Extra")}
     world.school("south ")
     world.change.delete_key("schools", world.school("Broken"), "name")
-    world.agree(schools=[("NORTH", None), ("South", None), ("Renamed", None), ("Gone", None)])
+    world.agree(schools=[("NORTH", None), ("South", None), ("Renamed", None), ("Closed", None)])
     world.execute("update app.agreed_schools set clever_id = :c where name = 'Renamed'", c=ids["Moved"])
     rows = _rows(world.plan().readiness)
     assert _counts(rows, "schools") == {
         **{"agreed": 4, "shared": 5, "agreed_and_shared": 3, "agreed_not_shared": 1},
         **{"outside": 1, "same_name": 1, "quarantined": 1},
     }
-    assert rows["schools", "agreed_not_shared"] == (1, "Gone")
+    assert rows["schools", "agreed_not_shared"] == (1, "Closed")
     assert rows["schools", "outside"] == (1, "Extra")
     assert rows["schools", "same_name"] == (1, "South (2)")
-    assert _answers(world)["schools"].verdict == "look"
+    assert _answers(world)["schools"].verdict == "warning"
 
 
 def test_classrooms_people_and_students_listed_twice(world: Scenario) -> None:
-    """R6.1, R6.3, R6.4, R5.8: each section and each person is counted once, under what becomes of them."""
+    """R6.1, R6.3, R6.4, R5.8: each section and each person is counted once, under the decision about them."""
     world.agree(schools=[("North", None), ("Empty", None)], grades=["3"])
     north, _, south = world.school("North"), world.school("Empty"), world.school("South")
     students = world.students(north, 5)
@@ -126,8 +126,8 @@ def test_classrooms_people_and_students_listed_twice(world: Scenario) -> None:
     assert rows["several_classrooms", "students"] == (2, None)
 
 
-def test_existing_users_and_what_would_become_of_them(world: Scenario) -> None:
-    """R5.2, R7.6, R8.1: who is there, whose usernames match, differ or collide; the report comes true."""
+def test_existing_users_and_the_plan_for_them(world: Scenario) -> None:
+    """R5.2, R7.6, R8.1: existing users, and usernames that match, differ or collide; the sync then does what the report says."""
     north = world.school("North")
     match = _existing(world, "s1")
     _existing(world, "s2", deleted_at="2026-01-01")
@@ -138,9 +138,9 @@ def test_existing_users_and_what_would_become_of_them(world: Scenario) -> None:
     students = world.students(north, 5)
     teacher = world.change.add_user("teacher", "T", "T", schools=[north], username="t1")
     twins = [world.change.add_user("student", "T", "T", schools=[north], username=name, grade="3") for name in ("same", "SAME")]
-    # Two more claim the name of somebody who is gone: it is nobody's once that soft delete is approved.
-    _existing(world, "wanted", role="teacher")
-    twins += [world.change.add_user("student", "T", "T", schools=[north], username="wanted", grade="3") for _ in range(2)]
+    # Two people claim the username of a user that would be soft-deleted. Once that is approved, none of them has it.
+    _existing(world, "claimed", role="teacher")
+    twins += [world.change.add_user("student", "T", "T", schools=[north], username="claimed", grade="3") for _ in range(2)]
     world.change.add_section(north, name="class", students=[*students, *twins], teachers=[teacher])
     world.execute("insert into app.classrooms (district_id, school_id, name) select 1, min(school_id), 'old' from app.schools")
     world.execute(
@@ -149,7 +149,7 @@ def test_existing_users_and_what_would_become_of_them(world: Scenario) -> None:
 
     rows = _rows(world.plan().readiness)
     assert _counts(rows, "existing_users") == {"active": 5, "deleted": 2, "csv": 1, "app": 4, "protected": 1, "unlinked": 4}
-    # t1 is a student here and a teacher in Clever, who gets the name; s3 is protected; two pairs contend with each other.
+    # t1 is a student here and a teacher in Clever, who gets the username; s3 is protected; two pairs of people collide with each other.
     assert _counts(rows, "usernames") == {"match": 2, "new": 8, "not_recognised": 4, "taken": 1, "contested": 4}
     assert _counts(rows, "existing_data") == {
         **{"users_soft_deleted": 3, "schools_soft_deleted": 1, "classrooms_soft_deleted": 1, "enrollments_soft_deleted": 5},
@@ -157,7 +157,7 @@ def test_existing_users_and_what_would_become_of_them(world: Scenario) -> None:
     }
     assert rows["existing_data", "schools_soft_deleted"] == (1, "Old")
     answered = _answers(world)
-    assert answered["usernames"].verdict == "look"
+    assert answered["usernames"].verdict == "warning"
     assert answered["existing_data"].verdict == "stop"
     assert "hold (initial)" in answered["existing_data"].notes[0].text
 
@@ -181,7 +181,7 @@ def test_existing_users_and_what_would_become_of_them(world: Scenario) -> None:
 
 
 def test_usernames_that_match_nobody_are_a_reason_to_stop(world: Scenario) -> None:
-    """SPEC 10: every existing account would be lost, usually because usernames are written otherwise."""
+    """SPEC 10: every existing account would be deactivated, usually because usernames are spelled differently."""
     world.students(world.school("North"), 2)
     _existing(world, "s1@test.example")
     notes = _answers(world)["usernames"].notes
@@ -192,12 +192,12 @@ def test_usernames_that_match_nobody_are_a_reason_to_stop(world: Scenario) -> No
 
 @pytest.mark.parametrize(("bought", "over", "free"), [(3, 1, 0), (4, 0, 0), (5, 0, 1), (None, 0, 0)])
 def test_licenses_below_at_and_above(world: Scenario, bought: int | None, over: int, free: int) -> None:
-    """R9.1: students in scope against licenses, of the district and of the schools that have their own; who goes does not count."""
+    """R9.1: students in scope and licenses, of the district and of schools that have their own; a user to be deleted does not count."""
     world.agree(licenses=bought, schools=[("North", 3), ("South", 1)])
     world.students(world.school("North"), 2, prefix="n")
     world.students(world.school("South"), 2, prefix="s")
     world.students(world.school("Outside"), 2, prefix="o")
-    _existing(world, "gone")
+    _existing(world, "left")
     report = world.plan()
     rows = _rows(report.readiness)
     found = {item: rows["licenses", item][0] for item in ("bought", "students", "over", "free", "held", "schools_over")}
@@ -208,9 +208,9 @@ def test_licenses_below_at_and_above(world: Scenario, bought: int | None, over: 
     assert own == {"North (licenses: 3)": 2, "South (licenses: 1)": 2}
 
 
-@pytest.mark.parametrize(("policy", "verdict"), [("warn", "look"), ("wait", "look"), ("hold", "stop")])
+@pytest.mark.parametrize(("policy", "verdict"), [("warn", "warning"), ("wait", "warning"), ("hold", "stop")])
 def test_what_too_few_licenses_mean(world: Scenario, policy: str, verdict: str) -> None:
-    """R9.2: the policy decides what becomes of the students beyond."""
+    """R9.2: the policy decides whether the students beyond the licenses are rostered."""
     world.agree(licenses=1, over_license_policy=policy)
     world.students(world.school("North"), 2)
     answer = _answers(world)["licenses"]
@@ -229,7 +229,7 @@ def test_nothing_shared_is_a_reason_to_stop(world: Scenario) -> None:
 
 
 def test_a_held_brake_does_not_hide_what_would_be_soft_deleted(world: Scenario) -> None:
-    """R7.4: the report leaves brakes aside, and says that a sync would hold this."""
+    """R7.4: the report counts as if there were no brakes, and says that a sync would hold this."""
     north = world.school("North")
     students = world.students(north, 20)
     world.change.add_section(north, name="class", students=students, teachers=[])
@@ -244,7 +244,7 @@ def test_a_held_brake_does_not_hide_what_would_be_soft_deleted(world: Scenario) 
 
 
 def test_a_generated_district_counted_from_its_records(database: Database) -> None:
-    """SPEC 10: the same numbers from Clever's own records, in plain Python; several schools are allowed by this profile."""
+    """SPEC 10: Python counts the same numbers from Clever's records; this profile allows several schools."""
     district = generate_district(7, 300)
     records = {kind: [district.get(kind, key) for key in district.shared(kind)] for kind in ("schools", "sections", "users")}
     known = {each["id"] for each in records["schools"]}
@@ -283,18 +283,18 @@ def test_a_generated_district_counted_from_its_records(database: Database) -> No
 
 
 def test_the_questions_are_those_of_the_model(world: Scenario) -> None:
-    """Every topic and item has words, and none has words without being counted, whatever the data."""
+    """Every topic and item of the model has a text, and every text has an item, also with other data."""
     world.students(world.school("North"), 1)
     found = {(row["topic"], row["item"]) for row in world.plan().readiness}
     assert found == {(topic, item) for topic, question in QUESTIONS.items() for item in question.items}
 
 
 def test_the_command(world: Scenario, monkeypatch: pytest.MonkeyPatch) -> None:
-    """SPEC 2, SPEC 12: words, or one document; exit status 3 when a sync would be held; nobody's name, and nothing written."""
+    """SPEC 2, SPEC 12: text or one JSON document; exit status 3 if a sync would be held; no names of people, and nothing is written."""
     url = SecretStr(world.database.url.render_as_string(hide_password=False))
     settings = world.settings.model_copy(update={"roster_database_url": url, "roster_home": Path("/nonexistent")})
     monkeypatch.setattr(command, "read_settings", lambda: settings)
-    world.agree(schools=[("North", None), ("Gone", None)])
+    world.agree(schools=[("North", None), ("Closed", None)])
     world.change.add_user("student", "Marker-First", "Marker-Last", schools=[world.school("North")], username="marker-name", grade="3")
 
     def run(*options: str) -> Any:
@@ -302,8 +302,8 @@ def test_the_command(world: Scenario, monkeypatch: pytest.MonkeyPatch) -> None:
 
     result = run()
     assert result.exit_code == 0
-    assert "[look] Do the shared schools match the agreement?" in result.stdout
-    assert "! Agreed, but not shared: 1 (Gone)" in result.stdout
+    assert "[warning] Do the shared schools match the agreement?" in result.stdout
+    assert "! Agreed, but not shared: 1 (Closed)" in result.stdout
     assert "[ok] Are the licenses enough?\n    Licenses bought: no limit" in result.stdout
     assert "Students and teachers who could only sign in through Clever: 0 (0.0 % of 1)" in result.stdout
     _existing(world, "somebody", role=None)

@@ -20,7 +20,7 @@ from roster_pipeline.sync import incremental, run
 from roster_pipeline.sync.apply import apply_plan
 from roster_pipeline.sync.run import SyncReport
 from roster_pipeline.sync.session import PlanningContext
-from roster_pipeline_tests.reference.driver import LiveDistrict, untouched
+from roster_pipeline_tests.reference.driver import LiveDistrict, leaves_unchanged
 from roster_pipeline_tests.reference.rows import Record
 from roster_pipeline_tests.sync.clever import clever, district_admin, school, section, staff, student, teacher
 from roster_pipeline_tests.sync.copies import Copies, copies_of
@@ -251,7 +251,7 @@ def test_a_subset_that_is_not_closed_is_refused(quiet: LiveDistrict, monkeypatch
     script = incremental._SCRIPT
     monkeypatch.setattr(incremental, "_SCRIPT", script.replace("= names.key", "= names.key || '?'"))
     assert script != incremental._SCRIPT
-    with untouched(quiet), pytest.raises(PermanentError, match="users_one_active_username"):
+    with leaves_unchanged(quiet), pytest.raises(PermanentError, match="users_one_active_username"):
         quiet.sync(changed(student("p5", "joe", at="s2"), student("p12", "Same")))
     assert not is_incremental(sync_both(quiet, changed(student("p5", "joe", at="s2"), student("p12", "Same"))))
 

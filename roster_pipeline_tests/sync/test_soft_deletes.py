@@ -3,7 +3,7 @@
 import pytest
 
 from roster_pipeline.database.engine import Database
-from roster_pipeline_tests.reference.driver import LiveDistrict, untouched
+from roster_pipeline_tests.reference.driver import LiveDistrict, leaves_unchanged
 from roster_pipeline_tests.reference.model import Snapshot
 from roster_pipeline_tests.sync.clever import clever, school, section, student, teacher
 from roster_pipeline_tests.sync.rows import active, change_user, enrolled, new_school, new_user, roles, user, usernames
@@ -28,7 +28,7 @@ def test_what_is_not_shared_any_more_is_soft_deleted(district: LiveDistrict) -> 
 def test_a_second_sync_writes_nothing(district: LiveDistrict) -> None:
     """R7.2: no row of app, not even with the same values, and no row of ops.changes."""
     district.sync(YEAR_END)
-    with untouched(district):
+    with leaves_unchanged(district):
         report = district.sync(YEAR_END)
     assert district.changes(report.sync_id) == []
 
@@ -162,7 +162,7 @@ def test_districts_do_not_affect_each_other(database: Database) -> None:
     """R7.1, R5.1: same ids, same names."""
     here, there = LiveDistrict.sign_up(database), LiveDistrict.sign_up(database, "twig_science")
     there.sync(YEAR_END)
-    with untouched(there):
+    with leaves_unchanged(there):
         here.sync(YEAR_END)
         here.sync(clever(student("p1", "ben"), student("p2", "ann"), teacher("p3")))
     assert active(there, "users") == {"p1", "p2", "p3", "p4"}

@@ -20,7 +20,7 @@ from roster_pipeline.fleet.retention import prune_history
 from roster_pipeline.sync import run, unchanged
 from roster_pipeline.sync.run import SyncReport
 from roster_pipeline.sync.unchanged import find_last_state
-from roster_pipeline_tests.reference.driver import SETTINGS, LiveDistrict, recorded, untouched
+from roster_pipeline_tests.reference.driver import SETTINGS, LiveDistrict, leaves_unchanged, recorded
 from roster_pipeline_tests.sync.clever import clever, school, section, student, teacher
 from roster_pipeline_tests.sync.copies import Copies, copies_of
 from roster_pipeline_tests.sync.rows import active, new_school, new_user, user
@@ -93,7 +93,7 @@ def test_a_result_is_repeated(quiet: LiveDistrict) -> None:
     found = quiet.quarantine(compared)
     assert {each[1] for each in found} == {"warned", "refused"}
     for _ in range(2):
-        with untouched(quiet):
+        with leaves_unchanged(quiet):
             report = quiet.sync(SNAPSHOT)
         assert is_repeated(report)
         assert (report.status, report.message) == ("successful", "No changes.") == (last["status"], last["message"])
