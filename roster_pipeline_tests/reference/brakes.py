@@ -1,7 +1,7 @@
-"""What trips a brake (R7.3, R7.6), what a tripped one holds (R7.4), and what became of the holds that people know of (R7.5).
+"""When a brake trips (R7.3, R7.6), what its hold covers (R7.4), and the new status of holds that exist already (R7.5).
 
-Belongs here: the comparison of a district before a sync with what the sync would make of it, if nothing held it. Does not belong here:
-that sync (`model.py`).
+Belongs here: the comparison of a district before a sync with the result of that sync if nothing is held. Does not belong here: the sync
+itself (`model.py`).
 """
 
 from collections import defaultdict
@@ -13,7 +13,7 @@ from typing import Any
 from roster_pipeline_tests.reference.rows import Hold, Id, Identity, Record, Rules, Snapshot, State
 
 PENDING = ("open", "approved", "rejected")
-# How users are walked: the collection, the role in Clever, the role here.
+# The collections of users: name, role in Clever, role in the application.
 WALKS = (
     ("students", "student", "student"),
     ("teachers", "teacher", "teacher"),
@@ -28,13 +28,13 @@ class Held:
     """What a sync may not do.
 
     Attributes:
-        users: stay exactly as they are.
-        schools: stay as they are, with their classrooms and every role there.
-        relinks: nobody takes over a user of another Clever id.
+        users: left unchanged.
+        schools: left unchanged, with their classrooms and every role there.
+        relinks: no user gets a new Clever id.
         admins: nobody becomes a district admin.
         everything: nothing is soft-deleted (`empty_collection`).
-        beyond: students whom the licenses keep out, by Clever id.
-        let_in: students beyond the licenses whom an approval makes licensed.
+        beyond: students beyond the licenses who are not rostered, by Clever id.
+        let_in: students beyond the licenses who become licensed by an approval.
     """
 
     users: frozenset[Id] = frozenset()
@@ -55,7 +55,7 @@ def leavers(before: State, after: State) -> set[Id]:
 
 
 def deletions(before: State, after: State) -> frozenset[str]:
-    """Every soft delete of a school, classroom or user, as an act: by Clever id, or number where there is none."""
+    """Every soft delete of a school, classroom or user, as an act: by Clever id, or by number if there is none."""
     return frozenset(
         f"delete {entity} {row.clever_id or row_id}"
         for entity in ("schools", "classrooms", "users")
@@ -67,26 +67,26 @@ def deletions(before: State, after: State) -> frozenset[str]:
 def tripped(
     before: State, after: State, relinked: Iterable[str], new_admins: Iterable[str], snapshot: Snapshot, rules: Rules, *, is_first: bool
 ) -> dict[Identity, frozenset[str]]:
-    """The acts of every brake that trips, if the sync went from `before` to `after` without any."""
-    gone = deletions(before, after)
+    """The acts of every brake that trips, if the sync would go from `before` to `after` without brakes."""
+    deleted = deletions(before, after)
     if is_first:
-        return {("initial", None, None, None): gone} if gone and not rules.auto_initial else {}
+        return {("initial", None, None, None): deleted} if deleted and not rules.auto_initial else {}
     acts: dict[Identity, set[str]] = defaultdict(set)
     for user_id in leavers(before, after):
         for role, school in active_roles(before, user_id):
             act = f"delete users {before.users[user_id].clever_id or user_id}"
             acts["district_role", None, role, None].add(act)
-            # An adopted user can keep a role at a school that is gone: there is nothing to hold there.
+            # An adopted user can keep a role at a deleted school: there is nothing to hold there.
             if school is not None and before.schools[school].deleted_at is None:
                 acts["school_role", school, role, None].add(act)
     acts["relinks", None, None, None] = {f"relink users {each}" for each in relinked}
     acts["new_admins", None, "district_admin", None] = {f"admit admin {each}" for each in new_admins}
     found = {identity: frozenset(each) for identity, each in acts.items() if len(each) > limit(before, identity, rules)}
-    return found | {("empty_collection", None, None, collection): gone for collection in empty_collections(before, snapshot, rules)}
+    return found | {("empty_collection", None, None, collection): deleted for collection in empty_collections(before, snapshot, rules)}
 
 
 def limit(before: State, identity: Identity, rules: Rules) -> Any:
-    """The most acts that pass: the larger of the floor and the share of the active Clever-linked users the brake is about."""
+    """The most acts that pass: the larger of the floor and the share of the active users with a Clever id that the brake is about."""
     kind, at, role, _ = identity
     floor, share = rules.limits[kind]
     linked = [each for each, user in before.users.items() if user.clever_id is not None and user.deleted_at is None]
@@ -96,7 +96,7 @@ def limit(before: State, identity: Identity, rules: Rules) -> Any:
 
 
 def empty_collections(before: State, snapshot: Snapshot, rules: Rules) -> list[str]:
-    """What comes back empty though some of it is active and could be soft-deleted."""
+    """Collections that Clever returns empty, although active rows of them could be soft-deleted."""
 
     def ours(records: Sequence[Record]) -> list[Record]:
         return [each for each in records if (each.get("district") or rules.clever_id) == rules.clever_id]
@@ -147,7 +147,7 @@ def held_by(before: State, after: State, holding: Iterable[Identity]) -> Held:
 def decide(
     found: Mapping[Identity, frozenset[str]], holds: dict[Any, Hold], now: datetime, *, about_licenses: bool
 ) -> tuple[set[Identity], set[Identity]]:
-    """Which of the tripped brakes hold, and which are released; `holds` is brought up to date (R7.5). A new hold goes by its identity."""
+    """The tripped brakes that hold, and those that are released (R7.5). Updates `holds`; the key of a new hold is its identity."""
     waiting = {
         hold.identity: each for each, hold in holds.items() if hold.status in PENDING and (hold.identity == LICENSES) == about_licenses
     }

@@ -1,7 +1,7 @@
-"""A district that is synced without HTTP: records go in as JSON pages, rows of `app` come out, as the model knows them and as they are.
+"""A district that is synced without HTTP: it takes records as JSON pages, and returns rows of `app`, also in the terms of the model.
 
-Belongs here: the stand-in for a pull, and reading and comparing rows. Everything from the decoder to the commit is the pipeline's own.
-Does not belong here: what is right (`model.py`) and what is tried (`world.py`).
+Belongs here: a pull from memory, and reading and comparing rows. Everything from the decoder to the commit is the real pipeline. Does not
+belong here: the expected result (`model.py`) and the input (`world.py`).
 """
 
 import json
@@ -46,7 +46,7 @@ ENTITY_ID = {
     "user_roles": ("user_id", "role", "school_id"),
     "enrollments": ("classroom_id", "user_id", "role"),
 }
-# High enough that no small district trips one (R7.3).
+# Limits so high that no small district trips a brake (R7.3).
 NO_BRAKES = {name: 10**6 for name in Brakes.model_fields if name.endswith("_floor")}
 SETTINGS = Settings(roster_home=Path("/nonexistent"))
 
@@ -56,7 +56,7 @@ Rows = dict[str, dict[str, Row]]
 
 
 class RecordedPull:
-    """A roster source that reads the snapshot it was given. Its records are Clever's, so the code that decodes them is Clever's too."""
+    """A roster source that reads a snapshot from memory. It has records of Clever, so it uses the decoder for Clever."""
 
     code = DistrictPull.code
 
@@ -92,7 +92,7 @@ class RecordedPull:
 
 
 def recorded(snapshot: Snapshot, page_size: int) -> OpenSource:
-    """Opens this snapshot instead of a district at Clever."""
+    """A source that opens this snapshot instead of a district at Clever."""
 
     def open_recorded(_settings: Settings, district: District, _on_listing: OnListing) -> RecordedPull:
         return RecordedPull(snapshot, page_size, district)
@@ -100,17 +100,17 @@ def recorded(snapshot: Snapshot, page_size: int) -> OpenSource:
     return open_recorded
 
 
-# The time of the pull is another; and the report on the whole district is made with whole plans only.
+# The time of the pull differs, and only a full plan makes the readiness report.
 NOT_COMPARED = ("staging.districts", "reconcile.readiness")
 
 
 @dataclass(frozen=True)
-class WholePlan:
-    """What a plan of everything says.
+class FullPlan:
+    """The result of a full plan.
 
     Attributes:
         counts: as in `ops.syncs.counts`.
-        kept: the tables it would leave, as `LiveDistrict.kept` has them.
+        kept: the lasting tables after it, as `LiveDistrict.kept` returns them.
     """
 
     counts: Mapping[str, Any]
@@ -121,7 +121,7 @@ _numbers = count(1)
 
 
 class Clock:
-    """The time of every sync and decision: a minute after the one before."""
+    """The time of every sync and decision: each is a minute after the one before."""
 
     def __init__(self) -> None:
         self.now = datetime(2026, 1, 1, tzinfo=UTC)
@@ -134,10 +134,10 @@ class Clock:
 
 @dataclass
 class LiveDistrict:
-    """One district in a real database. Its Clever id is new; everything inside it may have ids that other districts use too.
+    """One district in a real database. Its Clever id is unique; its people and places can have ids that other districts use too.
 
     Attributes:
-        hold_acts: what each hold is about, by its number; `ops.holds` has only a hash over it.
+        hold_acts: the acts of each hold, by its number; `ops.holds` has only a hash over them.
         is_first: no sync has been applied yet.
     """
 
@@ -149,14 +149,14 @@ class LiveDistrict:
 
     @classmethod
     def sign_up(cls, database: Database, profile: str = "typing_agent", **agreement: Any) -> Self:
-        """A new district with an agreement; `agreement` as in `sync.districts.Agreement`. Unless told otherwise it has no brakes."""
+        """A new district with an agreement; `agreement` as in `sync.districts.Agreement`. By default it has no brakes."""
         district = cls(database, f"district{next(_numbers)}")
         settings = {"auto_initial": True, "brakes": NO_BRAKES} | agreement.pop("settings", {})
         district.agree(profile=profile, settings=settings, **agreement)
         return district
 
     def agree(self, *, profile: str | None = None, **agreement: Any) -> None:
-        """Record the agreement; what is not named stays."""
+        """Record the agreement; values that are not named stay."""
         with self.database.engine.begin() as connection:
             profile = profile or find_district(connection, self.clever_id).profile or ""
             record_agreement(connection, Agreement(self.clever_id, "District", profile, "d.example", **agreement))
@@ -172,57 +172,57 @@ class LiveDistrict:
             return find_district(connection, self.clever_id).district_id
 
     def sync(self, snapshot: Snapshot, *, page_size: int = 100) -> SyncReport:
-        """Sync the snapshot. Time passes: every sync is a minute after the one before it."""
+        """Sync the snapshot, a minute after the last sync or decision."""
         now = self.clock.tick()
         source = recorded(snapshot, page_size)
         return run_sync(self.database, SETTINGS, SyncRequest(self.clever_id), open_source=source, clock=lambda: now)
 
-    def plan(self, snapshot: Snapshot, *, page_size: int = 100) -> "WholePlan":
-        """What a sync would do that plans everything. Nothing is written, and no time passes."""
+    def plan(self, snapshot: Snapshot, *, page_size: int = 100) -> "FullPlan":
+        """The result of a full plan. Nothing is written, and the clock does not move."""
         kept = [name for name in known_tables() if name.startswith(("staging.", "reconcile.")) and name not in NOT_COMPARED]
 
-        def read(context: PlanningContext, plan: Plan) -> WholePlan:
-            return WholePlan(plan.as_counts(), {name: _kept(context.connection, local_name(name), name) for name in kept})
+        def read(context: PlanningContext, plan: Plan) -> FullPlan:
+            return FullPlan(plan.as_counts(), {name: _kept(context.connection, local_name(name), name) for name in kept})
 
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(run, "describe_plan", read)
             now = self.clock.now + timedelta(seconds=1)
             source = recorded(snapshot, page_size)
             planned: Any = run.plan_sync(self.database, SETTINGS, self.clever_id, open_source=source, clock=lambda: now)
-            assert isinstance(planned, WholePlan)
+            assert isinstance(planned, FullPlan)
             return planned
 
     def kept(self, names: Iterable[str]) -> dict[str, list[Row]]:
-        """What the last sync has left in these tables of `staging` and `reconcile`."""
+        """The rows of these tables of `staging` and `reconcile` after the last sync."""
         district_id = self.district_id
         with self.database.engine.connect() as connection:
             return {name: _kept(connection, name, name, district_id) for name in names}
 
     def forget(self) -> None:
-        """What is remembered of the last snapshot, so that the next sync takes in and plans everything."""
+        """Delete all digests and the state of the last sync, so that the next sync decodes all records and makes a full plan."""
         with self.database.engine.begin() as connection:
             for table in ("schools", "terms", "courses", "sections", "users"):
                 connection.execute(sa.text(f"update staging.{table} set digest = null where district_id = :d"), {"d": self.district_id})
             connection.execute(sa.text("delete from ops.settled where district_id = :d"), {"d": self.district_id})
 
     def quarantine(self, sync_id: int) -> list[tuple[str, ...]]:
-        """What a sync found about which records."""
+        """The findings of a sync, with their records."""
         query = sa.text("select resource, clever_id, rule, severity from ops.quarantine where sync_id = :sync order by 1, 2, 3")
         with self.database.engine.connect() as connection:
             return [tuple(row) for row in connection.execute(query, {"sync": sync_id})]
 
     def reasons(self) -> dict[str, Reason]:
-        """What the last plan decided about each person of the snapshot, by Clever id (`reconcile.user_matches`)."""
+        """The decision of the last plan about each person of the snapshot, by Clever id (`reconcile.user_matches`)."""
         query = "select clever_id, decision, rule, username_rule from reconcile.user_matches where district_id = :district"
         return {row["clever_id"]: Reason(row["decision"], row["rule"], row["username_rule"]) for row in self.execute(query)}
 
     def removed(self) -> dict[tuple[str, Id], str]:
-        """Why the last plan removes each row, or would if no brake held it, by (table, row's id) (`reconcile.soft_deletes`)."""
+        """Why the last plan soft-deletes each row, or would without brakes, by (table, id of the row) (`reconcile.soft_deletes`)."""
         query = "select entity, entity_id, reason from reconcile.soft_deletes where district_id = :district"
         return {(row["entity"], row["entity_id"]): row["reason"] for row in self.execute(query)}
 
     def rules(self) -> Rules:
-        """The agreement as the model takes it."""
+        """The agreement in the terms of the model."""
         with self.database.engine.connect() as connection:
             district = find_district(connection, self.clever_id)
             assert district.rules is not None
@@ -255,11 +255,11 @@ class LiveDistrict:
             return {table: _rows(connection, table, district_id) for table in ENTITY_ID}
 
     def state(self) -> State:
-        """The district as the model knows it."""
+        """The district in the terms of the model."""
         return state_of(self.rows())
 
     def execute(self, statement: str, **values: Any) -> Sequence[Row]:
-        """One statement somebody else runs; `:district` is this district's id. Returns its rows, if any."""
+        """Run a statement that is not part of a sync; `:district` is the id of this district. Returns its rows, if any."""
         with self.database.engine.begin() as connection:
             district_id = find_district(connection, self.clever_id).district_id
             result = connection.execute(sa.text(statement), {"district": district_id, **values})
@@ -279,12 +279,12 @@ class LiveDistrict:
         }
 
     def approve(self, hold_id: int) -> None:
-        """Support lets through what is held."""
+        """Support approves a hold."""
         with self.database.engine.begin() as connection:
             holds.approve(connection, hold_id, by="support", now=self.clock.tick())
 
     def reject(self, hold_id: int) -> None:
-        """Support keeps holding."""
+        """Support rejects a hold."""
         with self.database.engine.begin() as connection:
             holds.reject(connection, hold_id, by="support", now=self.clock.tick())
 
@@ -302,13 +302,13 @@ def _rows(connection: Connection, table: str, district_id: int) -> dict[str, Row
 def _kept(connection: Connection, table: str, name: str, district_id: int | None = None) -> list[Row]:
     where = "" if district_id is None else f"where district_id = {district_id}"
     found = connection.execute(sa.text(f"select {', '.join(known_tables()[name])} from {table} {where}")).mappings()
-    # A new user's number is drawn in each plan.
+    # Each plan draws new ids for new users.
     rows = [{**row, "user_id": "new"} if row.get("decision") == "create" and row["user_id"] else dict(row) for row in found]
     return sorted(rows, key=str)
 
 
 def state_of(rows: Rows, before: Rows | None = None) -> State:
-    """Rows as the model knows them. A row that was not there `before` goes by its Clever id instead of its number, as in the model."""
+    """Rows in the terms of the model. The key of a row that is not in `before` is its Clever id instead of its number, as in the model."""
     new: dict[Any, Id] = {}
 
     def identity(table: str, row: Row) -> tuple[Any, ...]:
@@ -342,7 +342,7 @@ def state_of(rows: Rows, before: Rows | None = None) -> State:
 
 
 def differences(expected: State, actual: State) -> list[str]:
-    """What differs between two states, one line each: for people who read a failed test."""
+    """The differences between two states, one line each, for people who read a failed test."""
     lines = []
     for table, rows in vars(expected).items():
         others = getattr(actual, table)
@@ -358,7 +358,7 @@ def differences(expected: State, actual: State) -> list[str]:
 
 @contextmanager
 def leaves_unchanged(*districts: LiveDistrict) -> Iterator[None]:
-    """Asserts that nothing of these districts is written inside, not even with the values it has."""
+    """Asserts that the body of the `with` writes no row of these districts, not even with the same values."""
     before = [district.rows() for district in districts]
     yield
     assert [district.rows() for district in districts] == before

@@ -1,7 +1,7 @@
 """What people do between two syncs: the agreement, support's edits and imports, and decisions about holds.
 
-Belongs here: random acts of people, by the same commands or SQL that they use. Does not belong here: what Clever sends (`world.py`), and
-what is right afterwards (`model.py`).
+Belongs here: random actions of people, by the same commands or SQL that they use. Does not belong here: what Clever sends (`world.py`),
+and the expected result (`model.py`).
 """
 
 import csv
@@ -60,10 +60,10 @@ def change_brakes(draw: st.DrawFn, district: LiveDistrict) -> None:
 
 
 def decide_holds(draw: st.DrawFn, district: LiveDistrict) -> bool:
-    """Support approves or rejects some of what waits, and sometimes lets so much time pass that approvals expire (R7.5).
+    """Support approves or rejects some holds that wait. Sometimes so much time passes that approvals expire (R7.5).
 
     Returns:
-        Whether something was approved.
+        Whether a hold was approved.
     """
     waiting = [each for each, hold in district.holds().items() if hold.status in ("open", "rejected")]
     if not waiting:
@@ -81,7 +81,7 @@ def decide_holds(draw: st.DrawFn, district: LiveDistrict) -> bool:
 
 
 def import_csv(draw: st.DrawFn, district: LiveDistrict) -> None:
-    """Support imports people; rows that are refused are not there (R8.2)."""
+    """Support imports people; refused rows are not imported (R8.2)."""
     file = io.StringIO()
     rows = csv.writer(file)
     rows.writerow(["username", "first_name", "last_name", "role", "school", "email"])
@@ -97,18 +97,18 @@ def import_csv(draw: st.DrawFn, district: LiveDistrict) -> None:
 
 
 def _pick(draw: st.DrawFn, district: LiveDistrict, table: str, order: str) -> dict[str, Any]:
-    """One row of a table; nulls where there is none."""
+    """One row of a table; empty if the table has none."""
     found = district.execute(f"select * from app.{table} where district_id = :district order by {order}")
     return dict(found[draw(st.integers(0, len(found) - 1))]) if found else {}
 
 
 def edit_by_hand(draw: st.DrawFn, district: LiveDistrict) -> None:
-    """Something that support or the application does. What the database refuses did not happen."""
+    """One edit by support or by the application."""
     draw(st.sampled_from(EDITS))(draw, district)
 
 
 def _new_user(draw: st.DrawFn, district: LiveDistrict) -> None:
-    """An account of the time before Clever, for adoption, or one that is protected."""
+    """An account from before Clever, which can be adopted, or is protected."""
     school = _pick(draw, district, "schools", "school_id")
     role = draw(st.sampled_from(("student", "student", "student", "teacher", "district_admin", None)))
     district.execute(
@@ -180,7 +180,7 @@ def _rename_user(draw: st.DrawFn, district: LiveDistrict) -> None:
     )
 
 
-def _bring_back(draw: st.DrawFn, district: LiveDistrict) -> None:
+def _restore_user(draw: st.DrawFn, district: LiveDistrict) -> None:
     district.execute(
         """
         update app.users as this set deleted_at = null
@@ -254,7 +254,7 @@ EDITS = (
     *(_new_user,) * 5,
     *(_change_user,) * 4,
     *(_rename_user,) * 2,
-    _bring_back,
+    _restore_user,
     _give_role,
     _change_role,
     *(_enroll,) * 2,
@@ -263,5 +263,5 @@ EDITS = (
     *(_change_place,) * 2,
 )
 
-# What else people do between two syncs, each in one of so many nights.
+# Other changes by people between two syncs, each in one of so many nights.
 CHANGES = {change_agreement: 4, change_licenses: 2, change_brakes: 3, import_csv: 6}

@@ -1,6 +1,6 @@
-"""What holds after every sync, whatever happened: one function per promise.
+"""What is true after every sync: one function per invariant.
 
-Belongs here: promises that need no model, and the comparison with the model. Does not belong here: how a step comes about (`driver.py`,
+Belongs here: invariants that need no model, and the comparison with the model. Does not belong here: making the steps (`driver.py`,
 `hands.py`, `world.py`).
 """
 
@@ -16,13 +16,13 @@ from roster_pipeline_tests.reference.outcome import Outcome
 from roster_pipeline_tests.reference.records import key
 from roster_pipeline_tests.reference.rows import Hold, Id, Rules, State
 
-# Written by every update, and of no meaning to anybody but the database.
+# Columns that every update writes, and that only the database uses.
 BOOKKEEPING = {"xmin", "ctid", "created_at", "updated_at", "username_key"}
 
 
 @dataclass(frozen=True)
 class Step:
-    """One sync: the district before and after it, what it told, and what the model says."""
+    """One sync: the district before and after it, what it reported, and what the model says."""
 
     district: LiveDistrict
     rules: Rules
@@ -36,17 +36,17 @@ class Step:
 
     @property
     def old(self) -> State:
-        """Before, as the model knows it."""
+        """Before the sync, in the terms of the model."""
         return state_of(self.before)
 
     @property
     def new(self) -> State:
-        """After, with the database's own numbers."""
+        """After the sync, with the ids of the database."""
         return state_of(self.after)
 
 
 def check(step: Step) -> None:
-    """Everything below."""
+    """Every invariant of one sync."""
     rows_agree_with_the_model(step)
     actions_agree_with_the_model(step)
     reasons_agree_with_the_model(step)
@@ -67,14 +67,14 @@ def rows_agree_with_the_model(step: Step) -> None:
 
 
 def actions_agree_with_the_model(step: Step) -> None:
-    """SPEC 2: one change per written row, under the right name."""
-    told = {(each["entity"], each["entity_id"]): each["action"] for each in step.changes}
+    """SPEC 2: one change per written row, with the right action."""
+    reported = {(each["entity"], each["entity_id"]): each["action"] for each in step.changes}
     expected = _numbered(step.outcome.actions, step.before, step.after)
-    assert told == expected, _unequal(expected, told)
+    assert reported == expected, _unequal(expected, reported)
 
 
 def reasons_agree_with_the_model(step: Step) -> None:
-    """R5, R6.4: what `roster explain` and the counts say about each person, and about each row that is removed or held back."""
+    """R5, R6.4: what `roster explain` and the counts say about each person, and about each row that is soft-deleted or held."""
     reasons = step.district.reasons()
     assert reasons == step.outcome.reasons, _unequal(step.outcome.reasons, reasons)
     removed = step.district.removed()
@@ -84,7 +84,7 @@ def reasons_agree_with_the_model(step: Step) -> None:
 
 
 def holds_agree_with_the_model(step: Step) -> None:
-    """R7.3, R7.5: what became of every hold, the new ones, and the end of the sync."""
+    """R7.3, R7.5: the status of every hold, the new holds, and the status of the sync."""
     old = {each: (hold.identity, hold.status) for each, hold in step.holds_after.items() if each in step.holds_before}
     expected = {each: (hold.identity, hold.status) for each, hold in step.outcome.holds.items() if each in step.holds_before}
     assert old == expected, _unequal(expected, old)
@@ -95,16 +95,16 @@ def holds_agree_with_the_model(step: Step) -> None:
 
 
 def changes_lead_from_before_to_after(step: Step) -> None:
-    """SPEC 2: every written row has one change and no other has any; its columns, laid over the old row, are the new one."""
-    told = [(each["entity"], each["entity_id"]) for each in step.changes]
+    """SPEC 2: every written row has one change and other rows have none. The old row with the columns of the change is the new row."""
+    reported = [(each["entity"], each["entity_id"]) for each in step.changes]
     written = [(table, each) for table, rows in step.after.items() for each, row in rows.items() if row != step.before[table].get(each)]
-    assert sorted(told) == sorted(written)
+    assert sorted(reported) == sorted(written)
     for change in step.changes:
         old, new = (_plain(change["entity"], rows[change["entity"]].get(change["entity_id"])) for rows in (step.before, step.after))
         if change["action"] != "create" and old:
             assert change["before"] == {key: old[key] for key in change["before"]}
             assert {**old, **change["after"]} == new
-        else:  # What a new row's change leaves out has the column's default.
+        else:  # Columns that the change of a new row does not have are null or false.
             assert change["before"] is None
             assert change["after"] == {key: new[key] for key in change["after"]}
             assert not any(value for key, value in new.items() if key not in change["after"])
@@ -116,7 +116,7 @@ def nothing_is_physically_deleted(step: Step) -> None:
 
 
 def protected_rows_stay(step: Step) -> None:
-    """R8.1: not one row version of a protected row, of a protected user's roles, or of a protected classroom's enrollments."""
+    """R8.1: no write to a protected row, to the roles of a protected user, or to the enrollments of a protected classroom."""
     for table in ("schools", "classrooms", "users"):
         _stay(step, table, lambda row: row["protected"])
     users, classrooms = (
@@ -127,14 +127,14 @@ def protected_rows_stay(step: Step) -> None:
 
 
 def held_people_stay(step: Step) -> None:
-    """R7.4: row, roles and enrollments of everybody held, seat and username with them."""
+    """R7.4: no write to a held user, with seat and username, to the roles and to the enrollments."""
     held = step.outcome.held.users
     for table in ("users", "user_roles", "enrollments"):
         _stay(step, table, lambda row: row["user_id"] in held)
 
 
 def held_schools_stay(step: Step) -> None:
-    """R6.1, R7.4: a school with a held brake, every role there, and its active classrooms."""
+    """R6.1, R7.4: no write to a school with a held brake, to the roles there, and to its active classrooms."""
     held = step.outcome.held.schools
     _stay(step, "schools", lambda row: row["school_id"] in held)
     _stay(step, "user_roles", lambda row: row["school_id"] in held)
@@ -142,19 +142,19 @@ def held_schools_stay(step: Step) -> None:
 
 
 def seats_are_within_the_licenses(step: Step) -> None:
-    """R9.2: under `wait` and `hold` nobody licensed who stays an active student loses the seat; and whenever somebody is given one, other
-    than by an approval, all who have one are within the licenses.
+    """R9.2, under `wait` and `hold`: a licensed student who stays active keeps the seat. If a student gets a seat, other than by an
+    approval, the number of licensed students is within the licenses.
     """
     if step.rules.over_license_policy == "warn":
         return
     students = _students(step.new)
     before, after = _licensed(step.old), _licensed(step.new) & students
-    # Whom Clever no longer lists as a student keeps the role, and not the seat, while an empty collection holds all that would end.
+    # While an empty collection is held, a user that Clever no longer lists as a student keeps the role, but not the seat.
     if not any(kind == "empty_collection" for kind, *_ in step.outcome.holding):
         assert before & students <= after
     approved = {each for each, user in step.new.users.items() if user.clever_id in step.outcome.held.let_in}
     given = after - before - approved
-    # Where schools are agreed, who is held at another one is out of scope and does not count (R9.1).
+    # If schools are agreed, a student who is held at another one is out of scope and does not count (R9.1).
     counted = after - approved if not step.rules.agreed_schools else given
     if given and step.rules.licenses is not None:
         assert len(counted) <= step.rules.licenses
@@ -168,14 +168,14 @@ def active_users_are_distinct(step: Step) -> None:
 
 
 def a_repeat_writes_nothing(first: Step, second: Step) -> None:
-    """R7.2: no row version in `app` and no change, unless arrivals made a held brake's share large enough (n of R7.3 is counted anew)."""
+    """R7.2: no write to `app` and no change, unless new people have raised the limit of a held brake (n of R7.3 is counted again)."""
     if second.outcome.holding == first.outcome.holding:
         assert second.after == second.before
         assert not list(second.changes)
 
 
 def an_answer_is_repeated(first: Step, second: Step) -> None:
-    """Of two syncs of one snapshot, the second makes no plan if the first one's was empty; and it says the same."""
+    """If two syncs have one snapshot and the plan of the first was empty, the second makes no plan and reports the same."""
     counts = {name: value for name, value in first.report.counts.items() if name != "touched"}
     was_empty = not list(first.changes) and not counts["held"] and all(each["status"] == "passes" for each in counts["passed"])
     is_pending = any(hold.status in ("open", "approved", "rejected") for hold in first.holds_after.values())
@@ -187,13 +187,13 @@ def an_answer_is_repeated(first: Step, second: Step) -> None:
 
 
 def _students(state: State) -> set[Id]:
-    """Active users with an active role of a student."""
+    """Active users with the active role student."""
     holders = {holder for (holder, role, _), row in state.roles.items() if role == "student" and row.deleted_at is None}
     return {each for each in holders if state.users[each].deleted_at is None}
 
 
 def _licensed(state: State) -> set[Id]:
-    """Active users with a seat, also where somebody has ended the role by hand."""
+    """Active users with a seat, also if the role was ended by hand."""
     return {each for each, user in state.users.items() if user.deleted_at is None and user.license_status == "licensed"}
 
 
@@ -213,7 +213,7 @@ def _stay(step: Step, table: str, chosen: Any) -> None:
 
 
 def _numbered(actions: Mapping[tuple[str, str], str], before: Rows, after: Rows) -> dict[tuple[str, str], str]:
-    """The model's actions with the numbers that the database gave to new rows."""
+    """The actions of the model, with the ids that the database gave to new rows."""
     numbers = {
         (table, f"new:{row['clever_id']}"): entity_id
         for table in ("schools", "classrooms", "users")
@@ -230,7 +230,7 @@ def _numbered(actions: Mapping[tuple[str, str], str], before: Rows, after: Rows)
 
 
 def _plain(table: str, row: Mapping[str, Any] | None) -> dict[str, Any]:
-    """A row as JSON has it, without its key and bookkeeping."""
+    """A row as JSON, without its key and the columns of BOOKKEEPING."""
     left_out = {*BOOKKEEPING, "district_id", *ENTITY_ID[table]}
     values = {key: value for key, value in (row or {}).items() if key not in left_out}
     return {key: value.astimezone(UTC).isoformat() if isinstance(value, datetime) else value for key, value in values.items()}

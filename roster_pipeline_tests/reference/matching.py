@@ -1,6 +1,6 @@
-"""Who is who, and who is called what (R5.1-R5.5): people of the snapshot against users of the application.
+"""Matches people of the snapshot with users of the application, and gives them usernames (R5.1-R5.5).
 
-Does not belong here: who is to be rostered, and what a brake holds (`model.py`).
+Does not belong here: which people can be rostered, and what a brake holds (`model.py`).
 """
 
 from collections import Counter, defaultdict
@@ -14,7 +14,7 @@ from roster_pipeline_tests.reference.rows import Id, State, User
 
 @dataclass
 class Matches:
-    """Whom each person of the snapshot is in the application, and by which rule. Who is in none of them is new (R5.4)."""
+    """The user of each person of the snapshot, by the rule that matched them. A person without a user is new (R5.4)."""
 
     linked: dict[str, Id] = field(default_factory=dict)
     adopted: dict[str, Id] = field(default_factory=dict)
@@ -25,14 +25,14 @@ class Matches:
 
 
 class Named(NamedTuple):
-    """The username that a person gets, and why: the words of `username_rule` in `reconcile.user_matches`."""
+    """The username that a person gets, and why: a value of `username_rule` in `reconcile.user_matches`."""
 
     username: str
     rule: str
 
 
 def family_of(state: State, user_id: Id) -> str | None:
-    """Student or staff: by the roles the user has, or had before losing the last one. Who has both is staff, as in a snapshot."""
+    """Student or staff: by the active roles of the user, or by ended ones if none is active. A user with both is staff."""
     held = [(role, row) for (holder, role, _), row in state.roles.items() if holder == user_id]
     roles = [role for role, row in held if row.deleted_at is None] or [role for role, _ in held]
     if not roles:
@@ -44,7 +44,7 @@ def match(state: State, people: Mapping[str, Person], families: Mapping[str, str
     """R5.1-R5.3.
 
     Args:
-        people: those to be rostered.
+        people: those who can be rostered.
         families: student or staff, by Clever id.
         present: every Clever id of the snapshot.
     """
@@ -60,10 +60,10 @@ def match(state: State, people: Mapping[str, Person], families: Mapping[str, str
     unlinked = [person for person in people.values() if person.clever_id not in matches.linked]
     claims = Counter((key(person.username), families[person.clever_id]) for person in unlinked)
     for person in unlinked:
-        wanted = (key(person.username), families[person.clever_id])
-        found = candidates[wanted]
+        desired = (key(person.username), families[person.clever_id])
+        found = candidates[desired]
         found = [user_id for user_id in found if state.users[user_id].deleted_at is None] or found
-        if len(found) == 1 and claims[wanted] == 1:
+        if len(found) == 1 and claims[desired] == 1:
             matches.adopted[person.clever_id] = found[0]
 
     pairs = [
@@ -84,20 +84,20 @@ def match(state: State, people: Mapping[str, Person], families: Mapping[str, str
 
 
 def agree(user: User, person: Person) -> bool:
-    """sis_id or both names (R5.3)."""
+    """Whether the sis_id or both names are equal (R5.3)."""
     same_sis_id = user.sis_id is not None and user.sis_id == person.values["sis_id"]
     theirs, ours = [(key(user.first_name), key(user.last_name)), (key(person.values["first_name"]), key(person.values["last_name"]))]
     return same_sis_id or theirs == ours
 
 
-def give_usernames(state: State, people: Mapping[str, Person], matches: Matches, kept: set[Id]) -> dict[str, Named]:
-    """R5.5: the username of each person who is to be written.
+def give_usernames(state: State, people: Mapping[str, Person], matches: Matches, unchanged: set[Id]) -> dict[str, Named]:
+    """R5.5: the username of each person who is written.
 
     Args:
-        people: those to be rostered, without the ones who are in the application as protected users.
-        kept: users that stay exactly as they are, with their names.
+        people: those who are rostered, without those whose users are protected.
+        unchanged: users that are left unchanged, with their names.
     """
-    taken = {key(user.username) for user_id, user in state.users.items() if user_id in kept and user.deleted_at is None}
+    taken = {key(user.username) for user_id, user in state.users.items() if user_id in unchanged and user.deleted_at is None}
     owners = {key(clever_id) for clever_id in people}
     claimants: dict[str | None, list[str]] = defaultdict(list)
     for person in people.values():
@@ -119,24 +119,24 @@ def give_usernames(state: State, people: Mapping[str, Person], matches: Matches,
     return given
 
 
-def add_those_without_a_name(state: State, people: Mapping[str, Id | None], kept: set[Id]) -> set[str]:
-    """R5.5: whose own Clever id is the username of somebody else who stays as is. Their own users are added to `kept`: now they stay too.
+def add_those_without_a_name(state: State, people: Mapping[str, Id | None], unchanged: set[Id]) -> set[str]:
+    """R5.5: people whose Clever id is the username of another user that is left unchanged. Their own users are added to `unchanged`.
 
     Args:
-        people: Clever ids, with the user each person is.
-        kept: users that stay exactly as they are.
+        people: the user of each person, by Clever id.
+        unchanged: users that are left unchanged.
     """
     found: set[str] = set()
     while True:
         more = {
             clever_id
             for clever_id, user in people.items()
-            if clever_id not in found and any(_has(state, user_id, key(clever_id)) and user_id != user for user_id in kept)
+            if clever_id not in found and any(_has(state, user_id, key(clever_id)) and user_id != user for user_id in unchanged)
         }
         if not more:
             return found
         found |= more
-        kept |= {user for each in more if (user := people[each]) is not None}
+        unchanged |= {user for each in more if (user := people[each]) is not None}
 
 
 def _has(state: State, user_id: Id | None, name: str | None) -> bool:

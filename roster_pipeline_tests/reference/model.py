@@ -1,8 +1,8 @@
-"""What one sync has to do to one district, written down a second time: plain Python, person by person, slow and obvious.
+"""A second implementation of one sync of one district: plain Python, person by person, slow and simple.
 
 Belongs here: SPEC 3-9 as a function from the rows of `app` and a snapshot to the rows of `app` and `ops.holds`. It shares no code with the
-pipeline, so that a mistake has to be made twice to go unseen; its parts are `records.py`, `matching.py`, `brakes.py`, `seats.py`,
-`reasons.py`, `written.py` and `outcome.py`. Does not belong here: the database, Hypothesis, and how records travel (`driver.py`).
+pipeline, so a mistake stays unnoticed only if both make it. Its parts are `records.py`, `matching.py`, `brakes.py`, `seats.py`,
+`reasons.py`, `written.py` and `outcome.py`. Does not belong here: the database, Hypothesis, and how records are pulled (`driver.py`).
 """
 
 from collections.abc import Mapping
@@ -41,7 +41,7 @@ def sync(
     """The district after the sync.
 
     Args:
-        holds: every hold that there is, by its number.
+        holds: every existing hold, by its number.
         is_first: no sync of the district has been applied yet (R7.6).
     """
     free = Pass(state, snapshot, rules, now, NOTHING)
@@ -50,7 +50,7 @@ def sync(
     found = tripped(state, free.after, free.matches.relinked, free.new_admins, snapshot, rules, is_first=is_first)
     holding, _ = decide(found, holds, now, about_licenses=False)
     if any(kind == "initial" for kind, *_ in holding):
-        # The plan is recorded all the same: what approval would let through, but for students beyond the licenses.
+        # The plan is still recorded: everything that an approval would release, except students beyond the licenses.
         waits = replace(NOTHING, beyond=frozenset(free.beyond)) if rules.over_license_policy == "hold" else NOTHING
         waiting = Pass(state, snapshot, rules, now, waits)
         waiting.run()
@@ -75,7 +75,7 @@ def sync(
 
 
 class Pass:
-    """One pass: everything that a sync does, but for what is held."""
+    """One pass: everything that a sync does, except what is held."""
 
     def __init__(self, state: State, snapshot: Snapshot, rules: Rules, now: datetime, held: Held) -> None:
         self.before, self.rules, self.now, self.held = state, rules, now, held
@@ -94,19 +94,21 @@ class Pass:
         self.roster_enrollments()
 
     def roster_schools(self) -> None:
-        """R6.1, R6.4. Afterwards `open_schools` are those people and classrooms are rostered at, by Clever id.
+        """R6.1, R6.4. Sets `open_schools`: the schools at which people and classrooms are rostered, by Clever id.
 
-        `kept_schools` are quarantined: they and what is in them stay as they are. A deleted one is not among them, and not restored either.
+        `unchanged_schools` are quarantined: they and everything in them are left unchanged. A deleted school is not among them, and is not
+        restored.
         """
         names, quarantined = split_named(self.school_records)
         inside = {clever_id for clever_id, name in names.items() if self._agreements(clever_id, name, names) is not None}
         self.outside_schools = set(names) - inside
         self.open_schools: dict[str, Id] = {}
         self.school_licenses: dict[Id, int] = {}
-        self.kept_schools = {each for each, row in self.before.schools.items() if row.clever_id in quarantined and row.deleted_at is None}
+        schools = self.before.schools.items()
+        self.unchanged_schools = {each for each, row in schools if row.clever_id in quarantined and row.deleted_at is None}
         ids = {row.clever_id: school_id for school_id, row in self.before.schools.items() if row.clever_id}
         for school_id, row in self.before.schools.items():
-            if not row.protected and school_id not in self.kept_schools | self.held.schools and not self.held.everything:
+            if not row.protected and school_id not in self.unchanged_schools | self.held.schools and not self.held.everything:
                 self.after.schools[school_id] = replace(row, deleted_at=row.deleted_at or self.now)
         for clever_id in inside:
             school_id = ids.get(clever_id, f"new:{clever_id}")
@@ -121,24 +123,24 @@ class Pass:
                 self.school_licenses[school_id] = min(numbers)
 
     def _agreements(self, clever_id: str, name: str, shared: Mapping[str, str]) -> list[Agreed] | None:
-        """What the agreement says about a school: by Clever id, else (none recorded, or one that is not shared) by name. None: outside."""
+        """The entries of the agreement for a school: by Clever id, or by name if the entry has no shared Clever id. None: outside."""
         agreed = self.rules.agreed_schools
         found = [each for each in agreed if (each.clever_id == clever_id if each.clever_id in shared else key(each.name) == key(name))]
         return found if found or not agreed else None
 
     def recognise_people(self) -> None:
-        """R5.1-R5.5, R6.4: before any brake. Afterwards `candidates` are the people to be rostered, by Clever id.
+        """R5.1-R5.5, R6.4, before brakes are applied. Sets `candidates`: the people to be rostered, by Clever id.
 
-        `kept` are the users that stay exactly as they are: protected ones, and those behind quarantined records.
+        `unchanged` are the users that are left unchanged: protected ones, and those of quarantined records.
         """
         users = self.before.users
         ids = {row.clever_id: user_id for user_id, row in users.items() if row.clever_id is not None}
         present = set(self.people) | self.quarantined_people
-        # Whose only school is quarantined is neither gone nor placed (R4.6).
+        # People whose only school is quarantined are neither removed nor rostered (R4.6).
         self.waiting = waiting = {each for each, person in self.people.items() if self._is_waiting(person)}
         self.protected = {user_id for user_id, row in users.items() if row.protected}
-        self.kept = self.protected | {ids[each] for each in (self.quarantined_people | waiting) if each in ids}
-        nameless = add_those_without_a_name(self.before, {each: ids.get(each) for each in self.people}, self.kept)
+        self.unchanged = self.protected | {ids[each] for each in (self.quarantined_people | waiting) if each in ids}
+        nameless = add_those_without_a_name(self.before, {each: ids.get(each) for each in self.people}, self.unchanged)
         self.nameless = frozenset(nameless)
 
         self.known = known = {
@@ -154,7 +156,7 @@ class Pass:
             for each, person in self.candidates.items()
             if ("district_admin", None) in person.listed and ("district_admin", None) not in self._active_roles_of(each)
         }
-        # Protected people enroll like others, with the roles they have (R8.1).
+        # Protected people are enrolled like others, with the roles that they have (R8.1).
         self.members: dict[str, tuple[Id, set[tuple[str, Id | None]]]] = {
             each: (ids[each], active_roles(self.before, ids[each]))
             for each in set(self.people) - waiting - nameless
@@ -162,7 +164,7 @@ class Pass:
         }
 
     def _listed(self, person: Person) -> set[tuple[str, str | None]]:
-        """What Clever lists, without the student in a grade outside the agreement (R6.4)."""
+        """The roles that Clever lists, without the role of a student whose grade is outside the agreement (R6.4)."""
         return {(role, school) for role, school in person.listed if role != "student" or self.is_grade_agreed(person)}
 
     def is_grade_agreed(self, person: Person) -> bool:
@@ -171,36 +173,36 @@ class Pass:
         return not self.rules.agreed_grades or grade is None or grade in self.rules.agreed_grades
 
     def _family_of(self, person: Person) -> str:
-        """By the roles at schools that there are; who has both is staff, as among users."""
-        kept = {self.before.schools[each].clever_id for each in self.kept_schools}
-        roles = {role for role, school in self._listed(person) if school is None or school in self.open_schools or school in kept}
+        """Student or staff, by the roles at rostered and unchanged schools. A person with both is staff."""
+        unchanged = {self.before.schools[each].clever_id for each in self.unchanged_schools}
+        roles = {role for role, school in self._listed(person) if school is None or school in self.open_schools or school in unchanged}
         return "student" if roles == {"student"} else "staff"
 
     def _is_waiting(self, person: Person) -> bool:
-        kept = {row.clever_id for each, row in self.before.schools.items() if each in self.kept_schools}
-        return not self._roles_of(person) and any(school in kept for _, school in self._listed(person))
+        unchanged = {row.clever_id for each, row in self.before.schools.items() if each in self.unchanged_schools}
+        return not self._roles_of(person) and any(school in unchanged for _, school in self._listed(person))
 
     def _roles_of(self, person: Person) -> set[tuple[str, Id | None]]:
-        """The roles that Clever lists inside the agreement at open schools, and those the person has at schools that stay as they are."""
+        """The roles that Clever lists at open schools, and present roles at schools that are left unchanged."""
         listed = {(role, self.open_schools.get(school) if school else None) for role, school in self._listed(person)}
         roles = {(role, school) for role, school in listed if school is not None or role == "district_admin"}
-        return roles | self._kept_roles(person)
+        return roles | self._unchanged_roles(person)
 
-    def _kept_roles(self, person: Person) -> set[tuple[str, Id | None]]:
+    def _unchanged_roles(self, person: Person) -> set[tuple[str, Id | None]]:
         holders = [each for each, row in self.before.users.items() if row.clever_id == person.clever_id and row.deleted_at is None]
-        return {(role, at) for each in holders for role, at in active_roles(self.before, each) if at in self.kept_schools}
+        return {(role, at) for each in holders for role, at in active_roles(self.before, each) if at in self.unchanged_schools}
 
     def _is_active(self, user_id: Id | None) -> bool:
         return user_id is not None and self.before.users[user_id].deleted_at is None
 
     def _active_roles_of(self, clever_id: str) -> set[tuple[str, Id | None]]:
-        """What a recognised person has now; nothing where the user is new or deleted."""
+        """The present roles of a matched person; none if the user is new or deleted."""
         user_id = self.matches.user_of(clever_id)
         return active_roles(self.before, user_id) if user_id is not None and self._is_active(user_id) else set()
 
     def hold_back(self) -> None:
-        """R7.4. Afterwards `rostered` are the people who are written, `granted` their roles; `stuck` are the users that are held."""
-        self.kept_schools |= self.held.schools
+        """R7.4. Sets `rostered`: the people who are written; `granted`: their roles; `stuck`: the users that are held."""
+        self.unchanged_schools |= self.held.schools
         self.open_schools = {clever_id: each for clever_id, each in self.open_schools.items() if each not in self.held.schools}
         self.stuck: set[Id] = set(self.held.users)
         self.granted: dict[str, set[tuple[str, Id | None]]] = {}
@@ -212,7 +214,7 @@ class Pass:
                 continue
             roles = self._roles_of(person)
             if self.held.admins and clever_id in self.new_admins:
-                # Whoever is here keeps what they have; a newcomer comes without that role.
+                # An active user keeps the present roles; a new one does not get this role.
                 roles = self._active_roles_of(clever_id) if self._is_active(user_id) else roles - {("district_admin", None)}
             if roles:
                 self.granted[clever_id] = roles
@@ -220,16 +222,16 @@ class Pass:
                 self.stuck.add(user_id)
         self.with_role = set(self.granted)
         named = {each: self.matches.user_of(each) for each in self.granted}
-        staying = self.kept | self.stuck
+        staying = self.unchanged | self.stuck
         nameless = add_those_without_a_name(self.before, named, staying)
-        self.stuck |= staying - self.kept
-        self.kept |= staying
+        self.stuck |= staying - self.unchanged
+        self.unchanged |= staying
         left_out = nameless | self.held.beyond
         self.granted = {each: roles for each, roles in self.granted.items() if each not in left_out}
         self.rostered = {each: self._as_named(self.candidates[each]) for each in self.granted}
 
     def _as_named(self, person: Person) -> Person:
-        """A would-be admin keeps the username until the role is let through (R7.4)."""
+        """While a new admin role is held, an active user keeps the username (R7.4)."""
         if not (self.held.admins and person.clever_id in self.new_admins):
             return person
         user_id = self.matches.user_of(person.clever_id)
@@ -237,9 +239,9 @@ class Pass:
         return replace(person, username=theirs or person.plain_username)
 
     def roster_people(self) -> None:
-        """R5.4, R5.5, R9. Afterwards `beyond` are the students who arrive without a seat."""
+        """R5.4, R5.5, R9. Sets `beyond`: the students who would be created or restored without a seat."""
         users = self.before.users
-        self.names = give_usernames(self.before, self.rostered, self.matches, self.kept)
+        self.names = give_usernames(self.before, self.rostered, self.matches, self.unchanged)
         self.user_ids: dict[str, Id] = {each: self.matches.user_of(each) or f"new:{each}" for each in self.rostered}
         self.members |= {each: (self.user_ids[each], self.granted[each]) for each in self.rostered}
         relinked = {each: user_id for each, user_id in self.matches.relinked.items() if user_id not in self.stuck}
@@ -248,7 +250,7 @@ class Pass:
             relinked={each: user_id for each, user_id in relinked.items() if each in self.rostered or each in self.barred},
         )
         for user_id, row in users.items():
-            if user_id not in self.kept:
+            if user_id not in self.unchanged:
                 self.after.users[user_id] = replace(row, deleted_at=row.deleted_at or self.now)
         seated = self._seated()
         for clever_id, (username, _) in self.names.items():
@@ -273,17 +275,17 @@ class Pass:
                 school=self._school_of(person),
                 created_at=old.created_at if (old := users.get(self.user_ids[each])) else self.now,
                 has_seat=has_seat(old),
-                is_untouched=False,
+                is_unchanged=False,
             )
             for each, person in self.rostered.items()
             if self._is_student(each)
         ]
-        for user_id in self.kept:
+        for user_id in self.unchanged:
             user = users[user_id]
             if user.deleted_at is None and self._is_student_in_scope(user_id):
-                # Who was imported has a seat unless told to wait.
+                # An imported student has a seat unless the account says `waiting`.
                 students.append(
-                    Student(user_id, user.clever_id, user.school_id, user.created_at, user.license_status != "waiting", is_untouched=True)
+                    Student(user_id, user.clever_id, user.school_id, user.created_at, user.license_status != "waiting", is_unchanged=True)
                 )
         if self.rules.over_license_policy == "warn":
             seated = {student.user_id for student in students}
@@ -298,13 +300,13 @@ class Pass:
         return seated | let_in
 
     def _is_student_in_scope(self, user_id: Id) -> bool:
-        """R9.1: one of the schools is not outside the agreement."""
+        """R9.1: whether one of the schools is not outside the agreement."""
         at = [school for role, school in active_roles(self.before, user_id) if role == "student"]
         return any(school is not None and self.before.schools[school].clever_id not in self.outside_schools for school in at)
 
     def _school_of(self, person: Person) -> Id | None:
-        """The primary school, where it is rostered or stays as it is."""
-        known = {row.clever_id: each for each, row in self.before.schools.items() if each in self.kept_schools}
+        """The primary school, if it is rostered or left unchanged."""
+        known = {row.clever_id: each for each, row in self.before.schools.items() if each in self.unchanged_schools}
         return (self.open_schools | known).get(person.primary)
 
     def _user_row(self, person: Person, username: str, old: User | None) -> User:
@@ -326,50 +328,50 @@ class Pass:
         )
 
     def roster_roles(self) -> None:
-        """R5.8: rostered roles come and go, the others stay."""
+        """R5.8: rostered roles are added and ended, the others stay."""
         for (user_id, role, school), row in self.before.roles.items():
-            may_end = row.source == "clever" and school not in self.kept_schools and not self.held.everything
-            if user_id not in self.kept and may_end:
+            may_end = row.source == "clever" and school not in self.unchanged_schools and not self.held.everything
+            if user_id not in self.unchanged and may_end:
                 self.after.roles[user_id, role, school] = replace(row, deleted_at=row.deleted_at or self.now)
         for clever_id in self.rostered:
             user_id = self.user_ids[clever_id]
             for role, school in self.granted[clever_id]:
                 old = self.before.roles.get((user_id, role, school))
-                if school not in self.kept_schools and (old is None or old.source == "clever" or old.deleted_at is not None):
+                if school not in self.unchanged_schools and (old is None or old.source == "clever" or old.deleted_at is not None):
                     self.after.roles[user_id, role, school] = Role("clever", None)
 
     def roster_classrooms(self) -> None:
-        """R6.1. Afterwards `open_classrooms` are those whose members follow Clever, by Clever id; the kept ones stay as they are."""
+        """R6.1. Sets `open_classrooms`: the classrooms whose members are updated from Clever, by Clever id."""
         names, quarantined = split_named(self.section_records)
         ids = {row.clever_id: each for each, row in self.before.classrooms.items() if row.clever_id}
-        kept_schools = {self.before.schools[each].clever_id for each in self.kept_schools}
-        in_kept_schools = {each for each, section in self.section_records.items() if section.get("school") in kept_schools}
-        self.kept_classrooms = {
+        unchanged_schools = {self.before.schools[each].clever_id for each in self.unchanged_schools}
+        in_unchanged_schools = {each for each, section in self.section_records.items() if section.get("school") in unchanged_schools}
+        self.unchanged_classrooms = {
             classroom_id
             for classroom_id, row in self.before.classrooms.items()
             if row.protected
-            or (row.clever_id is not None and row.clever_id in quarantined | in_kept_schools)
-            or (row.school_id in self.kept_schools and row.deleted_at is None)
+            or (row.clever_id is not None and row.clever_id in quarantined | in_unchanged_schools)
+            or (row.school_id in self.unchanged_schools and row.deleted_at is None)
         }
-        # Somebody in it is held: the row stays, while other members come and go (R7.4).
+        # A member is held: the row is left unchanged, while other members are added and removed (R7.4).
         with_held = {at for (at, user_id, _), row in self.before.enrollments.items() if user_id in self.stuck and row.deleted_at is None}
         for classroom_id, row in self.before.classrooms.items():
-            if classroom_id not in self.kept_classrooms | with_held and not self.held.everything:
+            if classroom_id not in self.unchanged_classrooms | with_held and not self.held.everything:
                 self.after.classrooms[classroom_id] = replace(row, deleted_at=row.deleted_at or self.now)
         self.open_classrooms: dict[str, Id] = {}
         for clever_id, name in names.items():
             school = self.open_schools.get(self.section_records[clever_id].get("school") or "")
             classroom_id = ids.get(clever_id, f"new:{clever_id}")
-            if school is not None and classroom_id not in self.kept_classrooms:
+            if school is not None and classroom_id not in self.unchanged_classrooms:
                 if classroom_id not in with_held:
                     self.after.classrooms[classroom_id] = Classroom(clever_id, name, school, "clever", False, None)
                 self.open_classrooms[clever_id] = classroom_id
 
     def roster_enrollments(self) -> None:
         """R6.2, R6.3."""
-        staying = self.kept - self.protected
+        staying = self.unchanged - self.protected
         for (classroom_id, user_id, role), row in self.before.enrollments.items():
-            if classroom_id not in self.kept_classrooms and user_id not in staying and not self.held.everything:
+            if classroom_id not in self.unchanged_classrooms and user_id not in staying and not self.held.everything:
                 self.after.enrollments[classroom_id, user_id, role] = replace(row, deleted_at=row.deleted_at or self.now)
         for clever_id, classroom_id in self.open_classrooms.items():
             section = self.section_records[clever_id]

@@ -1,6 +1,6 @@
-"""What the model says a sync leaves.
+"""The result of a sync according to the model.
 
-Belongs here: plain data. Does not belong here: how it comes about (`model.py`).
+Belongs here: plain data. Does not belong here: computing it (`model.py`).
 """
 
 from collections.abc import Mapping
@@ -14,14 +14,14 @@ from roster_pipeline_tests.reference.rows import Hold, Id, Identity, State
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a sync leaves.
+    """The result of a sync.
 
     Attributes:
-        actions: of every written row by (entity, entity id), as in `ops.changes`.
-        holds: those that were there by their number, new ones by their identity.
-        reasons: what is decided about each person of the snapshot and why, by Clever id.
-        removed: why each active row is removed or held back, by (table, row's id). Before any brake.
-        nameless: people who are quarantined because their own Clever id is the username of somebody else (R5.5).
+        actions: the action of every written row, by (entity, entity id) as in `ops.changes`.
+        holds: existing ones by number, new ones by identity.
+        reasons: the decision about each person of the snapshot and the reason, by Clever id.
+        removed: why each active row would be soft-deleted before brakes are applied, by (table, id of the row).
+        nameless: people who are quarantined because their Clever id is the username of another user (R5.5).
         holding: the brakes that hold something.
         held: what they hold.
     """

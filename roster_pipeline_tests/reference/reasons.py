@@ -1,7 +1,7 @@
-"""Why: what the plan records about each person of the snapshot, and about each row that is removed, in the words of `reconcile`.
+"""The reasons that the plan records for each person of the snapshot and each row to soft-delete, as codes of `reconcile`.
 
 Belongs here: `decision`, `rule` and `username_rule` of `reconcile.user_matches`, and `reason` of `reconcile.soft_deletes`. Support reads
-them (`roster explain`), so a right roster with a wrong reason is a mistake. Does not belong here: what is written (`model.py`).
+them (`roster explain`), so a correct roster with a wrong reason is an error. Does not belong here: what is written (`model.py`).
 """
 
 from typing import TYPE_CHECKING, NamedTuple
@@ -16,7 +16,7 @@ if TYPE_CHECKING:  # `model.py` imports this module.
 
 
 class Reason(NamedTuple):
-    """One row of `reconcile.user_matches`. There is a `username_rule` for people who are written."""
+    """One row of `reconcile.user_matches`. Only people who are written have a `username_rule`."""
 
     decision: str
     rule: str
@@ -24,10 +24,10 @@ class Reason(NamedTuple):
 
 
 def reasons(done: "Pass") -> dict[str, Reason]:
-    """What is decided about each person of the snapshot, by Clever id.
+    """The decision about each person of the snapshot, by Clever id.
 
     Args:
-        done: a pass that has run, with what the brakes hold.
+        done: a pass that has run, after brakes are applied.
     """
     found = {each: Reason("frozen" if _is_linked(done, each) else "none", "quarantined") for each in done.quarantined_people}
     unnamed = _without_a_name(done)
@@ -48,10 +48,10 @@ def reasons(done: "Pass") -> dict[str, Reason]:
 
 
 def removed(free: "Pass") -> dict[tuple[str, Id], str]:
-    """Why each active row is not there any more, by (table, row's id).
+    """Why each active row is soft-deleted, by (table, id of the row).
 
     Args:
-        free: a pass that has run, without any brake: a brake holds the removal back, and the reason stays.
+        free: a pass that has run without brakes: a brake holds the soft delete, and the reason stays the same.
     """
     why = reasons(free)
     found: dict[tuple[str, Id], str] = {}
@@ -73,7 +73,7 @@ def removed(free: "Pass") -> dict[tuple[str, Id], str]:
 
 
 def _when_recognised(done: "Pass", clever_id: str) -> Reason:
-    """Before any brake: why somebody is not to be rostered, or which user the person is (R5.1-R5.4)."""
+    """Before brakes are applied: why a person is not rostered, or how the person was matched (R5.1-R5.4)."""
     why_not = _why_not(done, clever_id)
     is_linked = _is_linked(done, clever_id)
     if why_not in ("quarantined", "username_taken"):
@@ -95,7 +95,7 @@ def _when_recognised(done: "Pass", clever_id: str) -> Reason:
 
 
 def _why_not(done: "Pass", clever_id: str) -> str | None:
-    """Why somebody is not to be rostered; None: the person is. Of several reasons the first one."""
+    """The first reason why a person cannot be rostered; None if the person can."""
     person = done.people[clever_id]
     if clever_id in done.nameless:
         return "username_taken"
@@ -109,8 +109,8 @@ def _why_not(done: "Pass", clever_id: str) -> str | None:
 
 
 def _without_a_name(done: "Pass") -> set[str]:
-    """People to be rostered whose own Clever id is the username of somebody who stays as is (R5.5)."""
-    return add_those_without_a_name(done.before, {each: done.matches.user_of(each) for each in done.candidates}, set(done.kept))
+    """People who could be rostered, but whose Clever id is the username of a user that is left unchanged (R5.5)."""
+    return add_those_without_a_name(done.before, {each: done.matches.user_of(each) for each in done.candidates}, set(done.unchanged))
 
 
 def _is_linked(done: "Pass", clever_id: str) -> bool:

@@ -1,6 +1,6 @@
-"""Reading what Clever sends (R3.6, R3.8, R4.2, R4.5): one record per Clever id, clean text, and who each person is.
+"""Reads what Clever sends (R3.6, R3.8, R4.2, R4.5): one record per Clever id, clean text, and the values of each person.
 
-Does not belong here: what the application has, and what becomes of anybody (`matching.py`, `model.py`).
+Does not belong here: the rows of the application, and decisions about people (`matching.py`, `model.py`).
 """
 
 import unicodedata
@@ -21,10 +21,10 @@ class Person:
     """One valid person of the snapshot.
 
     Attributes:
-        listed: the roles Clever gives, by the school's Clever id; None is the district.
+        listed: the roles in Clever, each with the Clever id of the school; None is the district.
         schools: every school that Clever names for the person, also one where the person gets no role.
-        username: what the person is to get.
-        plain_username: the same as long as the role of a district admin is held (R7.4).
+        username: the desired username.
+        plain_username: the desired username while the new role of a district admin is held (R7.4).
     """
 
     clever_id: str
@@ -42,7 +42,7 @@ def key(username: str | None) -> str | None:
 
 
 def clean(text: Any) -> str | None:
-    """Text as it is stored (R4.5); blank is nothing."""
+    """Text as it is stored (R4.5); None if it is blank."""
     if text is None:
         return None
     for line_break in ("\r\n", "\t", "\n", "\x0b", "\x0c", "\r", "\x85", "\u2028", "\u2029"):
@@ -52,7 +52,7 @@ def clean(text: Any) -> str | None:
 
 
 def newest(records: Iterable[Record], district: str) -> dict[str, Record]:
-    """One record per Clever id, none of another district (R3.6, R3.8)."""
+    """The newest record of each Clever id, without those of other districts (R3.6, R3.8)."""
     chosen: dict[str, Record] = {}
     for record in records:
         if (record.get("district") or district) != district:
@@ -70,10 +70,10 @@ def split_named(records: Mapping[str, Record]) -> tuple[dict[str, str], set[str]
 
 
 def read_people(users: Sequence[Record], rules: Rules) -> tuple[dict[str, Person], set[str]]:
-    """The valid people, and the ids of the quarantined ones (R4.2). Users are walked once per role, so they arrive role by role."""
-    arrivals = [record for role in ("student", "teacher", "staff", "district_admin") for record in users if role in record["roles"]]
+    """The valid people, and the ids of the quarantined ones (R4.2). There is one collection for each role, pulled in this order."""
+    in_order = [record for role in ("student", "teacher", "staff", "district_admin") for record in users if role in record["roles"]]
     people, quarantined = {}, set()
-    for clever_id, record in newest(arrivals, rules.clever_id).items():
+    for clever_id, record in newest(in_order, rules.clever_id).items():
         name = record.get("name") or {}
         if clean(name.get("first")) and clean(name.get("last")):
             people[clever_id] = read_person(record, rules)

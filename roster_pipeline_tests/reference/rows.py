@@ -1,6 +1,6 @@
-"""What the model works on: the rows of one district, what Clever sends for it, and its rules.
+"""The data of the model: the rows of one district, what Clever sends for it, and its rules.
 
-Belongs here: plain data. Does not belong here: what is right (`model.py` and the modules it is made of) and the database (`driver.py`).
+Belongs here: plain data. Does not belong here: the expected result (`model.py` and its parts) and the database (`driver.py`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,7 +10,7 @@ from fractions import Fraction
 from typing import Any
 
 Id = int | str
-"""A generated key of the database; "new:<Clever id>" for a row this sync creates."""
+"""A generated key of the database; "new:<Clever id>" for a row that this sync creates."""
 Record = Mapping[str, Any]
 """One object as Clever sends it."""
 
@@ -90,7 +90,7 @@ EnrollmentKey = tuple[Id, Id, str]
 
 @dataclass
 class State:
-    """The rows of one district. Roles go by (user, role, school), enrollments by (classroom, user, role)."""
+    """The rows of one district. The key of a role is (user, role, school), of an enrollment (classroom, user, role)."""
 
     schools: dict[Id, School] = field(default_factory=dict)
     classrooms: dict[Id, Classroom] = field(default_factory=dict)
@@ -101,7 +101,7 @@ class State:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """What Clever sends for one district: its objects in the order in which they come, the ones it sends twice included."""
+    """What Clever sends for one district: its objects in order, including those that it sends twice."""
 
     schools: Sequence[Record] = ()
     sections: Sequence[Record] = ()
@@ -110,7 +110,7 @@ class Snapshot:
 
 @dataclass(frozen=True)
 class Agreed:
-    """One school of the agreement. Licenses: None is no cap (R9.1)."""
+    """One school of the agreement. licenses: None is no limit (R9.1)."""
 
     name: str
     clever_id: str | None = None
@@ -122,9 +122,9 @@ class Rules:
     """The district's agreement and settings.
 
     Attributes:
-        agreed_schools: none is no bound (R6.4); so are no grades.
-        licenses: of the district; None is no cap (R9.1).
-        limits: of the brakes that have any: floor and share by kind (R7.3).
+        agreed_schools: if there are none, every school is inside (R6.4). The same is true of grades.
+        licenses: of the district; None is no limit (R9.1).
+        limits: floor and share of each kind of brake that has them (R7.3).
     """
 
     clever_id: str
@@ -140,7 +140,7 @@ class Rules:
 
 
 Identity = tuple[str, Id | None, str | None, str | None]
-"""Which hold it is, whatever it holds: kind, school, role, collection."""
+"""What identifies a hold, regardless of its acts: kind, school, role, collection."""
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
-"""Who gets a seat (R9.1, R9.2), student by student.
+"""Which students get a seat (R9.1, R9.2), one after the other.
 
-Does not belong here: who is a student after the sync, and what is done about those who get none (`model.py`).
+Does not belong here: which users are students after the sync, and what happens to students without a seat (`model.py`).
 """
 
 from collections import Counter
@@ -18,8 +18,8 @@ class Student:
 
     Attributes:
         school: the primary one.
-        has_seat: held before this sync; nobody licensed loses it.
-        is_untouched: held, quarantined or protected: whatever they have stays.
+        has_seat: had one before this sync; a licensed student does not lose it.
+        is_unchanged: held, quarantined or protected: the seat, or the lack of one, stays.
     """
 
     user_id: Id
@@ -27,21 +27,21 @@ class Student:
     school: Id | None
     created_at: datetime
     has_seat: bool
-    is_untouched: bool
+    is_unchanged: bool
 
 
 def has_seat(user: User | None) -> bool:
-    """Whether somebody whom this sync changes has a seat to keep."""
+    """Whether a user that this sync can change has a seat."""
     return user is not None and user.deleted_at is None and user.license_status == "licensed"
 
 
 def hand_out(students: Iterable[Student], licenses: int | None, school_licenses: Mapping[Id, int]) -> set[Id]:
-    """The users with a seat: those who have one, then the longest there, as long as the district and the primary school have one left."""
+    """The users with a seat: those who have one, then the oldest accounts, while the district and the primary school have free seats."""
     students = list(students)
     seated = {student.user_id for student in students if student.has_seat}
     taken = Counter(student.school for student in students if student.has_seat)
     for student in sorted(students, key=lambda each: (each.created_at, each.clever_id or "")):
-        is_candidate = not student.has_seat and not student.is_untouched
+        is_candidate = not student.has_seat and not student.is_unchanged
         district_has_one = licenses is None or taken.total() < licenses
         school_has_one = student.school is None or taken[student.school] < school_licenses.get(student.school, inf)
         if is_candidate and district_has_one and school_has_one:

@@ -1,6 +1,6 @@
-"""The pipeline against the naive model: random districts, random edits, several syncs in a row.
+"""The pipeline compared with the reference model: random districts, random edits, several syncs in a row.
 
-Short and the same every time by default; `ROSTER_TEST_EXAMPLES=2000` makes it long and random.
+By default the tests are short and always the same; `ROSTER_TEST_EXAMPLES=2000` makes them long and random.
 """
 
 import os
@@ -17,7 +17,7 @@ from roster_pipeline_tests.reference.driver import LiveDistrict, leaves_unchange
 from roster_pipeline_tests.reference.invariants import Step, a_repeat_writes_nothing, an_answer_is_repeated, check
 from roster_pipeline_tests.reference.model import sync
 from roster_pipeline_tests.reference.rows import Snapshot
-from roster_pipeline_tests.reference.world import CleverSide, arrivals
+from roster_pipeline_tests.reference.world import CleverSide, shuffled_snapshot
 from roster_pipeline_tests.sync.clever import clever, district_admin, school, student, teacher
 
 LONG = os.environ.get("ROSTER_TEST_EXAMPLES")
@@ -35,14 +35,14 @@ profile = settings(
 @profile
 @given(data=st.data())
 def test_the_pipeline_agrees_with_the_model(database: Database, data: st.DataObject) -> None:
-    """SPEC 3-9: after every sync of a random history the database holds what the model says, and keeps every promise of `invariants.py`."""
+    """SPEC 3-9: after every sync of a random history the database has the rows of the model, and every invariant is true."""
     live(database, data.draw, one_in=1)
 
 
 @profile
 @given(data=st.data())
 def test_so_does_the_incremental_plan(database: Database, data: st.DataObject) -> None:
-    """The same where every district counts as a large one in which little changes; and a full plan would report and leave the same."""
+    """The same with incremental plans for every district, however small; and a full plan would have the same result."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(incremental, "FROM_PEOPLE", 0)
         patch.setattr(incremental, "UP_TO_SHARE", 100)
@@ -50,7 +50,7 @@ def test_so_does_the_incremental_plan(database: Database, data: st.DataObject) -
 
 
 def test_reasons_are_compared_too(database: Database) -> None:
-    """R5.8, R6.4: who is left out is rostered nowhere, whatever the reason; each reason is a different sentence to support."""
+    """R5.8, R6.4: people who are not rostered have equal rows, but support reads a different sentence for each reason."""
     district = LiveDistrict.sign_up(database)
     district.agree(grades=["3"], schools=[("S1", None)])
     snapshot = clever(
@@ -78,15 +78,17 @@ def test_reasons_are_compared_too(database: Database) -> None:
 
 
 def live(database: Database, draw: Any, *, one_in: int) -> None:
-    """A random history of one district, beside another. People do something to it in about one in so many nights. Where that is not every
-    night, there are also nights in which only a newcomer arrives.
+    """A random history of one district, with another one beside it.
+
+    Args:
+        one_in: people change something in about one of so many nights. If it is more than 1, in some nights Clever only has one new object.
     """
     vendor = draw(st.sampled_from(("typing_agent", "twig_science")))
     district = LiveDistrict.sign_up(database, vendor, settings={"auto_initial": draw(st.integers(0, 3)) > 0, "brakes": draw(hands.BRAKES)})
     neighbour = LiveDistrict.sign_up(database)
     clever = CleverSide()
     for night in range(draw(st.integers(2, 6))):
-        if not (hands.decide_holds(draw, district) and draw(st.booleans())):  # Otherwise nothing happens but the approval.
+        if not (hands.decide_holds(draw, district) and draw(st.booleans())):  # Otherwise the approval is the only change.
             for _ in range(draw(st.integers(0, 3)) if draw(st.integers(1, one_in)) == one_in else 0):
                 hands.edit_by_hand(draw, district)
             for change, rarity in hands.CHANGES.items():
@@ -96,14 +98,14 @@ def live(database: Database, draw: Any, *, one_in: int) -> None:
                 clever.change(draw, calm=4 + one_in if night else 1)
         snapshot = clever.snapshot()
         if night == 0:
-            neighbour.sync(snapshot)  # The same ids and names next door.
+            neighbour.sync(snapshot)  # The same ids and names in another district.
         if draw(st.integers(1, 3 + one_in)) == 1:
             district.forget()
         with leaves_unchanged(neighbour):
-            if draw(st.booleans()):  # As last time, when nothing has changed at Clever.
+            if draw(st.booleans()):  # In the same order as last time.
                 first = sync_and_check(district, snapshot, snapshot)
             else:
-                first = sync_and_check(district, snapshot, arrivals(draw, snapshot), page_size=draw(st.sampled_from((1, 3, 100))))
+                first = sync_and_check(district, snapshot, shuffled_snapshot(draw, snapshot), page_size=draw(st.sampled_from((1, 3, 100))))
             second = sync_and_check(district, snapshot, snapshot)
             third = sync_and_check(district, snapshot, snapshot)
         a_repeat_writes_nothing(first, second)
@@ -111,7 +113,7 @@ def live(database: Database, draw: Any, *, one_in: int) -> None:
 
 
 def sync_and_check(district: LiveDistrict, snapshot: Snapshot, arriving: Snapshot, *, page_size: int = 100) -> Step:
-    """Sync what arrives, in whatever order and pages (R5.7); the model takes it as Clever has it."""
+    """Sync `arriving`, which is the snapshot in another order and in pages (R5.7); the model takes the snapshot itself."""
     before, holds_before, rules = district.rows(), district.holds(), district.rules()
     full = district.plan(arriving, page_size=page_size) if incremental.FROM_PEOPLE == 0 else None
     report = district.sync(arriving, page_size=page_size)

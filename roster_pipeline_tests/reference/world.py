@@ -3,7 +3,7 @@
 Belongs here: Hypothesis strategies for Clever's objects. Alphabets are tiny, so that people collide in names, ids and schools all the time.
 Does not belong here: what people do between two syncs (`hands.py`), and what is right afterwards (`model.py`).
 
-A few anchors never go away of themselves: without one person per role Clever would seem to send an empty collection all the time (R7.3).
+A few objects, the anchors, are always there: without one person per role Clever would often send an empty collection (R7.3).
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,10 +20,10 @@ ROLES = ("student", "teacher", "staff", "district_admin")
 PEOPLE = ("p1", "p2", "p3", "p4", "p5", "p6", "p7")
 FIRST_NAMES = ("Ana", "Ben", " Ana\t", "Zo\u0065\u0301", "Zo\u00e9")
 LAST_NAMES = ("Li", "Ng", "Li\nNg")
-# Spellings of few names: in case, width and surrounding space; and Clever ids, one's own or another's.
+# A few names in several spellings (case, width, surrounding space), and Clever ids: the person's own or another.
 USERNAMES = ("ann", "ANN", "ben", " Ben ", "\uff42\uff45\uff4e", "cy", "CY", "dot", "p1", "P2", "p3")
 BLANKS = (None, "", " \t")
-# Clever ids of those who arrive later. Some of them are also ids of another resource.
+# Clever ids of objects that are added later. Some of them are also ids of another resource.
 NEWCOMERS = {"users": ("n1", "n2", "n3", "c1", "s1"), "sections": ("n1", "p1", "c5")}
 MODIFIED = (None, "2026-01-01T00:00:00.000Z", "2026-01-02T00:00:00.000Z")
 
@@ -34,7 +34,7 @@ _number = st.sampled_from((None, "1", "2", "3"))
 
 
 def mostly(usual: st.SearchStrategy[Any], rare: st.SearchStrategy[Any], one_in: int = 10) -> st.SearchStrategy[Any]:
-    """`usual`, and once in a while `rare`."""
+    """`usual`, and once in `one_in` times `rare`."""
     return st.integers(0, one_in - 1).flatmap(lambda roll: rare if roll == one_in - 1 else usual)
 
 
@@ -118,13 +118,13 @@ def _anchors() -> tuple[list[Record], list[Record], list[Record]]:
 
 @dataclass
 class CleverSide:
-    """What Clever has of one district: each slot holds the versions of one object, usually one, none when it is gone."""
+    """The data of one district at Clever. Each slot has the versions of one object: usually one, none if it is removed."""
 
     slots: dict[tuple[str, str], list[Record]] = field(default_factory=dict)
     vanished: str | None = None
 
     def change(self, draw: st.DrawFn, calm: int) -> None:
-        """Some objects come, go or change. About one in `calm` slots is touched. Seldom a whole collection is not there (R7.3)."""
+        """Add, remove or change objects: about one in `calm` slots. Seldom a whole collection is empty (R7.3)."""
         self.vanished = draw(mostly(st.just(None), st.sampled_from(("schools", "sections", *ROLES)), 8))
         makers = [("schools", SCHOOLS, _school_record), ("sections", SECTIONS, _section_record), ("users", PEOPLE, _user_record)]
         for resource, ids, make in makers:
@@ -136,8 +136,8 @@ class CleverSide:
                     self._small_change(draw, clever_id)
 
     def welcome(self, draw: st.DrawFn) -> bool:
-        """Only one thing happens: a new person or section arrives, with every value of one that exists already, but for the Clever id. A
-        person has another username most of the time, so that only the other columns are equal. False if all newcomers are there.
+        """Add one new person or section, which has every value of an existing one, except the Clever id. A person usually has another
+        username too, so that only the other columns are equal. Returns False if all newcomers exist already.
         """
         resource = draw(st.sampled_from(("users", "users", "users", "sections")))
         new = [each for each in NEWCOMERS[resource] if (resource, each) not in self.slots]
@@ -171,7 +171,7 @@ class CleverSide:
             self.slots["users", other] = [{**record, "id": other}]
 
     def snapshot(self) -> Snapshot:
-        """Everything, in order of Clever's ids."""
+        """All objects, in the order of their Clever ids."""
         schools, sections, users = _anchors()
         found: Mapping[str, list[Record]] = {"schools": schools, "sections": sections, "users": users}
         for (resource, _), versions in sorted(self.slots.items()):
@@ -181,8 +181,8 @@ class CleverSide:
         return Snapshot([] if self.vanished == "schools" else schools, [] if self.vanished == "sections" else sections, users)
 
 
-def arrivals(draw: st.DrawFn, snapshot: Snapshot) -> Snapshot:
-    """The same snapshot in another order. Versions of one object keep theirs, because of two of one age the later one wins (R3.8)."""
+def shuffled_snapshot(draw: st.DrawFn, snapshot: Snapshot) -> Snapshot:
+    """The same snapshot in another order. Versions of one object keep their order, because the later of two equal ones wins (R3.8)."""
 
     def shuffled(records: Sequence[Record]) -> list[Record]:
         order = draw(st.permutations(range(len(records))))

@@ -1,6 +1,6 @@
-"""Which rows a sync writes, and what each change is called in `ops.changes` (SPEC 2).
+"""The rows that a sync writes, and the action of each in `ops.changes` (SPEC 2).
 
-Does not belong here: what the rows become (`model.py`).
+Does not belong here: the new values of the rows (`model.py`).
 """
 
 from collections.abc import Iterable
