@@ -28,7 +28,7 @@ help:
 	@echo "make bench   speed against the floor of this machine, dlt and an ORM: an hour"
 	@echo "make week    a week of nights in half an hour, with faults: Linux, a C compiler"
 	@echo "make night   a night of 200 districts, by runs and by shards: hours; Linux, a C compiler"
-	@echo "make lock    pin the packages that pyproject.toml names anew (needs uv)"
+	@echo "make lock    pin the packages that pyproject.toml names (needs uv)"
 	@echo "Other Python than python3: make PYTHON=python3.12 ..."
 
 demo: .venv/installed

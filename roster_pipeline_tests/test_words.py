@@ -21,17 +21,6 @@ SUFFIXES = {".py", ".sql", ".md", ".yaml", ".yml", ".toml", ".mako", ".c", ".in"
 HIDDEN = {".ci", ".github"}  # other folders with a dot are not ours: .git, .venv, caches
 NOT_OURS = {"LICENSE", ".env", ".coverage", Path(__file__).name}  # and this one, whose tests need the words
 
-# Folders with words that are still to be replaced. A clean folder has to be taken out.
-NOT_CLEAN_YET: set[str] = {
-    ".",
-    "docs",
-    "roster_pipeline/fleet",
-    "roster_pipeline/sync",
-    "roster_pipeline_tests",
-    "roster_pipeline_tests/reference",
-    "roster_pipeline_tests/sync",
-}
-
 
 class Word(NamedTuple):
     """A row of the table of words to avoid."""
@@ -130,14 +119,7 @@ def _folders() -> dict[str, list[Path]]:
 def test_no_word_to_avoid(folder: str) -> None:
     """A folder without those under it."""
     found = [hit for path in _folders()[folder] for hit in hits(path)]
-    if folder in NOT_CLEAN_YET:
-        assert found, f"{folder} is clean: take it out of NOT_CLEAN_YET"
-    else:
-        assert not found, "\n".join(map(str, found))
-
-
-def test_every_folder_that_is_not_clean_exists() -> None:
-    assert _folders().keys() >= NOT_CLEAN_YET
+    assert not found, "\n".join(map(str, found))
 
 
 def test_where_a_word_is_found() -> None:
