@@ -1,9 +1,9 @@
--- The affected subset of a district: everybody whose plan can differ from the last one. These statements make it as temporary tables, in order.
+-- The affected subset of a district: everybody whose plan can differ from the last one. Temporary tables, created in this order.
 -- The subset is closed under names: nobody in it has a name that somebody outside has, or had. So neither group decides about the other.
 -- It holds all sections that list its people. It does not hold all people of those sections.
 -- "subset.digests" (resource, digest) exists already: records of the last snapshot that Clever no longer sends, and a few others.
 
--- Sections that are new, changed or removed, and those whose classroom the last sync wrote. A section without a digest always counts as new.
+-- Sections that are new, changed or removed, and those whose classroom the last sync wrote. One without a digest always counts as new.
 create temporary table "subset.sections" on commit drop as
 select clever_id, bool_or(is_new) as is_new
 from (
@@ -107,7 +107,9 @@ reached as (
     cross join lateral (
         select app.normalize_username(reached.clever_id) as key
         union all
-        select app.normalize_username(new_users.username) as key from pg_temp."clever.users" as new_users where new_users.clever_id = reached.clever_id
+        select app.normalize_username(new_users.username) as key
+        from pg_temp."clever.users" as new_users
+        where new_users.clever_id = reached.clever_id
         union all
         select app.normalize_username(users.username) as key
         from staging.users as users
@@ -174,8 +176,8 @@ inner join pg_temp."app.users" as users on enrollments.user_id = users.user_id
 where enrollments.district_id = %(district_id)s;
 analyze pg_temp."app.enrollments";
 
--- Other sections that list people of the subset: only those people, but all teachers, because the first one is primary. A teacher outside the
--- subset counts as unknown, in the baseline plan and in the new plan.
+-- Other sections that list people of the subset: only those people, but all teachers, because the first one is primary. A teacher outside
+-- the subset counts as unknown, in the baseline plan and in the new plan.
 create temporary table "subset.listings" on commit drop as
 select sections.clever_id, array_agg(listed.person order by listed.position) filter (where listed.is_student) as students
 from staging.sections as sections
@@ -202,7 +204,7 @@ where sections.district_id = %(district_id)s;
 
 -- The two column lists are filled in by incremental.py.
 insert into pg_temp."subset.staging.sections" (columns_of_sections)
-select values_of_sections
+select values_of_sections -- noqa: RF02
 from staging.sections as sections
 inner join (select clever_id, max(students) as students from pg_temp."subset.listings" group by clever_id) as listings
     on sections.clever_id = listings.clever_id
