@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from datetime import date
@@ -12,7 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+import roster_pipeline
 from roster_pipeline.database.engine import Database
+from roster_pipeline.database.models import SQL
 from roster_pipeline.districts.agreement import all_districts
 from roster_pipeline.districts.nights import PACIFIC, due_districts, night_ends_at, scheduled_at
 from roster_pipeline.errors import UsageError
@@ -20,6 +23,9 @@ from roster_pipeline.profiles import PROFILES, Profile, effective_profile, night
 from roster_pipeline.sandbox import Sandbox, SandboxServer, generate_district
 from roster_pipeline_tests.reference.driver import LiveDistrict
 from roster_pipeline_tests.sync.clever import clever, student
+
+# A time at night that no profile has.
+FREE_TIME = next(at for at in (f"23:{minute:02}" for minute in range(60)) if at not in nightly_times())
 
 
 def test_the_differences_of_the_two_profiles() -> None:
@@ -35,11 +41,10 @@ def test_the_differences_of_the_two_profiles() -> None:
 
 def test_the_brakes_of_the_spec_are_the_defaults() -> None:
     """R7.3."""
-    brakes = PROFILES["typing_agent"].brakes
-    assert (brakes.role_floor, brakes.role_share) == (10, 0.05)
-    assert (brakes.school_floor, brakes.school_share) == (5, 0.20)
-    assert (brakes.relink_floor, brakes.relink_share) == (25, 0.10)
-    assert (brakes.admin_floor, brakes.admin_share) == (3, 0.50)
+    limits = {"role": (10, 0.05), "school": (5, 0.20), "relink": (25, 0.10), "admin": (3, 0.50)}
+    expected = {f"{name}_{part}": value for name, pair in limits.items() for part, value in zip(("floor", "share"), pair, strict=True)}
+    for profile in PROFILES.values():
+        assert profile.brakes.model_dump() == expected
 
 
 @given(st.sampled_from(sorted(PROFILES)), st.integers(0, 10_000), st.booleans())
@@ -64,15 +69,32 @@ def test_an_override_changes_only_its_field(name: str, floor: int, flag: bool) -
         {"approval_hours": 0},
         {"login_methods": ["fax"]},
         {"nightly_at": "9 pm"},
-        {"nightly_at": "22:30"},  # No profile has this time, so no schedule would start these syncs.
+        {"nightly_at": FREE_TIME},  # No profile has this time, so no schedule would start these syncs.
     ],
 )
 def test_settings_that_are_not_valid_are_refused_without_their_values(settings: dict[str, object]) -> None:
     """SPEC 2: settings are validated when they are recorded. The message does not repeat a value, because it could be anything."""
     with pytest.raises(UsageError) as refusal:
         effective_profile("typing_agent", settings)
-    assert not any(value in str(refusal.value) for value in ("fax", "9 pm", "22:30"))
+    assert not any(value in str(refusal.value) for value in ("fax", "9 pm", FREE_TIME))
     assert "roster district show" in refusal.value.hint
+
+
+def test_no_code_asks_which_profile_a_district_has() -> None:
+    """SPEC 1: it asks for the field that matters. Only the demo names a profile, for the district that it makes up."""
+    package = Path(roster_pipeline.__file__).parent
+    for file in [*package.rglob("*.py"), *SQL.rglob("*.sql")]:
+        if file.name not in ("profiles.py", "demo.py") and "migrations" not in file.parts:
+            text = file.read_text(encoding="utf-8")
+            assert not re.search("|".join(rf"['\"]{name}['\"]" for name in PROFILES), text), file.name
+            assert not (file.suffix == ".sql" and re.search(r"\bprofile\b", re.sub(r"--.*", "", text))), file.name
+
+
+def test_every_field_of_a_profile_is_read() -> None:
+    """A field that nothing reads would be a setting without effect."""
+    package = Path(roster_pipeline.__file__).parent
+    code = " ".join(file.read_text(encoding="utf-8") for file in package.rglob("*.py") if file.name != "profiles.py")
+    assert [name for name in Profile.model_fields if not re.search(rf"\.{name}\b", code)] == []
 
 
 def test_an_unknown_profile_is_refused_with_the_known_ones() -> None:
@@ -120,15 +142,8 @@ def test_a_third_profile_is_one_object(database: Database, tmp_path: Path) -> No
     assert ended.returncode == 0, ended.stderr
     assert json.loads(ended.stdout.splitlines()[-1]) == {
         "added": 0,
-        "due": {"21:00": [], "22:30": [district.id], "00:00": []},
-        "schedules": {
-            "nightly_9pm_pt": "0 21 * * *",
-            "nightly_9pm_pt_shards": "0 21 * * *",
-            "nightly_midnight_pt": "0 0 * * *",
-            "nightly_midnight_pt_shards": "0 0 * * *",
-            "nightly_10_30pm_pt": "30 22 * * *",
-            "nightly_10_30pm_pt_shards": "30 22 * * *",
-        },
+        "due": {**{at: [] for at in nightly_times()}, "22:57": [district.id]},
+        "schedules": {"nightly_10_57pm_pt": "57 22 * * *", "nightly_10_57pm_pt_shards": "57 22 * * *"},
         "tick": [district.id],
         "synced": 0,
     }

@@ -11,11 +11,14 @@ from datetime import date
 from io import StringIO
 from typing import Any
 
-from roster_pipeline.profiles import PROFILES, Profile
+from roster_pipeline.profiles import PROFILES, Profile, nightly_times
+
+# Not a time of any other profile.
+TIME = "22:57"
 
 # All that a person has to write to add a profile.
 PROFILES["third_vendor"] = Profile(
-    nightly_at="22:30",
+    nightly_at=TIME,
     student_email=True,
     student_multi_school=False,
     login_methods=("clever", "classlink"),
@@ -38,12 +41,12 @@ def main(clever_id: str) -> dict[str, Any]:
     from roster_pipeline.districts.nights import due_districts, scheduled_at
     from roster_pipeline.settings import settings
 
-    moment = scheduled_at("22:30", DAY)
+    moment = scheduled_at(TIME, DAY)
     added = roster("district", "add", clever_id, "--name", "Third", "--profile", "third_vendor", "--domain", "third.example")
     with open_database(settings()) as database, database.engine.connect() as connection:
-        due = {at: [each.clever_id for each in due_districts(connection, scheduled_at(at, DAY))] for at in ("21:00", "22:30", "00:00")}
+        due = {at: [each.clever_id for each in due_districts(connection, scheduled_at(at, DAY))] for at in nightly_times()}
     repository = defs.get_repository_def()
-    on_time, _ = nightly_schedules("22:30", clock=lambda: moment)
+    on_time, _ = nightly_schedules(TIME, clock=lambda: moment)
     with (
         dg.instance_for_test() as instance,
         dg.build_schedule_context(
@@ -57,7 +60,7 @@ def main(clever_id: str) -> dict[str, Any]:
     return {
         "added": added,
         "due": due,
-        "schedules": {each.name: each.cron_schedule for each in repository.schedule_defs if each.name.startswith("nightly_")},
+        "schedules": {each.name: each.cron_schedule for each in repository.schedule_defs if each.name.startswith(on_time.name)},
         "tick": [each.partition_key for each in tick.run_requests or []] or tick.skip_message,
         "synced": roster("sync", clever_id, "--json"),
     }

@@ -19,6 +19,7 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
+from roster_pipeline.brake_kinds import KINDS, BrakeKind
 from roster_pipeline.clever.decode import CollectionDecoder, ListBody, parse_body
 from roster_pipeline.clever.pull import DistrictPull, Page
 from roster_pipeline.database.engine import Database
@@ -229,7 +230,6 @@ class LiveDistrict:
             schools = connection.execute(
                 sa.text("select name, clever_id, licenses from app.agreed_schools where district_id = :d"), {"d": district.district_id}
             )
-            brakes = district.rules.brakes
             return Rules(
                 self.clever_id,
                 student_email=district.rules.student_email,
@@ -239,12 +239,7 @@ class LiveDistrict:
                 agreed_grades=district.row["agreed_grades"] or (),
                 licenses=district.row["licenses"],
                 over_license_policy=district.row["over_license_policy"],
-                limits={
-                    "district_role": (brakes.role_floor, Fraction(str(brakes.role_share))),
-                    "school_role": (brakes.school_floor, Fraction(str(brakes.school_share))),
-                    "relinks": (brakes.relink_floor, Fraction(str(brakes.relink_share))),
-                    "new_admins": (brakes.admin_floor, Fraction(str(brakes.admin_share))),
-                },
+                limits={kind.name: _limit(kind, district.rules.brakes) for kind in KINDS.values() if kind.limit is not None},
                 auto_initial=district.rules.auto_initial,
             )
 
@@ -297,6 +292,12 @@ def _rows(connection: Connection, table: str, district_id: int) -> dict[str, Row
     statement = f"select *, xmin::text as xmin, ctid::text as ctid from app.{table} where district_id = :d"
     found = connection.execute(sa.text(statement), {"d": district_id}).mappings()
     return {":".join("" if row[part] is None else str(row[part]) for part in ENTITY_ID[table]): dict(row) for row in found}
+
+
+def _limit(kind: BrakeKind, brakes: Brakes) -> tuple[int, Fraction]:
+    """Floor and share of a kind of brake, as the district's settings have them."""
+    floor, share = (getattr(brakes, setting) for setting in kind.settings)
+    return floor, Fraction(str(share))
 
 
 def _kept(connection: Connection, table: str, name: str, district_id: int | None = None) -> list[Row]:
