@@ -16,7 +16,7 @@ RequestRole = Literal["support", "account_owner"]
 
 
 class Brakes(BaseModel):
-    """Limits of R7.3: a brake trips when the count is strictly above the larger of floor (people) and share (fraction of n)."""
+    """Limits of R7.3: a brake trips when the count is strictly above the larger of floor (acts) and share (fraction of n)."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
