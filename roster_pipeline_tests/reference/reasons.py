@@ -4,15 +4,13 @@ Belongs here: `decision`, `rule` and `username_rule` of `reconcile.user_matches`
 them (`roster explain`), so a correct roster with a wrong reason is an error. Does not belong here: what is written (`model.py`).
 """
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from roster_pipeline_tests.reference.brakes import leavers
 from roster_pipeline_tests.reference.matching import add_those_without_a_name
+from roster_pipeline_tests.reference.one_pass import Pass
 from roster_pipeline_tests.reference.records import split_named
 from roster_pipeline_tests.reference.rows import Id
-
-if TYPE_CHECKING:  # `model.py` imports this module.
-    from roster_pipeline_tests.reference.model import Pass
 
 
 class Reason(NamedTuple):
@@ -23,7 +21,7 @@ class Reason(NamedTuple):
     username_rule: str | None = None
 
 
-def reasons(done: "Pass") -> dict[str, Reason]:
+def reasons(done: Pass) -> dict[str, Reason]:
     """The decision about each person of the snapshot, by Clever id.
 
     Args:
@@ -47,7 +45,7 @@ def reasons(done: "Pass") -> dict[str, Reason]:
     return found
 
 
-def removed(free: "Pass") -> dict[tuple[str, Id], str]:
+def removed(free: Pass) -> dict[tuple[str, Id], str]:
     """Why each active row is soft-deleted, by (table, id of the row).
 
     Args:
@@ -72,7 +70,7 @@ def removed(free: "Pass") -> dict[tuple[str, Id], str]:
     return found
 
 
-def _when_recognised(done: "Pass", clever_id: str) -> Reason:
+def _when_recognised(done: Pass, clever_id: str) -> Reason:
     """Before brakes are applied: why a person is not rostered, or how the person was matched (R5.1-R5.4)."""
     why_not = _why_not(done, clever_id)
     is_linked = _is_linked(done, clever_id)
@@ -94,7 +92,7 @@ def _when_recognised(done: "Pass", clever_id: str) -> Reason:
     return Reason("create", "new")
 
 
-def _why_not(done: "Pass", clever_id: str) -> str | None:
+def _why_not(done: Pass, clever_id: str) -> str | None:
     """The first reason why a person cannot be rostered; None if the person can."""
     person = done.people[clever_id]
     if clever_id in done.nameless:
@@ -108,15 +106,15 @@ def _why_not(done: "Pass", clever_id: str) -> str | None:
     return "outside_school" if person.schools & done.outside_schools else "no_role"
 
 
-def _without_a_name(done: "Pass") -> set[str]:
+def _without_a_name(done: Pass) -> set[str]:
     """People who could be rostered, but whose Clever id is the username of a user that is left unchanged (R5.5)."""
     return add_those_without_a_name(done.before, {each: done.matches.user_of(each) for each in done.candidates}, set(done.unchanged))
 
 
-def _is_linked(done: "Pass", clever_id: str) -> bool:
+def _is_linked(done: Pass, clever_id: str) -> bool:
     return any(user.clever_id == clever_id for user in done.before.users.values())
 
 
-def _held_or_none(done: "Pass", clever_id: str) -> str:
+def _held_or_none(done: Pass, clever_id: str) -> str:
     user_id = done.matches.user_of(clever_id)
     return "held" if user_id is not None and done.before.users[user_id].deleted_at is None else "none"

@@ -1,0 +1,340 @@
+"""One pass over a snapshot: what each person, school, classroom, role and enrollment becomes if these holds hold.
+
+Belongs here: SPEC 3-9 from the rows of `app` and a snapshot to the rows of `app`, person by person. Does not belong here: which passes a
+sync makes, and its holds (`model.py`).
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import datetime
+
+from roster_pipeline_tests.reference.brakes import Held, active_roles
+from roster_pipeline_tests.reference.matching import Matches, add_those_without_a_name, give_usernames, match
+from roster_pipeline_tests.reference.records import Person, key, newest, read_people, split_named
+from roster_pipeline_tests.reference.rows import (
+    Agreed,
+    Classroom,
+    Enrollment,
+    Id,
+    Role,
+    Rules,
+    School,
+    Snapshot,
+    State,
+    User,
+)
+from roster_pipeline_tests.reference.seats import Student, hand_out, has_seat
+
+
+class Pass:
+    """One pass: everything that a sync does, except what is held."""
+
+    def __init__(self, state: State, snapshot: Snapshot, rules: Rules, now: datetime, held: Held) -> None:
+        self.before, self.rules, self.now, self.held = state, rules, now, held
+        self.after = State(dict(state.schools), dict(state.classrooms), dict(state.users), dict(state.roles), dict(state.enrollments))
+        self.school_records = newest(snapshot.schools, rules.clever_id)
+        self.section_records = newest(snapshot.sections, rules.clever_id)
+        self.people, self.quarantined_people = read_people(snapshot.users, rules)
+
+    def run(self) -> None:
+        self.roster_schools()
+        self.recognise_people()
+        self.hold_back()
+        self.roster_people()
+        self.roster_roles()
+        self.roster_classrooms()
+        self.roster_enrollments()
+
+    def roster_schools(self) -> None:
+        """R6.1, R6.4. Sets `open_schools`: the schools at which people and classrooms are rostered, by Clever id.
+
+        `unchanged_schools` are quarantined: they and everything in them are left unchanged. A deleted school is not among them, and is not
+        restored.
+        """
+        names, quarantined = split_named(self.school_records)
+        inside = {clever_id for clever_id, name in names.items() if self._agreements(clever_id, name, names) is not None}
+        self.outside_schools = set(names) - inside
+        self.open_schools: dict[str, Id] = {}
+        self.school_licenses: dict[Id, int] = {}
+        schools = self.before.schools.items()
+        self.unchanged_schools = {each for each, row in schools if row.clever_id in quarantined and row.deleted_at is None}
+        ids = {row.clever_id: school_id for school_id, row in self.before.schools.items() if row.clever_id}
+        for school_id, row in self.before.schools.items():
+            if not row.protected and school_id not in self.unchanged_schools | self.held.schools and not self.held.everything:
+                self.after.schools[school_id] = replace(row, deleted_at=row.deleted_at or self.now)
+        for clever_id in inside:
+            school_id = ids.get(clever_id, f"new:{clever_id}")
+            old = self.before.schools.get(school_id)
+            if old is not None and old.protected and old.deleted_at is not None:
+                continue
+            if (old is None or not old.protected) and school_id not in self.held.schools:
+                self.after.schools[school_id] = School(clever_id, names[clever_id], "clever", False, None)
+            self.open_schools[clever_id] = school_id
+            numbers = [each.licenses for each in self._agreements(clever_id, names[clever_id], names) or () if each.licenses is not None]
+            if numbers:
+                self.school_licenses[school_id] = min(numbers)
+
+    def _agreements(self, clever_id: str, name: str, shared: Mapping[str, str]) -> list[Agreed] | None:
+        """The entries of the agreement for a school: by Clever id, or by name if the entry has no shared Clever id. None: outside."""
+        agreed = self.rules.agreed_schools
+        found = [each for each in agreed if (each.clever_id == clever_id if each.clever_id in shared else key(each.name) == key(name))]
+        return found if found or not agreed else None
+
+    def recognise_people(self) -> None:
+        """R5.1-R5.5, R6.4, before brakes are applied. Sets `candidates`: the people to be rostered, by Clever id.
+
+        `unchanged` are the users that are left unchanged: protected ones, and those of quarantined records.
+        """
+        users = self.before.users
+        ids = {row.clever_id: user_id for user_id, row in users.items() if row.clever_id is not None}
+        present = set(self.people) | self.quarantined_people
+        # People whose only school is quarantined are neither removed nor rostered (R4.6).
+        self.waiting = waiting = {each for each, person in self.people.items() if self._is_waiting(person)}
+        self.protected = {user_id for user_id, row in users.items() if row.protected}
+        self.unchanged = self.protected | {ids[each] for each in (self.quarantined_people | waiting) if each in ids}
+        nameless = add_those_without_a_name(self.before, {each: ids.get(each) for each in self.people}, self.unchanged)
+        self.nameless = frozenset(nameless)
+
+        self.known = known = {
+            each: person for each, person in self.people.items() if each not in waiting | nameless and self._roles_of(person)
+        }
+        self.matches = match(self.before, known, {each: self._family_of(person) for each, person in known.items()}, present)
+        self.barred = {each for each in known if (user_id := self.matches.user_of(each)) is not None and users[user_id].barred}
+        self.candidates = {
+            each: person for each, person in known.items() if each not in self.barred and ids.get(each) not in self.protected
+        }
+        self.new_admins = {
+            each
+            for each, person in self.candidates.items()
+            if ("district_admin", None) in person.listed and ("district_admin", None) not in self._active_roles_of(each)
+        }
+        # Protected people are enrolled like others, with the roles that they have (R8.1).
+        self.members: dict[str, tuple[Id, set[tuple[str, Id | None]]]] = {
+            each: (ids[each], active_roles(self.before, ids[each]))
+            for each in set(self.people) - waiting - nameless
+            if ids.get(each) in self.protected and users[ids[each]].deleted_at is None
+        }
+
+    def _listed(self, person: Person) -> set[tuple[str, str | None]]:
+        """The roles that Clever lists, without the role of a student whose grade is outside the agreement (R6.4)."""
+        return {(role, school) for role, school in person.listed if role != "student" or self.is_grade_agreed(person)}
+
+    def is_grade_agreed(self, person: Person) -> bool:
+        """R6.4; only students have a grade."""
+        grade = person.values["grade"]
+        return not self.rules.agreed_grades or grade is None or grade in self.rules.agreed_grades
+
+    def _family_of(self, person: Person) -> str:
+        """Student or staff, by the roles at rostered and unchanged schools. A person with both is staff."""
+        unchanged = {self.before.schools[each].clever_id for each in self.unchanged_schools}
+        roles = {role for role, school in self._listed(person) if school is None or school in self.open_schools or school in unchanged}
+        return "student" if roles == {"student"} else "staff"
+
+    def _is_waiting(self, person: Person) -> bool:
+        unchanged = {row.clever_id for each, row in self.before.schools.items() if each in self.unchanged_schools}
+        return not self._roles_of(person) and any(school in unchanged for _, school in self._listed(person))
+
+    def _roles_of(self, person: Person) -> set[tuple[str, Id | None]]:
+        """The roles that Clever lists at open schools, and present roles at schools that are left unchanged."""
+        listed = {(role, self.open_schools.get(school) if school else None) for role, school in self._listed(person)}
+        roles = {(role, school) for role, school in listed if school is not None or role == "district_admin"}
+        return roles | self._unchanged_roles(person)
+
+    def _unchanged_roles(self, person: Person) -> set[tuple[str, Id | None]]:
+        holders = [each for each, row in self.before.users.items() if row.clever_id == person.clever_id and row.deleted_at is None]
+        return {(role, at) for each in holders for role, at in active_roles(self.before, each) if at in self.unchanged_schools}
+
+    def _is_active(self, user_id: Id | None) -> bool:
+        return user_id is not None and self.before.users[user_id].deleted_at is None
+
+    def _active_roles_of(self, clever_id: str) -> set[tuple[str, Id | None]]:
+        """The present roles of a matched person; none if the user is new or deleted."""
+        user_id = self.matches.user_of(clever_id)
+        return active_roles(self.before, user_id) if user_id is not None and self._is_active(user_id) else set()
+
+    def hold_back(self) -> None:
+        """R7.4. Sets `rostered`: the people who are written; `granted`: their roles; `stuck`: the users that are held."""
+        self.unchanged_schools |= self.held.schools
+        self.open_schools = {clever_id: each for clever_id, each in self.open_schools.items() if each not in self.held.schools}
+        self.stuck: set[Id] = set(self.held.users)
+        self.granted: dict[str, set[tuple[str, Id | None]]] = {}
+        if self.held.relinks:
+            self.stuck |= set(self.matches.relinked.values())
+        for clever_id, person in self.candidates.items():
+            user_id = self.matches.user_of(clever_id)
+            if user_id in self.stuck:
+                continue
+            roles = self._roles_of(person)
+            if self.held.admins and clever_id in self.new_admins:
+                # An active user keeps the present roles; a new one does not get this role.
+                roles = self._active_roles_of(clever_id) if self._is_active(user_id) else roles - {("district_admin", None)}
+            if roles:
+                self.granted[clever_id] = roles
+            elif user_id is not None and self._is_active(user_id):
+                self.stuck.add(user_id)
+        self.with_role = set(self.granted)
+        named = {each: self.matches.user_of(each) for each in self.granted}
+        staying = self.unchanged | self.stuck
+        nameless = add_those_without_a_name(self.before, named, staying)
+        self.stuck |= staying - self.unchanged
+        self.unchanged |= staying
+        left_out = nameless | self.held.beyond
+        self.granted = {each: roles for each, roles in self.granted.items() if each not in left_out}
+        self.rostered = {each: self._as_named(self.candidates[each]) for each in self.granted}
+
+    def _as_named(self, person: Person) -> Person:
+        """While a new admin role is held, an active user keeps the username (R7.4)."""
+        if not (self.held.admins and person.clever_id in self.new_admins):
+            return person
+        user_id = self.matches.user_of(person.clever_id)
+        theirs = self.before.users[user_id].username if user_id is not None and self._is_active(user_id) else None
+        return replace(person, username=theirs or person.plain_username)
+
+    def roster_people(self) -> None:
+        """R5.4, R5.5, R9. Sets `beyond`: the students who would be created or restored without a seat."""
+        users = self.before.users
+        self.names = give_usernames(self.before, self.rostered, self.matches, self.unchanged)
+        self.user_ids: dict[str, Id] = {each: self.matches.user_of(each) or f"new:{each}" for each in self.rostered}
+        self.members |= {each: (self.user_ids[each], self.granted[each]) for each in self.rostered}
+        relinked = {each: user_id for each, user_id in self.matches.relinked.items() if user_id not in self.stuck}
+        self.taken_over = Matches(
+            adopted={each: user_id for each, user_id in self.matches.adopted.items() if each in self.rostered},
+            relinked={each: user_id for each, user_id in relinked.items() if each in self.rostered or each in self.barred},
+        )
+        for user_id, row in users.items():
+            if user_id not in self.unchanged:
+                self.after.users[user_id] = replace(row, deleted_at=row.deleted_at or self.now)
+        seated = self._seated()
+        for clever_id, (username, _) in self.names.items():
+            user_id = self.user_ids[clever_id]
+            row = self._user_row(self.rostered[clever_id], username, users.get(user_id))
+            status = ("licensed" if user_id in seated else "waiting") if self._is_student(clever_id) else None
+            self.after.users[user_id] = replace(row, license_status=status)
+        for clever_id in self.barred & set(self.taken_over.relinked):  # R8.3
+            user_id = self.matches.relinked[clever_id]
+            self.after.users[user_id] = replace(users[user_id], clever_id=clever_id)
+
+    def _is_student(self, clever_id: str) -> bool:
+        return any(role == "student" for role, _ in self.granted[clever_id])
+
+    def _seated(self) -> set[Id]:
+        """R9.2: the rostered users who are licensed."""
+        users = self.before.users
+        students = [
+            Student(
+                user_id=self.user_ids[each],
+                clever_id=each,
+                school=self._school_of(person),
+                created_at=old.created_at if (old := users.get(self.user_ids[each])) else self.now,
+                has_seat=has_seat(old),
+                is_unchanged=False,
+            )
+            for each, person in self.rostered.items()
+            if self._is_student(each)
+        ]
+        for user_id in self.unchanged:
+            user = users[user_id]
+            if user.deleted_at is None and self._is_student_in_scope(user_id):
+                # An imported student has a seat unless the account says `waiting`.
+                students.append(
+                    Student(user_id, user.clever_id, user.school_id, user.created_at, user.license_status != "waiting", is_unchanged=True)
+                )
+        if self.rules.over_license_policy == "warn":
+            seated = {student.user_id for student in students}
+        else:
+            seated = hand_out(students, self.rules.licenses, self.school_licenses)
+        let_in = {self.user_ids[each] for each in self.held.let_in}
+        self.beyond = {
+            each
+            for each, user_id in self.user_ids.items()
+            if self._is_student(each) and user_id not in seated and not self._is_active(self.matches.user_of(each))
+        }
+        return seated | let_in
+
+    def _is_student_in_scope(self, user_id: Id) -> bool:
+        """R9.1: whether one of the schools is not outside the agreement."""
+        at = [school for role, school in active_roles(self.before, user_id) if role == "student"]
+        return any(school is not None and self.before.schools[school].clever_id not in self.outside_schools for school in at)
+
+    def _school_of(self, person: Person) -> Id | None:
+        """The primary school, if it is rostered or left unchanged."""
+        known = {row.clever_id: each for each, row in self.before.schools.items() if each in self.unchanged_schools}
+        return (self.open_schools | known).get(person.primary)
+
+    def _user_row(self, person: Person, username: str, old: User | None) -> User:
+        methods = ["clever"]
+        if key(username) != key(person.clever_id):
+            methods += [each for each in self.rules.login_methods if each != "clever" and (each != "google" or person.values["email"])]
+        return User(
+            **person.values,
+            clever_id=person.clever_id,
+            username=username,
+            school_id=self._school_of(person),
+            source="clever",
+            protected=False,
+            do_not_restore=old.do_not_restore if old else False,
+            license_status=None,
+            login_methods=tuple(methods),
+            created_at=old.created_at if old else self.now,
+            deleted_at=None,
+        )
+
+    def roster_roles(self) -> None:
+        """R5.8: rostered roles are added and ended, the others stay."""
+        for (user_id, role, school), row in self.before.roles.items():
+            may_end = row.source == "clever" and school not in self.unchanged_schools and not self.held.everything
+            if user_id not in self.unchanged and may_end:
+                self.after.roles[user_id, role, school] = replace(row, deleted_at=row.deleted_at or self.now)
+        for clever_id in self.rostered:
+            user_id = self.user_ids[clever_id]
+            for role, school in self.granted[clever_id]:
+                old = self.before.roles.get((user_id, role, school))
+                if school not in self.unchanged_schools and (old is None or old.source == "clever" or old.deleted_at is not None):
+                    self.after.roles[user_id, role, school] = Role("clever", None)
+
+    def roster_classrooms(self) -> None:
+        """R6.1. Sets `open_classrooms`: the classrooms whose members are updated from Clever, by Clever id."""
+        names, quarantined = split_named(self.section_records)
+        ids = {row.clever_id: each for each, row in self.before.classrooms.items() if row.clever_id}
+        unchanged_schools = {self.before.schools[each].clever_id for each in self.unchanged_schools}
+        in_unchanged_schools = {each for each, section in self.section_records.items() if section.get("school") in unchanged_schools}
+        self.unchanged_classrooms = {
+            classroom_id
+            for classroom_id, row in self.before.classrooms.items()
+            if row.protected
+            or (row.clever_id is not None and row.clever_id in quarantined | in_unchanged_schools)
+            or (row.school_id in self.unchanged_schools and row.deleted_at is None)
+        }
+        # A member is held: the row is left unchanged, while other members are added and removed (R7.4).
+        with_held = {at for (at, user_id, _), row in self.before.enrollments.items() if user_id in self.stuck and row.deleted_at is None}
+        for classroom_id, row in self.before.classrooms.items():
+            if classroom_id not in self.unchanged_classrooms | with_held and not self.held.everything:
+                self.after.classrooms[classroom_id] = replace(row, deleted_at=row.deleted_at or self.now)
+        self.open_classrooms: dict[str, Id] = {}
+        for clever_id, name in names.items():
+            school = self.open_schools.get(self.section_records[clever_id].get("school") or "")
+            classroom_id = ids.get(clever_id, f"new:{clever_id}")
+            if school is not None and classroom_id not in self.unchanged_classrooms:
+                if classroom_id not in with_held:
+                    self.after.classrooms[classroom_id] = Classroom(clever_id, name, school, "clever", False, None)
+                self.open_classrooms[clever_id] = classroom_id
+
+    def roster_enrollments(self) -> None:
+        """R6.2, R6.3."""
+        staying = self.unchanged - self.protected
+        for (classroom_id, user_id, role), row in self.before.enrollments.items():
+            if classroom_id not in self.unchanged_classrooms and user_id not in staying and not self.held.everything:
+                self.after.enrollments[classroom_id, user_id, role] = replace(row, deleted_at=row.deleted_at or self.now)
+        for clever_id, classroom_id in self.open_classrooms.items():
+            section = self.section_records[clever_id]
+            school = self.open_schools[section["school"]]
+            teachers = section.get("teachers") or [section.get("teacher")]
+            for member in section.get("students") or ():
+                user_id, roles = self.members.get(member, (0, set()))
+                at = {school for role, school in roles if role == "student"}
+                if at and (self.rules.student_multi_school or school in at):
+                    self.after.enrollments[classroom_id, user_id, "student"] = Enrollment(False, "clever", None)
+            for member in teachers:
+                user_id, roles = self.members.get(member, (0, set()))
+                if any(role == "teacher" for role, _ in roles):
+                    self.after.enrollments[classroom_id, user_id, "teacher"] = Enrollment(member == teachers[0], "clever", None)
