@@ -120,8 +120,8 @@ def load_models(
         root: the folder; by default that of the project.
 
     Raises:
-        PermanentError: a file is not a single statement, has no header, or looks further than its header says; no model or migration makes
-            a table; or models read each other in a circle.
+        PermanentError: a file is not a single statement, its header is not complete, it looks further than its header says, or an audit
+            returns other columns; no model or migration makes a table; or models read each other in a circle.
     """
     models = [
         _parse(layer, path.name.removesuffix(".sql"), path.read_text(encoding="utf-8"))
@@ -159,14 +159,8 @@ def _parse(layer: Layer, table: str, sql: str) -> Model:
     if len(statements) != 1 or statements[0] is None:
         raise PermanentError(f"{where} holds {len(statements)} statements; one file is one statement.")
     tree = statements[0]
-    header = "\n".join(sql.split("\n\n")[0].splitlines())
-    fields = dict(_FIELD.findall(header))
-    if missing := [name for name in ("grain", "rules") if name not in fields]:
-        raise PermanentError(f"{where} does not say its {' and '.join(missing)}.", hint="Every model opens with its grain and its rules.")
+    fields = _header_fields(where, sql)
     comment = [line.removeprefix("-- ") for line in sql.splitlines() if line.startswith("--")]
-    severity = fields.get("severity", "warn")
-    if severity not in ("warn", "error"):
-        raise PermanentError(f"{where} has the severity {severity!r}; it is warn or error.")
     writes = frozenset(_table_name(each.find(exp.Table)) for each in tree.find_all(exp.Insert, exp.Update))
     named = frozenset(_table_name(each) for each in tree.find_all(exp.Table) if each.db)
     return Model(
@@ -177,11 +171,40 @@ def _parse(layer: Layer, table: str, sql: str) -> Model:
         grain=fields["grain"],
         rules=tuple(fields["rules"].split(", ")),
         key=tuple(fields["key"].split(", ")) if "key" in fields else (),
-        severity="error" if severity == "error" else "warn",
         decides_by=_decides_by(where, tree, fields) if layer in _DECIDING else None,
+        severity=_audit_severity(where, tree, fields) if layer == "audits" else "warn",
         reads=named - writes,
         writes=writes,
     )
+
+
+def _header_fields(where: str, sql: str) -> dict[str, str]:
+    """The fields of the header. A header has a description before them, and at least the grain and the rules."""
+    header = [line for line in sql.split("\n\n")[0].splitlines() if line.startswith("--")]
+    fields = dict(_FIELD.findall("\n".join(header)))
+    if missing := [name for name in ("grain", "rules") if name not in fields]:
+        raise PermanentError(f"{where} does not say its {' and '.join(missing)}.", hint="Every model opens with its grain and its rules.")
+    if _FIELD.match(header[0]):
+        raise PermanentError(f"{where} has no description.", hint="Begin the file with a comment: what the rows are, in a sentence.")
+    return fields
+
+
+def _audit_severity(where: str, tree: exp.Expr, fields: Mapping[str, str]) -> Literal["warn", "error"]:
+    """The severity of an audit. An audit also has to return what identifies a record."""
+    columns = tree.named_selects if isinstance(tree, exp.Query) else []
+    if columns != ["resource", "clever_id"]:
+        raise PermanentError(
+            f"{where} returns {', '.join(columns) or 'nothing'}; an audit returns resource and clever_id.",
+            hint="Select 'users' as resource, clever_id: one row per offending record.",
+        )
+    severity = fields.get("severity")
+    if severity == "warn":
+        return "warn"
+    if severity == "error":
+        return "error"
+    if severity is None:
+        raise PermanentError(f"{where} does not say its severity.", hint="Add the header line `-- severity: warn` or `-- severity: error`.")
+    raise PermanentError(f"{where} has the severity {severity!r}; it is warn or error.")
 
 
 def _decides_by(where: str, tree: exp.Expr, fields: Mapping[str, str]) -> DecidesBy:

@@ -11,6 +11,8 @@ from roster_pipeline.sync.run import project_models
 
 OPENING = "-- What it is.\n-- grain: one row\n-- rules: R1.1\n"
 HEADER = OPENING + "-- decides by: itself\n"
+WARN = "-- severity: warn\n"
+OFFENDERS = "select 'users' as resource, clever_id from staging.users"
 
 
 def _load(root: Path, files: dict[str, str]) -> Models:
@@ -67,7 +69,11 @@ def test_reading_an_unknown_table_is_an_error(tmp_path: Path) -> None:
         (HEADER + "select 1; select 2", "holds 2 statements"),
         (HEADER + "select (", "cannot be parsed"),
         ("select 1", "does not say its grain and rules"),
-        (HEADER + "-- severity: fatal\nselect 1", "severity 'fatal'"),
+        (HEADER.replace("-- What it is.\n", "") + WARN + OFFENDERS, "has no description"),
+        (HEADER + OFFENDERS, "does not say its severity"),
+        (HEADER + "-- severity: fatal\n" + OFFENDERS, "severity 'fatal'"),
+        (HEADER + WARN + "select clever_id from staging.users", "returns clever_id; an audit returns resource and clever_id"),
+        (HEADER + WARN + "select clever_id, 'users' as resource from staging.users", "returns clever_id, resource; an audit returns"),
     ],
 )
 def test_a_file_that_is_not_a_model_is_an_error_that_names_it(tmp_path: Path, sql: str, reason: str) -> None:
@@ -75,6 +81,14 @@ def test_a_file_that_is_not_a_model_is_an_error_that_names_it(tmp_path: Path, sq
     with pytest.raises(PermanentError, match=reason) as refusal:
         _load(tmp_path, {"audits/broken": sql})
     assert "dbt_like_sql/audits/broken.sql" in str(refusal.value)
+
+
+@pytest.mark.parametrize("layer", ["staging", "reconcile", "app", "ops"])
+def test_every_model_has_a_description(tmp_path: Path, layer: str) -> None:
+    """Dagster shows it. A comment inside the statement is not enough."""
+    header = HEADER.replace("-- What it is.\n", "")
+    with pytest.raises(PermanentError, match=rf"dbt_like_sql/{layer}/users\.sql has no description"):
+        _load(tmp_path, {f"{layer}/users": header + "\n-- Who it is.\nselect user_id from app.users"})
 
 
 def test_a_circle_is_an_error(tmp_path: Path) -> None:
