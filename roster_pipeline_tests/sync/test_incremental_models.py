@@ -16,7 +16,7 @@ from roster_pipeline.sync.run import project_models
 from roster_pipeline_tests.reference.driver import LiveDistrict
 from roster_pipeline_tests.reference.rows import Record
 from roster_pipeline_tests.sync.clever import school, section, student, teacher
-from roster_pipeline_tests.sync.test_incremental import changed, count_as_large, is_incremental
+from roster_pipeline_tests.sync.test_incremental import PLANNED_IN_FULL, changed, count_as_large, followed_models, is_incremental
 
 
 @pytest.fixture(autouse=True)
@@ -25,18 +25,32 @@ def large(monkeypatch: pytest.MonkeyPatch) -> None:
     count_as_large(monkeypatch)
 
 
-# Models of the project that look further than an incremental plan can follow. Each of them makes every plan of a large district a full
-# plan, which takes more than twice as long: name one here only if its rule is worth that.
-PLANNED_IN_FULL: frozenset[str] = frozenset()
+# What to do about a model that looks further than an incremental plan can follow.
+ADVICE = (
+    "Let it look at fewer records; or declare it in LOOK_FURTHER (roster_pipeline/sync/incremental.py), with the reason why an incremental "
+    "plan is right; or name it in PLANNED_IN_FULL (roster_pipeline_tests/sync/test_incremental.py), and every plan becomes a full plan."
+)
 
 
 def test_models_that_look_further_are_declared() -> None:
-    """Both ways: a new one has to be named in LOOK_FURTHER, with a reason, or above; and neither list names another model."""
+    """Both ways: a new one has to be named in LOOK_FURTHER, with a reason, or in PLANNED_IN_FULL; and neither names another model."""
     models = project_models().of("reconcile", "audits")
-    assert {each.name for each in models if each.decides_by not in FOLLOWED} == LOOK_FURTHER.keys() | PLANNED_IN_FULL
-    assert {each.name for each in looking_too_far(project_models())} == PLANNED_IN_FULL
+    further = {each.name for each in models if each.decides_by not in FOLLOWED}
     pages = {each.name for each in models if any(read.startswith("clever.") for read in each.reads)}
-    assert pages - LOOK_FURTHER.keys() == OF_PAGES
+    declared = LOOK_FURTHER.keys() | PLANNED_IN_FULL
+    assert not LOOK_FURTHER.keys() & PLANNED_IN_FULL
+    assert not further - declared, f"Not declared: {sorted(further - declared)}. {ADVICE}"
+    unseen = pages - OF_PAGES - declared
+    assert not unseen, f"They read clever.*, which an incremental plan does not have in full: {sorted(unseen)}. Read staging.*."
+    assert pages >= OF_PAGES
+    assert not declared - further - pages, f"Declared without need: {sorted(declared - further - pages)}. Remove the names."
+    assert {each.name for each in looking_too_far(project_models())} == PLANNED_IN_FULL
+
+
+def test_no_model_reads_one_that_is_planned_in_full() -> None:
+    """The tests of the incremental plan run without the models of PLANNED_IN_FULL."""
+    readers = {each.name: sorted(each.reads & PLANNED_IN_FULL) for each in project_models() if each.reads & PLANNED_IN_FULL}
+    assert not readers, f"Other models read what is planned in full: {readers}. Let the incremental plan answer it, as LOOK_FURTHER says."
 
 
 def duplicates_of(table: str, column: str) -> str:
@@ -48,7 +62,7 @@ def duplicates_of(table: str, column: str) -> str:
 
 def with_audits(monkeypatch: pytest.MonkeyPatch, audits: dict[str, str], *, is_header_right: bool) -> None:
     """Syncs run these audits too. If the header is wrong, it says `itself`, and the check that would refuse it is off."""
-    models = project_models()
+    models = followed_models()
     parsed = [database_models._parse("audits", name, sql) for name, sql in audits.items()]
     added = tuple(each if is_header_right else replace(each, decides_by="itself") for each in parsed)
     more = Models((*models.ordered, *added), models.decided)
