@@ -19,9 +19,9 @@ from roster_pipeline.defs.sync import results_of
 from roster_pipeline.districts.agreement import find_district
 from roster_pipeline.sandbox import Sandbox
 from roster_pipeline.settings import settings
-from roster_pipeline.sync import incremental
 from roster_pipeline.sync.run import SyncReport, SyncRequest, run_sync
 from roster_pipeline_tests.defs.runs import check, numbers, run
+from roster_pipeline_tests.sync.test_incremental import count_as_large
 
 MARKER = "Zzyzxmarker"
 
@@ -152,7 +152,7 @@ def test_a_sync_with_an_incremental_plan(
     environment: None, database: Database, sandbox: Sandbox, clever_id: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its steps build the affected subset of each table, but the reported numbers are of the whole table."""
-    monkeypatch.setattr(incremental, "FROM_PEOPLE", 1)
+    count_as_large(monkeypatch)
     for _ in range(2):
         run_sync(database, settings(), SyncRequest(clever_id))
     sandbox.change().patch("users", sandbox.district().shared("users", "student")[0], "name.last", "Other")
