@@ -2,12 +2,15 @@
 
 from typing import get_args
 
+import pytest
 from sqlalchemy import Table, text
 
 from roster_pipeline import contracts
+from roster_pipeline.clever.columns import flatten
 from roster_pipeline.clever.records import Grade
 from roster_pipeline.database import tables
 from roster_pipeline.database.engine import Database
+from roster_pipeline.source.vocabulary import Collection
 
 _COLUMNS = text("""
     select column_name, case data_type when 'ARRAY' then 'text[]' when 'timestamp with time zone' then 'timestamptz' else data_type end,
@@ -27,6 +30,16 @@ def test_staging_has_exactly_the_columns_of_the_contracts(database: Database) ->
             assert [each for each in staged[1:] if each != digest] == [
                 (column.name, column.sql_type, column.nullable) for column in contracts.columns(resource)
             ], resource
+
+
+@pytest.mark.parametrize("collection", Collection)
+def test_records_become_exactly_the_columns_of_the_contract(collection: Collection) -> None:
+    """R4.1: `flatten` fills every column, also for no records."""
+    filled, named = set(flatten(collection, []).column_names), {column.name for column in contracts.columns(collection.resource)}
+    assert not named - filled, f"clever/columns.py does not fill {sorted(named - filled)} of {collection.resource}."
+    assert not filled - named, (
+        f"clever/columns.py fills {sorted(filled - named)} of {collection.resource}, which contracts.py does not have."
+    )
 
 
 def test_python_tables_are_those_of_the_migrations(database: Database) -> None:
