@@ -54,7 +54,7 @@ def texts(record: Record) -> str:
 @pytest.mark.parametrize("broken_neighbour", [False, True], ids=["whole page", "one by one"])
 def test_undeclared_fields_are_not_in_memory(broken_neighbour: bool) -> None:
     """R3.4: the decoder reads only the allow-list of a student with every field, whether it decodes whole pages or one by one."""
-    sent = [with_student("p1", **NEVER_DECODED, grade="7") | {"created": "2026-01-01", "preferred_name": {"first": "Marker"}}]
+    sent = [with_student("p1", **NEVER_DECODED, grade="7") | {"created": "2026-01-01", "not_there_yet": {"first": "Marker"}}]
     if broken_neighbour:
         sent.append(with_student("p2", **NEVER_DECODED, grade=7))
     records, _ = decode(Collection.STUDENTS, *sent)
