@@ -38,7 +38,8 @@ def test_models_that_look_further_are_declared() -> None:
     further = {each.name for each in models if each.decides_by not in FOLLOWED}
     pages = {each.name for each in models if any(read.startswith("clever.") for read in each.reads)}
     declared = LOOK_FURTHER.keys() | PLANNED_IN_FULL
-    assert not LOOK_FURTHER.keys() & PLANNED_IN_FULL
+    both = sorted(LOOK_FURTHER.keys() & PLANNED_IN_FULL)
+    assert not both, f"In LOOK_FURTHER and in PLANNED_IN_FULL: {both}. Remove each from one of them."
     assert not further - declared, f"Not declared: {sorted(further - declared)}. {ADVICE}"
     unseen = pages - OF_PAGES - declared
     assert not unseen, f"They read clever.*, which an incremental plan does not have in full: {sorted(unseen)}. Read staging.*."
