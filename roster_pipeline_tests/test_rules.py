@@ -24,7 +24,7 @@ def _cited(file: str, function: str) -> set[str]:
     """
     tree = ast.parse((TESTS / file).read_text(encoding="utf-8"))
     tests = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef) and function in ("", node.name)]
-    text = "\n".join(ast.get_docstring(node) or "" for node in (tree, *tests))
+    text = "\n".join([ast.get_docstring(tree) or "", *(ast.get_docstring(test) or "" for test in tests)])
     cited = set(re.findall(r"\bR\d+\.\d+\b", text))
     for section, first, last in re.findall(r"\bR(\d+)\.(\d+)\s*[-–]\s*R\d+\.(\d+)\b", text):
         cited |= {f"R{section}.{number}" for number in range(int(first), int(last) + 1)}
@@ -45,5 +45,5 @@ def test_the_rules_are_numbered_without_gaps() -> None:
         section, number = rule.removeprefix("R").split(".")
         numbers.setdefault(int(section), []).append(int(number))
     assert sorted(numbers) == [*range(3, 10), 11]
-    for section, found in numbers.items():
-        assert found == [*range(1, len(found) + 1)], f"The rules of section {section} are {found}."
+    for each, found in numbers.items():
+        assert found == [*range(1, len(found) + 1)], f"The rules of section {each} are {found}."
