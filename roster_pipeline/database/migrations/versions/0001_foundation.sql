@@ -1,6 +1,7 @@
 -- The whole schema of the first release. Rule numbers are those of SPEC. A constraint enforces a rule wherever it can.
 -- Order: schemas, the username function, app (what the application reads), staging (the last accepted snapshot), reconcile (decisions),
 -- ops (history).
+-- long because: a migration is one step, and the first one makes every table of the release.
 
 create schema app;
 create schema staging;
