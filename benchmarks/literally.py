@@ -210,7 +210,7 @@ def _pull(driver: "psycopg.Connection[Any]", settings: Settings, district: str) 
     with DistrictPull(settings, district, keep_student_email=False) as pull:
         for collection in Collection:
             for page in pull.pages(collection):
-                frame = frame_of(collection, page.records, page.findings)
+                frame = frame_of(collection, page.columns, page.findings)
                 copy_rows(driver, sql.Identifier(f"landed_{collection.resource}"), frame.table)
     for resource in contracts.RESOURCES:
         driver.execute(f"analyze landed_{resource}".encode())

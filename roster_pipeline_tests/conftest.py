@@ -45,6 +45,7 @@ SLOW = {
     "defs/test_nightly.py": "whole runs in Dagster",
     "defs/test_sync.py": "whole runs in Dagster",
     "reference/test_model.py": "random histories of many nights",
+    "test_benchmarks.py": "each step is a process",
     "test_week.py": "several nights of three districts",
     "test_onboarding.py": "the weeks until a district is connected",
     "test_demo.py": "districts of a thousand people",
@@ -62,6 +63,7 @@ SLOW = {
     "sync/test_records.py": "several syncs a test",
     "sync/test_soft_deletes.py": "several syncs a test",
     "sync/test_unchanged.py": "several syncs a test",
+    "test_profiles.py": "a whole process that syncs by a third profile",
 }
 
 
