@@ -52,6 +52,7 @@ SLOW = {
     "people/test_imports.py": "a large file",
     "alerts/test_causes.py": "several syncs a test",
     "support/test_explain.py": "several syncs a test",
+    "support/test_purge.py": "several syncs a test",
     "support/test_readiness.py": "several syncs a test",
     "sync/test_brakes.py": "several syncs a test",
     "sync/test_holds.py": "several syncs a test",
@@ -62,7 +63,9 @@ SLOW = {
     "sync/test_restore.py": "several syncs a test",
     "sync/test_records.py": "several syncs a test",
     "sync/test_soft_deletes.py": "several syncs a test",
+    "sync/test_places.py": "a sync a test",
     "sync/test_unchanged.py": "several syncs a test",
+    "sync/test_usernames.py": "several syncs a test",
     "test_profiles.py": "a whole process that syncs by a third profile",
 }
 
