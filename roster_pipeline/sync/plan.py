@@ -12,8 +12,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from roster_pipeline.database.runner import ModelRunner, local_name
-from roster_pipeline.sync.brakes import DECIDED as DECIDED
-from roster_pipeline.sync.brakes import Brake, Decision, Gate, brake_counts
+from roster_pipeline.sync.brakes import DECIDED, Brake, Decision, Gate, brake_counts
 from roster_pipeline.sync.session import PlanningContext
 
 # The model with the rows to write, for each table of `app`.

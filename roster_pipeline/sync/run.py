@@ -32,10 +32,11 @@ from roster_pipeline.settings import Settings
 from roster_pipeline.source.protocol import Listing
 from roster_pipeline.sync import ledger
 from roster_pipeline.sync.apply import accept_district, apply_plan, record_plan
+from roster_pipeline.sync.brakes import DECIDED
 from roster_pipeline.sync.connections import reconcile_connections
 from roster_pipeline.sync.incremental import plan_incremental
 from roster_pipeline.sync.ledger import Origin
-from roster_pipeline.sync.plan import DECIDED, Plan, build_staging, make_plan
+from roster_pipeline.sync.plan import Plan, build_staging, make_plan
 from roster_pipeline.sync.preview import PlanReport, describe_plan
 from roster_pipeline.sync.pull import pull_into
 from roster_pipeline.sync.restore import restore_seen

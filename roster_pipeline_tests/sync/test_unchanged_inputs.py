@@ -11,7 +11,7 @@ import sqlglot
 from sqlglot import exp
 
 from roster_pipeline.sync import unchanged
-from roster_pipeline.sync.plan import DECIDED
+from roster_pipeline.sync.brakes import DECIDED
 from roster_pipeline.sync.run import project_models
 
 # Permanent tables that a plan reads and `unchanged.sql` does not.
