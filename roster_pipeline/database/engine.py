@@ -1,7 +1,8 @@
 """One open database: its server, a small pool of sessions, and the translation of its errors.
 
-Belongs here: the connection URL, session settings, Dagster's own database beside the application's, and the translation of driver errors
-into those of `errors.py`. Does not belong here: running a server (`embedded.py`), the schema (`migrate.py`), and queries about districts.
+Belongs here: the engine and its sessions, Dagster's own database beside the application's, and the translation of driver errors
+into those of `errors.py`. Does not belong here: addresses (`urls.py`), what a session sets (`session.py`), running a server
+(`embedded.py`), the schema (`migrate.py`), and queries about districts.
 """
 
 import re
@@ -15,10 +16,13 @@ import sqlalchemy.exc
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 from psycopg.pq import PGconn, Ping
-from sqlalchemy import URL, Connection, Engine, create_engine, make_url
+from sqlalchemy import URL, Connection, Engine, create_engine, event
 
+from roster_pipeline.database.blockers import blockers_in_words, blockers_of, listen_for_blockers
 from roster_pipeline.database.embedded import EmbeddedServer
 from roster_pipeline.database.lock import CREATE_DATABASE_LOCK
+from roster_pipeline.database.session import set_up
+from roster_pipeline.database.urls import are_on_one_server, for_dagster, parse_url
 from roster_pipeline.errors import PermanentError, RosterError, TransientError
 from roster_pipeline.settings import Settings
 
@@ -26,15 +30,10 @@ DATABASE_NAME = "roster"
 OLDEST_SERVER = 15
 CONNECT_SECONDS = 10
 
-_SCHEMES = {"postgres", "postgresql", "postgresql+psycopg", "postgresql+psycopg2"}
-# The lock of a killed sync must be free soon (R11.2), also after its whole machine has died. With keepalives, each side notices a dead
-# connection within about a minute. With client_connection_check_interval, the server notices a closed one even during a statement.
-_SESSION = (
-    "-c timezone=UTC -c client_connection_check_interval=5s "
-    "-c tcp_keepalives_idle=30 -c tcp_keepalives_interval=10 -c tcp_keepalives_count=3"
-)
 _CONNECT = {
     "application_name": "roster",
+    # Also for the statements before the session's own settings (`session.py`), whatever PGCLIENTENCODING says.
+    "client_encoding": "UTF8",
     "connect_timeout": CONNECT_SECONDS,
     "keepalives_idle": 30,
     "keepalives_interval": 10,
@@ -70,7 +69,7 @@ def open_database(settings: Settings) -> Iterator[Database]:
     """
     if settings.roster_database_url is not None:
         with _connected(
-            settings, _parse(settings.roster_database_url.get_secret_value(), "ROSTER_DATABASE_URL"), embedded=False
+            settings, parse_url(settings.roster_database_url.get_secret_value(), "ROSTER_DATABASE_URL"), embedded=False
         ) as database:
             yield database
         return
@@ -90,8 +89,9 @@ def ensure_dagster_database(database: Database) -> None:
     Raises:
         PermanentError: the user may not create databases.
     """
-    same_server = database.dagster_url.set(drivername=database.url.drivername, database=database.url.database) == database.url
-    if same_server and _create_database(database.engine, name := str(database.dagster_url.database)):
+    if are_on_one_server(database.dagster_url, database.url) and _create_database(
+        database.engine, name := str(database.dagster_url.database)
+    ):
         with _autocommit(database.engine) as connection:
             # Waiting for the disk takes 32 ms for each event. A power cut may now lose Dagster's last events, but `ops` has all results.
             psycopg_connection(connection).execute(sql.SQL("alter database {} set synchronous_commit = off").format(sql.Identifier(name)))
@@ -145,6 +145,11 @@ def _translated(error: BaseException | None) -> RosterError:
         )
         if name
     )
+    if state == "55P03":
+        return TransientError(
+            f"Another session holds a lock for too long{f': {where}' if where else ''}.",
+            hint=f"{blockers_in_words(blockers_of(error))} Try again; nothing was written.".strip(),
+        )
     reason = f"The database refused: {type(error).__name__}, SQLSTATE {state}" + (f", {where}." if where else ".")
     if state in _TRANSIENT_STATES or state[:2] in _TRANSIENT_CLASSES:
         return TransientError(reason, hint=_HINTS.get(state, "Try again; the transaction was rolled back."))
@@ -186,39 +191,29 @@ _HINTS = {
 @contextmanager
 def _connected(settings: Settings, url: URL, *, embedded: bool) -> Iterator[Database]:
     if settings.roster_dagster_database_url is not None:
-        dagster_url = _parse(settings.roster_dagster_database_url.get_secret_value(), "ROSTER_DAGSTER_DATABASE_URL")
+        dagster_url = parse_url(settings.roster_dagster_database_url.get_secret_value(), "ROSTER_DAGSTER_DATABASE_URL")
     else:
         dagster_url = url.set(database=f"{url.database}_dagster")
     engine = _engine(url)
     try:
         _check_server(engine)
-        yield Database(engine, url, dagster_url.set(drivername="postgresql+psycopg2"), embedded)
+        yield Database(engine, url, for_dagster(dagster_url), embedded)
     finally:
         engine.dispose()
 
 
-def _parse(text: str, variable: str) -> URL:
-    try:
-        url = make_url(text)
-    except (sqlalchemy.exc.ArgumentError, ValueError):  # ValueError: the port is not a number
-        url = None
-    if url is None or url.drivername not in _SCHEMES or not url.database:
-        raise PermanentError(
-            f"{variable} is not a PostgreSQL URL with a database name.", hint="Write postgresql://user:password@host:5432/database."
-        )
-    return url.set(drivername="postgresql+psycopg")
-
-
 def _engine(url: URL) -> Engine:
-    options = f"{url.query.get('options', '')} {_SESSION}".strip()
-    return create_engine(
+    engine = create_engine(
         url,
-        connect_args={"cursor_factory": psycopg.ClientCursor, **_CONNECT, "options": options},
+        connect_args={"cursor_factory": psycopg.ClientCursor, **_CONNECT},
         hide_parameters=True,
         pool_pre_ping=True,
         pool_size=3,
         max_overflow=2,
     )
+    event.listen(engine, "handle_error", listen_for_blockers)
+    event.listen(engine, "connect", lambda driver, _record: set_up(driver))
+    return engine
 
 
 def _check_server(engine: Engine) -> None:

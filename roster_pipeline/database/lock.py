@@ -24,6 +24,8 @@ CREATE_DATABASE_LOCK = _SCHEMA_PREFIX << 48 | 2
 _DELIVERY_LOCK = _ALERTS_PREFIX << 48 | 1
 
 _ROW_SECONDS = 1.0
+# Where a connection keeps the key of the district's lock that it holds.
+_HELD = "district_lock"
 
 # pg_locks shows a bigint key as two halves (classid, objid) with objsubid 1.
 _LOCKED = text("""
@@ -53,10 +55,18 @@ def district_lock(connection: Connection, district_id: int, clever_id: str) -> I
         raise SyncRunningError(
             "Another sync of this district is running.", running_sync_id=_running_sync(connection, district_id), district=clever_id
         )
+    connection.info[_HELD] = key["key"]
     try:
         yield
     finally:
+        connection.info.pop(_HELD, None)
         _unlock(connection, key["key"])
+
+
+def held_lock(connection: Connection) -> int | None:
+    """The key of the district's lock that this connection took, and must still hold; None if it took none."""
+    key = connection.info.get(_HELD)
+    return None if key is None else int(key)
 
 
 @contextmanager

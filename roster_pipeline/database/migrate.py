@@ -4,27 +4,39 @@ Belongs here: running Alembic from code, and reading from the migrations which t
 (`migrations/versions/*.sql`).
 """
 
+import logging
 import re
+import time
 from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise, takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import psycopg
 import sqlalchemy as sa
 import sqlglot
 from sqlalchemy import Connection, text
 from sqlglot import TokenType, exp
 
+from roster_pipeline.database.blockers import note_blockers
 from roster_pipeline.database.engine import Database, translate_database_errors
 from roster_pipeline.database.lock import MIGRATION_LOCK
+from roster_pipeline.database.session import begin_own_session, not_one_session, own_session
 from roster_pipeline.errors import PermanentError
 
 # Importing Alembic takes a third of a second, and every command imports this module. So only the functions that run a migration import it.
 if TYPE_CHECKING:
     from alembic.config import Config
 
+log = logging.getLogger(__name__)
+
 VERSION_SCHEMA = "ops"
+# A migration needs some of its locks exclusively, so it gives way, and tries again.
+LOCK_SECONDS = 3
+PAUSE_SECONDS = 5.0
+ATTEMPTS = 12
+OTHER_MIGRATION_SECONDS = 600
 _MIGRATIONS = Path(__file__).parent / "migrations"
 
 
@@ -39,14 +51,46 @@ class MigrationReport:
 def migrate(database: Database) -> MigrationReport:
     """Upgrades the schema to this release's revision, in one transaction. A second process waits, and then has nothing to do.
 
+    A migration waits only shortly for the lock of a table, because everything that uses the table waits behind it. Then it begins anew.
+
     Raises:
-        PermanentError: the database is newer than this release, or its user may not create schemas and tables.
-        TransientError: the connection was lost. Nothing has changed.
+        PermanentError: the database is newer than this release, its user may not create schemas and tables, or the address leads to a
+            pooler in transaction mode.
+        TransientError: the connection was lost, or another session held a lock at every attempt. Nothing has changed.
     """
+    _require_sessions(database)
+    for attempt in range(1, ATTEMPTS + 1):
+        with translate_database_errors():
+            try:
+                return _migrate(database)
+            except (sa.exc.OperationalError, psycopg.errors.LockNotAvailable) as error:
+                cause = error.orig if isinstance(error, sa.exc.OperationalError) else error
+                if attempt == ATTEMPTS or not isinstance(cause, psycopg.errors.LockNotAvailable):
+                    note_blockers(error, database.engine)
+                    raise
+        log.info("another session holds a lock that the migration needs; attempt %d of %d", attempt, ATTEMPTS)
+        time.sleep(PAUSE_SECONDS)
+    raise AssertionError("the last attempt returns or raises")
+
+
+def _require_sessions(database: Database) -> None:
+    """A pooler in transaction mode is best told at once, not in the night: it gives a new connection the session of an idle one."""
+    with translate_database_errors(), database.engine.connect() as opened:
+        connection = opened.execution_options(isolation_level="AUTOCOMMIT")
+        begin_own_session(connection)
+        with database.engine.connect() as second:
+            if second.execute(text("select pg_backend_pid()")).scalar_one() == own_session(connection).pid:
+                raise not_one_session()
+        connection.invalidate()
+
+
+def _migrate(database: Database) -> MigrationReport:
     from alembic import command
 
-    with translate_database_errors(), database.engine.begin() as connection:
+    with database.engine.begin() as connection:
+        connection.execute(text(f"set local lock_timeout = '{OTHER_MIGRATION_SECONDS}s'"))
         connection.execute(text("select pg_advisory_xact_lock(:key)"), {"key": MIGRATION_LOCK})
+        connection.execute(text(f"set local lock_timeout = '{LOCK_SECONDS}s'"))
         before = _current(connection)
         _refuse_newer(before)
         connection.execute(text(f"create schema if not exists {VERSION_SCHEMA}"))

@@ -25,6 +25,7 @@ from sqlalchemy import Connection
 from roster_pipeline.database.engine import Database, psycopg_connection
 from roster_pipeline.database.lock import district_lock
 from roster_pipeline.database.migrate import require_current_schema
+from roster_pipeline.database.session import own_session, own_transaction
 from roster_pipeline.districts.agreement import District, find_district
 from roster_pipeline.errors import PermanentError
 from roster_pipeline.people.reader import COLUMNS, PersonRow, RowError, read_rows
@@ -125,7 +126,9 @@ def import_people(
     with sync_session(database, settings) as connection:
         district = find_district(connection, reference)
         parameters = _parameters(district, _rules(district, kind), kind)
-        unreadable = _load(psycopg_connection(connection), read_rows(source))
+        driver = psycopg_connection(connection)
+        with own_transaction(driver, own_session(connection)):
+            unreadable = _load(driver, read_rows(source))
         with nullcontext() if preview else district_lock(connection, district.district_id, district.clever_id), one_state(connection):
             _plan(connection, parameters)
             errors = sorted([*unreadable, *_refusals(connection)], key=_order)

@@ -17,6 +17,7 @@ import pyarrow.csv
 from psycopg import sql
 
 from roster_pipeline import contracts
+from roster_pipeline.database.session import OwnSession, own_transaction
 from roster_pipeline.source.protocol import SourceDistrict, SourcePage
 from roster_pipeline.source.vocabulary import Collection, Finding
 from roster_pipeline.sync.frames import Frame
@@ -35,10 +36,15 @@ class Landing:
         findings: how often each rule was broken, by resource, rule and severity.
     """
 
-    def __init__(self, connection: "psycopg.Connection[tuple[object, ...]]") -> None:
+    def __init__(self, connection: "psycopg.Connection[tuple[object, ...]]", own: OwnSession) -> None:
         self.rows: Counter[Collection] = Counter()
         self.findings: Counter[tuple[str, str, str]] = Counter()
         self._connection = connection
+        self._own = own
+        with own_transaction(self._connection, self._own):
+            self._create()
+
+    def _create(self) -> None:
         for resource in contracts.RESOURCES:
             columns = ", ".join(f"{column.name} {column.sql_type}" for column in contracts.columns(resource))
             self._execute(f'create temporary table "clever.{resource}" ({_EXTRA.get(resource, "")}{columns}, {_ALL_HAVE})')
@@ -51,7 +57,8 @@ class Landing:
     def district(self, district: SourceDistrict, pulled_at: datetime) -> None:
         """Load the district object."""
         values = (district.id, district.name or "", district.state, _instant(district.last_sync), pulled_at)
-        self._connection.execute('insert into pg_temp."clever.districts" values (%s, %s, %s, %s, %s)', values)
+        with own_transaction(self._connection, self._own):
+            self._connection.execute('insert into pg_temp."clever.districts" values (%s, %s, %s, %s, %s)', values)
 
     def load(self, collection: Collection, page: SourcePage, frame: Frame) -> None:
         """Load one page: its rows and its findings."""
@@ -100,7 +107,8 @@ class Landing:
         self._copy("clever.findings", pyarrow.table(columns))
 
     def _copy(self, name: str, table: pyarrow.Table) -> None:
-        copy_rows(self._connection, sql.Identifier("pg_temp", name), table)
+        with own_transaction(self._connection, self._own):
+            copy_rows(self._connection, sql.Identifier("pg_temp", name), table)
 
     def _execute(self, statement: str) -> None:
         self._connection.execute(statement.encode())

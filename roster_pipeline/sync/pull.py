@@ -10,6 +10,7 @@ from datetime import datetime
 
 from roster_pipeline.database.engine import psycopg_connection
 from roster_pipeline.database.runner import Step
+from roster_pipeline.database.session import own_session
 from roster_pipeline.process_memory import give_back_large_blocks
 from roster_pipeline.settings import Settings
 from roster_pipeline.source.protocol import OnListing, RosterSource
@@ -38,7 +39,7 @@ def pull_into(
         RosterError: the pull is not complete.
     """
     give_back_large_blocks()
-    landing = Landing(psycopg_connection(context.connection))
+    landing = Landing(psycopg_connection(context.connection), own_session(context.connection))
     source = open_source(settings, context.district, on_listing)
     source.index = snapshot_index(context.connection, context.district, source.code)
     with source:

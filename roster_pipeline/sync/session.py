@@ -15,8 +15,10 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
 from roster_pipeline.database.engine import Database, psycopg_connection, translate_database_errors
+from roster_pipeline.database.lock import held_lock
 from roster_pipeline.database.models import Models
 from roster_pipeline.database.runner import ModelRunner, Step
+from roster_pipeline.database.session import begin_own_session, own_session, require_own_session
 from roster_pipeline.districts.agreement import District
 from roster_pipeline.profiles import Profile
 from roster_pipeline.settings import Settings
@@ -99,6 +101,7 @@ def sync_session(database: Database, settings: Settings) -> Iterator[Connection]
     """A session, in autocommit outside the transaction. It is closed at the end, which releases the lock and drops temporary tables."""
     with translate_database_errors(), database.engine.connect() as opened:
         connection = opened.execution_options(isolation_level="AUTOCOMMIT")
+        begin_own_session(connection)
         connection.exec_driver_sql(f"set work_mem = '{settings.roster_work_mem}'")
         connection.exec_driver_sql("set temp_buffers = '64MB'")
         connection.exec_driver_sql("set jit = off")
@@ -115,6 +118,9 @@ def sync_session(database: Database, settings: Settings) -> Iterator[Connection]
 def one_state(connection: Connection, *, rollback: bool = False) -> Iterator[None]:
     """One transaction that sees one state of the database. If the data of the plan has changed before the commit, the commit fails.
 
+    It runs in the session that `sync_session` opened, and under the district's lock if this session took it. Both are proved before the
+    first statement, and again before the commit (R11.9).
+
     Args:
         rollback: roll back at the end (a dry run).
 
@@ -126,7 +132,9 @@ def one_state(connection: Connection, *, rollback: bool = False) -> Iterator[Non
     driver.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
     try:
         with driver.transaction(force_rollback=rollback):
+            require_own_session(driver, own_session(connection), locks=held_lock(connection))
             yield
+            require_own_session(driver, own_session(connection), locks=held_lock(connection))
     except DBAPIError as error:
         if isinstance(error.orig, psycopg.Error):
             raise error.orig from None
