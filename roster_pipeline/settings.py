@@ -18,7 +18,8 @@ class Settings(BaseSettings):
     roster_home: Path = Field(Path(".roster"), description="Where the project keeps its own data: embedded PostgreSQL, Dagster home.")
     roster_database_url: SecretStr | None = Field(
         None,
-        description="postgresql://user:password@host/database, PostgreSQL 15 or newer. Unset: the embedded PostgreSQL under ROSTER_HOME.",
+        description="postgresql://user:password@host/database?sslmode=verify-full, PostgreSQL 15 or newer. The server itself, or a pooler "
+        "in session mode. Unset: the embedded PostgreSQL under ROSTER_HOME.",
     )
     roster_dagster_database_url: SecretStr | None = Field(
         None,

@@ -147,7 +147,7 @@ def _translated(error: BaseException | None) -> RosterError:
     )
     if state == "55P03":
         return TransientError(
-            f"Another session holds a lock for too long{f': {where}' if where else ''}.",
+            "Another session holds a lock for too long (SQLSTATE 55P03).",
             hint=f"{blockers_in_words(blockers_of(error))} Try again; nothing was written.".strip(),
         )
     reason = f"The database refused: {type(error).__name__}, SQLSTATE {state}" + (f", {where}." if where else ".")

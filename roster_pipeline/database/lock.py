@@ -35,6 +35,14 @@ _LOCKED = text("""
         and classid::bigint >> 16 = :prefix
         and database = (select oid from pg_database where datname = current_database())
 """)
+_HOLDER = text("""
+    select activity.pid, coalesce(nullif(activity.application_name, ''), 'without a name') as application
+    from pg_locks
+    inner join pg_stat_activity as activity on pg_locks.pid = activity.pid
+    where pg_locks.locktype = 'advisory' and pg_locks.objsubid = 1 and pg_locks.granted
+        and (pg_locks.classid::bigint << 32) | pg_locks.objid::bigint = :key
+        and pg_locks.database = (select oid from pg_database where datname = current_database())
+""")
 _RUNNING = text("select sync_id from ops.syncs where district_id = :district_id and status = 'processing' order by sync_id desc limit 1")
 
 
@@ -52,9 +60,9 @@ def district_lock(connection: Connection, district_id: int, clever_id: str) -> I
     """
     key = {"key": _DISTRICT_PREFIX << 48 | district_id}
     if not connection.execute(text("select pg_try_advisory_lock(:key)"), key).scalar_one():
-        raise SyncRunningError(
-            "Another sync of this district is running.", running_sync_id=_running_sync(connection, district_id), district=clever_id
-        )
+        running = _running_sync(connection, district_id)
+        reason = "Another sync of this district is running." if running is not None else _held_by(connection, key["key"])
+        raise SyncRunningError(reason, running_sync_id=running, district=clever_id)
     connection.info[_HELD] = key["key"]
     try:
         yield
@@ -99,6 +107,14 @@ def _unlock(connection: Connection, key: int) -> None:
     except sqlalchemy.exc.SQLAlchemyError:
         # The session has ended or is broken. Closing it frees the lock. Not raised, so that an error of the block is not hidden.
         connection.invalidate()
+
+
+def _held_by(connection: Connection, key: int) -> str:
+    """Why the lock is not free although no sync is running: any role that can connect can take it."""
+    holder = connection.execute(_HOLDER, {"key": key}).one_or_none()
+    if holder is None:
+        return "Another process holds this district's lock."
+    return f"Process {holder.pid} of the database server ({holder.application}) holds this district's lock, and no sync is running."
 
 
 def _running_sync(connection: Connection, district_id: int) -> int | None:

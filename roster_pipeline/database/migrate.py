@@ -51,7 +51,7 @@ class MigrationReport:
 def migrate(database: Database) -> MigrationReport:
     """Upgrades the schema to this release's revision, in one transaction. A second process waits, and then has nothing to do.
 
-    A migration waits only shortly for the lock of a table, because everything that uses the table waits behind it. Then it begins anew.
+    A migration waits only shortly for the lock of a table, because everything that uses the table waits behind it. Then it begins again.
 
     Raises:
         PermanentError: the database is newer than this release, its user may not create schemas and tables, or the address leads to a
@@ -74,7 +74,7 @@ def migrate(database: Database) -> MigrationReport:
 
 
 def _require_sessions(database: Database) -> None:
-    """A pooler in transaction mode is best told at once, not in the night: it gives a new connection the session of an idle one."""
+    """A pooler in transaction mode is best reported at once, not in the night: it gives a new connection the session of an idle one."""
     with translate_database_errors(), database.engine.connect() as opened:
         connection = opened.execution_options(isolation_level="AUTOCOMMIT")
         begin_own_session(connection)

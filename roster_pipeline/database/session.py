@@ -18,7 +18,7 @@ from sqlalchemy import Connection
 
 from roster_pipeline.errors import PermanentError, TransientError
 
-# A person that waits for a command is told after this time who is in the way. A sync waits longer (sync/session.py).
+# A person that waits for a command reads after this time who is in the way. A sync waits longer (sync/session.py).
 LOCK_SECONDS = 10
 # What no session may have otherwise. Written as the server shows it.
 _RELIED_ON = {
@@ -65,18 +65,18 @@ def set_up(driver: "psycopg.Connection[Any]") -> None:
     Raises:
         PermanentError: the server keeps another value.
     """
-    wanted = dict(_RELIED_ON)
+    needed = dict(_RELIED_ON)
     for version, settings in _SINCE.items():
         if driver.info.server_version >= version * 10_000:
-            wanted |= settings
+            needed |= settings
     driver.autocommit = True
     try:
-        _set(driver, wanted | _KEEPALIVES)
+        _set(driver, needed | _KEEPALIVES)
         # Read in a statement of its own: a pooler may have given it another server session.
-        shown = _row(driver, "select " + ", ".join(f"current_setting('{name}')" for name in wanted))
+        shown = _row(driver, "select " + ", ".join(f"current_setting('{name}')" for name in needed))
     finally:
         driver.autocommit = False
-    different = [name for name, is_set in zip(wanted, shown, strict=True) if is_set != wanted[name]]
+    different = [name for name, is_set in zip(needed, shown, strict=True) if is_set != needed[name]]
     if different:
         raise PermanentError(f"The server does not keep this session's {', '.join(different)}.", hint=_POOLER_HINT)
 

@@ -58,7 +58,7 @@ def _server(url: URL) -> tuple[object, ...]:
 
 
 def _one_host(text: str) -> str:
-    """The same URL as SQLAlchemy reads it: libpq's list of hosts, `//h1:p1,h2:p2/database`, becomes `///database?host=h1:p1&host=h2:p2`."""
+    """The same URL as SQLAlchemy reads it: libpq's list of hosts, //h1:p1,h2:p2/database, becomes ///database?host=h1:p1&host=h2:p2."""
     found = re.fullmatch(r"([^:/]+://)([^/?#]*@)?([^/?#@]*,[^/?#@]*)(/[^?#]*)?(?:\?(.*))?", text)
     if found is None:
         return text

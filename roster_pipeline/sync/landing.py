@@ -17,7 +17,7 @@ import pyarrow.csv
 from psycopg import sql
 
 from roster_pipeline import contracts
-from roster_pipeline.database.session import OwnSession, own_transaction
+from roster_pipeline.database.session import OwnSession, not_one_session, own_transaction
 from roster_pipeline.source.protocol import SourceDistrict, SourcePage
 from roster_pipeline.source.vocabulary import Collection, Finding
 from roster_pipeline.sync.frames import Frame
@@ -41,8 +41,12 @@ class Landing:
         self.findings: Counter[tuple[str, str, str]] = Counter()
         self._connection = connection
         self._own = own
-        with own_transaction(self._connection, self._own):
-            self._create()
+        try:
+            with own_transaction(self._connection, self._own):
+                self._create()
+        except psycopg.errors.DuplicateTable:
+            # Each pull has a new session, so the tables are those of another process that was given this session.
+            raise not_one_session() from None
 
     def _create(self) -> None:
         for resource in contracts.RESOURCES:

@@ -16,7 +16,7 @@ import psycopg
 from sqlalchemy import URL
 
 _ENCRYPTION_REQUESTS = {80877103, 80877104}
-_TOLD = (
+_PARAMETERS = (
     "server_version",
     "server_encoding",
     "client_encoding",
@@ -40,7 +40,7 @@ class Pooler:
         self.takes_newest = takes_newest
         url = server.set(drivername="postgresql").render_as_string(hide_password=False)
         self._opened = [psycopg.connect(url, autocommit=True, sslmode="disable") for _ in range(sessions)]
-        self._told = {name: self._opened[0].info.parameter_status(name) for name in _TOLD}
+        self._parameters = {name: self._opened[0].info.parameter_status(name) for name in _PARAMETERS}
         self._free = deque(socket.socket(fileno=os.dup(each.fileno())) for each in self._opened)
         for each in self._free:
             each.setblocking(True)
@@ -55,9 +55,12 @@ class Pooler:
                 threading.Thread(target=self._client, args=(client,), daemon=True).start()
 
     def close(self) -> None:
-        for each in [*self._sockets, *self._opened]:
-            with suppress(OSError, psycopg.Error):
+        for each in self._sockets:
+            with suppress(OSError):
                 each.close()
+        for opened in self._opened:
+            with suppress(psycopg.Error):
+                opened.close()
 
     def _client(self, client: socket.socket) -> None:
         server: socket.socket | None = None
@@ -78,9 +81,9 @@ class Pooler:
             if code not in _ENCRYPTION_REQUESTS:
                 break
             client.sendall(b"N")
-        told = b"".join(_packed(b"S", f"{name}\0{value}\0".encode()) for name, value in self._told.items())
-        client.sendall(_packed(b"R", struct.pack("!i", 0)) + told + _packed(b"K", struct.pack("!ii", 1, 1)) + _packed(b"Z", b"I"))
-        return code == 3 << 16
+        parameters = b"".join(_packed(b"S", f"{name}\0{value}\0".encode()) for name, value in self._parameters.items())
+        client.sendall(_packed(b"R", struct.pack("!i", 0)) + parameters + _packed(b"K", struct.pack("!ii", 1, 1)) + _packed(b"Z", b"I"))
+        return bool(code == 3 << 16)
 
     def _take(self) -> socket.socket:
         with self._changed:

@@ -17,6 +17,7 @@ from sqlalchemy import URL, create_engine, text
 from roster_pipeline.database import engine
 from roster_pipeline.database.embedded import EmbeddedServer
 from roster_pipeline.database.engine import Database, ensure_dagster_database, open_database, psycopg_connection, translate_database_errors
+from roster_pipeline.database.urls import parse_url
 from roster_pipeline.errors import PermanentError, RosterError, TransientError
 from roster_pipeline.settings import Settings
 
@@ -84,6 +85,34 @@ def test_a_missing_database_is_permanent(database_server: URL) -> None:
 def test_a_refused_user_is_permanent(database_server: URL) -> None:
     error = opening_fails_with(database_server.set(username="no_such_user", password="s3cret").render_as_string(hide_password=False))
     assert isinstance(error, PermanentError)
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["db.example.org", "192.0.2.1:5432", "[2001:db8::1]", "localhost,db.example.org", "/application?host=127.0.0.1&host=192.0.2.1:5433"],
+)
+def test_another_machine_needs_a_word_about_encryption(address: str) -> None:
+    """R11.9: without `sslmode`, libpq would accept plain text."""
+    url = f"postgresql://someone:s3cret@{address}{'' if '/' in address else '/application'}"
+    error = opening_fails_with(url)
+    assert "encrypted" in error.reason
+    assert "verify-full" in error.hint
+    assert parse_url(f"{url}{'&' if '?' in url else '?'}sslmode=require", "X").query["sslmode"] == "require"
+
+
+@pytest.mark.parametrize("address", ["localhost", "127.0.0.1:5433", "127.8.8.8", "[::1]:5432", "/a?host=/run/pg", "/a?host=localhost:1"])
+def test_this_machine_needs_none(address: str) -> None:
+    assert parse_url(f"postgresql://someone@{address}{'' if '/' in address else '/a'}", "X").database == "a"
+
+
+def test_a_list_of_hosts_is_read_as_libpq_reads_it(database: Database, tmp_path: Path) -> None:
+    """The first host is dead."""
+    folder, port = database.url.query["host"], database.url.query["port"]
+    query = f"host={tmp_path}:1&host={folder}:{port}"
+    with open_database(settings_for(f"postgresql://{database.url.username}@/{database.url.database}?{query}")) as again:
+        assert again.url.database == database.url.database
+    url = parse_url("postgresql://u:p@one:5433,two/db?target_session_attrs=read-write&sslmode=verify-full", "X")
+    assert (url.username, url.database, url.query["host"]) == ("u", "db", ("one:5433", "two"))
 
 
 def test_a_full_server_is_transient(tmp_path: Path) -> None:
@@ -160,8 +189,9 @@ def test_dagsters_database_is_created_and_its_own_driver_can_connect(database: D
 
 def test_dagsters_database_on_another_server_is_not_created(database: Database) -> None:
     url = database.url.render_as_string(hide_password=False)
-    with open_database(settings_for(url, "postgres://someone:s3cret@elsewhere.invalid/roster_test_events")) as opened:
-        assert opened.dagster_url.render_as_string() == "postgresql+psycopg2://someone:***@elsewhere.invalid/roster_test_events"
+    with open_database(settings_for(url, "postgres://someone:s3cret@elsewhere.invalid/roster_test_events?sslmode=require")) as opened:
+        shown = opened.dagster_url.render_as_string()
+        assert shown.startswith("postgresql+psycopg2://someone:***@elsewhere.invalid/roster_test_events?")
         ensure_dagster_database(opened)
         with opened.engine.connect() as connection:
             assert connection.execute(text("select count(*) from pg_database where datname = 'roster_test_events'")).scalar() == 0

@@ -77,6 +77,9 @@ def test_the_holders_row_may_appear_a_moment_later_or_not_at_all(connections: li
         with pytest.raises(SyncRunningError) as refused, district_lock(second, district_id, "d"):
             pass
         assert refused.value.running_sync_id is None
+        # Any role that can connect can take the lock, so the message says who did.
+        pid = first.exec_driver_sql("select pg_backend_pid()").scalar()
+        assert refused.value.reason.startswith(f"Process {pid} of the database server (roster) holds this district's lock")
         late: list[int] = []
         writer = threading.Timer(0.3, lambda: late.append(add_sync(first, district_id, "processing")))
         writer.start()

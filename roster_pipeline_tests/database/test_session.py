@@ -139,7 +139,7 @@ def test_migrate_refuses_a_pooler_that_happens_to_give_the_same_session_each_tim
 
 
 def test_a_session_that_is_exchanged_later_is_refused_before_it_writes(database: Database, tmp_path: Path) -> None:
-    """Two processes share the pooler: their transactions get each other's sessions, with each other's temporary tables."""
+    """R11.9: two processes share the pooler: their transactions get each other's sessions, with each other's temporary tables."""
     with pooled(database.url, tmp_path) as url, reopened(database, url) as again, sync_session(again, settings_of(url)) as ours:
         other = psycopg.connect(_libpq_url(url))
         other.execute("select 1")  # It keeps our session in its transaction, so ours gets another one.
@@ -171,7 +171,7 @@ def test_a_lost_lock_ends_the_transaction(database: Database, when: str) -> None
         assert connection.exec_driver_sql("select to_regclass('public.written')").scalar() is None
 
 
-def test_a_server_that_only_reads_is_told_apart(tmp_path: Path) -> None:
+def test_a_server_that_only_reads_is_named(tmp_path: Path) -> None:
     home = tmp_path / "home"
     with EmbeddedServer(home) as server:
         data = next(home.glob("postgres/**/PG_VERSION")).parent
