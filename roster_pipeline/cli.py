@@ -6,6 +6,7 @@ Does not belong here: what a command does (`commands/`, one module each). A comm
 """
 
 import importlib
+import io
 import json
 import signal
 import sys
@@ -17,6 +18,7 @@ from typing import NamedTuple, NoReturn
 import click
 
 from roster_pipeline.errors import RosterError, UsageError
+from roster_pipeline.visible import visible
 
 INTERRUPTED = 130
 TERMINATED = 143
@@ -90,6 +92,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     # Not parsed by click: these two count even if the other arguments are wrong.
     as_json, debug = "--json" in words, "--debug" in words
     _install_handlers(as_json=as_json, debug=debug)
+    _print_every_name()
     try:
         _refuse_undecodable(words)
         status = roster.main(words, prog_name="roster", standalone_mode=False) or 0
@@ -110,6 +113,13 @@ def _install_handlers(*, as_json: bool, debug: bool) -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))
 
 
+def _print_every_name() -> None:
+    """A terminal or pipe that cannot show a character gets its number, such as \\u05e9. The command does not fail."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
 def _refuse_undecodable(arguments: list[str]) -> None:
     """Refuses bytes that are not UTF-8: Python makes lone surrogates of them, which no database stores."""
     for position, argument in enumerate(arguments, start=1):
@@ -125,7 +135,7 @@ def _failed(error: RosterError, *, as_json: bool, debug: bool) -> int:
         more = {"district": error.district, "path": error.path, "running_sync_id": running}
         _error_document(error.reason, error.hint, error.exit_status, retryable=error.retryable, **more)
     else:
-        click.echo(f"Error: {error}", err=True)
+        click.echo("\n".join(map(visible, f"Error: {error}".split("\n"))), err=True)
         if running is not None:
             click.echo(f"It is sync {running}.", err=True)
     return error.exit_status

@@ -19,7 +19,8 @@ from pathlib import Path
 
 from pydantic import SecretStr
 
-from roster_pipeline.database.engine import Database, ensure_dagster_database, open_database
+from roster_pipeline.database.engine import Database, ensure_dagster_database, open_database, translate_database_errors
+from roster_pipeline.database.lock import dev_lock
 from roster_pipeline.database.migrate import migrate
 from roster_pipeline.errors import PermanentError
 from roster_pipeline.settings import Settings
@@ -44,7 +45,7 @@ def run_dev(settings: Settings, *, port: int, say: Callable[[str], None]) -> int
         0 after Ctrl-C, SIGTERM or a closed terminal, once every process that it started has ended.
 
     Raises:
-        PermanentError: the port is in use, this is not a checkout, or Dagster ended by itself.
+        PermanentError: the port is in use, this is not a checkout, another `roster dev` uses the database, or Dagster ended by itself.
         RosterError: the database cannot be opened or migrated.
     """
     _require_free(port)
@@ -54,11 +55,13 @@ def run_dev(settings: Settings, *, port: int, say: Callable[[str], None]) -> int
         environment = _environment(settings, database, port)
         home = _prepare_home(Path(environment["DAGSTER_HOME"]))
         _add_partitions(database, environment)
-        command = [sys.executable, "-m", "dagster", "dev", "-w", str(PROJECT / "workspace.yaml"), "-h", HOST, "-p", str(port)]
-        with _interrupted() as stop:
+        arguments = ["dev", "-w", str(PROJECT / "workspace.yaml"), "-h", HOST, "-p", str(port)]
+        command = [sys.executable, "-m", "roster_pipeline.defs.webserver", *arguments]
+        with _only_one(database), _interrupted() as stop, _pipe() as held_open:
             # It gets its own process group: a Ctrl-C in the terminal reaches it only through us, and we can end all its processes.
             # It starts while we handle SIGINT: a child inherits an ignored SIGINT (a shell's `&`), and Dagster then ignores SIGTERM too.
-            child = subprocess.Popen(command, cwd=home, env=environment, start_new_session=True)
+            environment |= {"ROSTER_LAUNCHER_PIPE": str(held_open)}
+            child = subprocess.Popen(command, cwd=home, env=environment, start_new_session=True, pass_fds=[held_open])
             try:
                 _watch(child, stop, port, say)
             finally:
@@ -114,6 +117,24 @@ def _add_partitions(database: Database, environment: Mapping[str, str]) -> None:
 
     with _environ(environment):
         add_missing_partitions(database)
+
+
+@contextmanager
+def _only_one(database: Database) -> Iterator[None]:
+    """Two daemons would start everything twice. The lock ends with this process, however it ends."""
+    with translate_database_errors(), database.engine.connect() as opened, dev_lock(opened.execution_options(isolation_level="AUTOCOMMIT")):
+        yield
+
+
+@contextmanager
+def _pipe() -> Iterator[int]:
+    """The reading end of a pipe. It is at its end once this process has ended, also by `kill -9`, and then the children end too."""
+    reading, writing = os.pipe()
+    try:
+        yield reading
+    finally:
+        os.close(writing)
+        os.close(reading)
 
 
 @contextmanager

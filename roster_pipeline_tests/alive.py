@@ -13,9 +13,9 @@ def alive(processes: Iterable[psutil.Process]) -> list[psutil.Process]:
     return [each for each in processes if _runs(each)]
 
 
-def running(module: str, processes: Iterable[psutil.Process]) -> list[psutil.Process]:
-    """The processes that were started with `python -m module`."""
-    return [each for each in processes if module in _command(each)]
+def running(argument: str, processes: Iterable[psutil.Process]) -> list[psutil.Process]:
+    """The processes that have this argument on their command line."""
+    return [each for each in processes if argument in _command(each)]
 
 
 def _command(process: psutil.Process) -> list[str]:

@@ -80,6 +80,8 @@ def pytest_configure(config: pytest.Config) -> None:
         signal.default_int_handler(number, frame)
 
     signal.signal(signal.SIGTERM, end)
+    # A developer's own file with settings must not reach a test.
+    os.environ["ROSTER_ENV_FILE"] = ""
     if missing := [each for each in SLOW if not (_HERE / each).exists()]:
         raise pytest.UsageError(f"listed as slow, but missing: {', '.join(missing)}")
 

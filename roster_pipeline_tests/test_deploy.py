@@ -5,6 +5,7 @@ Does not belong here: what only a cluster or Docker can show. docs/scaling.md sa
 
 import re
 import shlex
+import sys
 import tomllib
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -210,17 +211,25 @@ def test_commands_can_be_parsed(command: list[str], monkeypatch: pytest.MonkeyPa
     if program == "roster":
         assert arguments[0] in cli.COMMANDS
         cli.roster.main(arguments, standalone_mode=False)
-    elif program == "dagster-webserver":
-        from dagster_webserver.cli import dagster_webserver
+    elif program == "python":
+        import dagster_webserver.cli
 
-        dagster_webserver.main(arguments, standalone_mode=False)
+        from roster_pipeline.defs import webserver
+
+        monkeypatch.setattr("sys.argv", [])
+        monkeypatch.setattr(dagster_webserver.cli, "create_app_from_workspace_process_context", None)
+        assert arguments[:2] == ["-m", webserver.__name__]
+        with pytest.raises(SystemExit, match="0"):
+            webserver.main(arguments[2:])
+        # Everybody who may look at it may do nothing with it.
+        assert "--read-only" in sys.argv
     else:
         from dagster._daemon.cli import create_dagster_daemon_cli
 
         assert program == "dagster-daemon"
         create_dagster_daemon_cli().main(arguments, standalone_mode=False)
     assert seen
-    assert program in {script.name for script in entry_points(group="console_scripts")} | {"roster"}
+    assert program in {script.name for script in entry_points(group="console_scripts")} | {"roster", "python"}
 
 
 # The image

@@ -31,7 +31,7 @@ from roster_pipeline.settings import Settings
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 RULES = ROOT / "docs" / "rules.md"
-SITES = {"clever.com", "dagster.io", "docs.astral.sh", "github.com", "hooks.slack.com", "keepachangelog.com"}
+SITES = {"localhost:3000;", "clever.com", "dagster.io", "docs.astral.sh", "github.com", "hooks.slack.com", "keepachangelog.com"}
 
 Run = Callable[[list[str]], tuple[int, str]]
 

@@ -30,6 +30,10 @@ logger = logging.getLogger(__name__)
 
 # Small enough that a slow body is stopped soon after the deadline, large enough that 10 MB take few steps.
 _PIECE_BYTES = 65_536
+# No answer can be larger: a record of Clever has a few kilobytes. The least is for an answer that is no page of records.
+_RECORD_BYTES = 65_536
+_LEAST_BODY_BYTES = 64 * 2**20
+_TOO_LARGE = "it is larger than any page can be ({:,} bytes)"
 # An X-RateLimit-Reset below this is not a time of this century, so it is a number of seconds from now.
 _EARLIEST_UNIX_TIME = 1_000_000_000
 _RETRIED_CLIENT_ERRORS = {408, 429}
@@ -159,9 +163,16 @@ class CleverHttp:
         raise _AttemptError(reason, district=self._district, path=shown)
 
     def _read(self, response: requests.Response, shown: str) -> bytes:
-        pieces = []
+        limit = max(_LEAST_BODY_BYTES, self._settings.clever_page_limit * _RECORD_BYTES)
+        pieces, size = [], 0
+        if (declared := response.headers.get("Content-Length", "")).isdigit() and int(declared) > limit:
+            raise MalformedBodyError(_TOO_LARGE.format(limit))
         while piece := response.raw.read1(_PIECE_BYTES, decode_content=True):
             pieces.append(piece)
+            size += len(piece)
+            # After decompression: a megabyte of gzip can be gigabytes of blanks, and would take the machine's memory.
+            if size > limit:
+                raise MalformedBodyError(_TOO_LARGE.format(limit))
             self._check_may_go_on(shown)
         body = b"".join(pieces)
         self._stats.bytes += len(body)

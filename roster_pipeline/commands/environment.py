@@ -11,17 +11,17 @@ from pydantic import ValidationError
 from roster_pipeline.database.engine import Database, open_database
 from roster_pipeline.database.migrate import require_current_schema
 from roster_pipeline.errors import PermanentError
-from roster_pipeline.settings import Settings
+from roster_pipeline.settings import Settings, read_environment
 
 
 def read_settings() -> Settings:
-    """The settings, from the environment and `.env`.
+    """The settings, from the environment and the file of ROSTER_ENV_FILE.
 
     Raises:
-        PermanentError: the value of a variable is not valid. The message names the variable, never its value.
+        PermanentError: the value of a variable is not valid, or the file cannot be used. The message names the variable, never its value.
     """
     try:
-        return Settings()
+        return read_environment()
     except ValidationError as error:
         invalid = "; ".join(f"{'.'.join(map(str, each['loc'])).upper()}: {each['msg']}" for each in error.errors(include_input=False))
         raise PermanentError(f"The environment is not valid. {invalid}.", hint="`.env.example` lists every variable.") from None

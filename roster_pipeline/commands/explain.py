@@ -18,6 +18,7 @@ from roster_pipeline.database.engine import translate_database_errors
 from roster_pipeline.districts.agreement import find_district
 from roster_pipeline.support.explain import explain_person
 from roster_pipeline.support.explanation import Ambiguous, Change, Decision, Explanation, Hold, ListedRole, School, User
+from roster_pipeline.visible import visible
 
 
 class Meaning(NamedTuple):
@@ -101,12 +102,14 @@ def _print_matches(found: Ambiguous) -> None:
 
 
 def _print(found: Explanation) -> None:
-    print_table(("About", "Answer"), [(heading, "\n".join(sentences)) for heading, sentences in _says(found)])
+    print_table(("About", "Answer"), [(heading, sentences) for heading, sentences in _says(found)])
     if found.user is None:
         return
     click.echo("History, newest first:" if found.user.changes else "No sync has ever written this user.")
     for each in found.user.changes:
-        click.echo(f"  {_time(each.changed_at)}, sync {each.sync_id}{_who(each)}: {_what(each)}\n      {_difference(each)}")
+        click.echo(
+            f"  {_time(each.changed_at)}, sync {each.sync_id}{visible(_who(each))}: {_what(each)}\n      {visible(_difference(each))}"
+        )
     if more := found.user.changes_in_all - len(found.user.changes):
         click.echo(f"And {more:,} older changes: select * from ops.changes where user_id = {found.user.user_id};")  # noqa: S608  (shown, not run)
 

@@ -11,6 +11,7 @@ from roster_pipeline.commands.output import json_option, print_json, print_table
 from roster_pipeline.database.engine import Database, translate_database_errors
 from roster_pipeline.fleet.health import Finding, database_health
 from roster_pipeline.settings import Settings
+from roster_pipeline.visible import visible
 
 UNHEALTHY = 1
 
@@ -49,7 +50,7 @@ def _print(found: list[Finding]) -> None:
     print_table(("", "What", "State"), [(each.verdict, each.what, each.says) for each in found])
     for each in found:
         if each.do:
-            click.echo(f"{each.what}: {each.do}")
+            click.echo(f"{each.what}: {visible(each.do)}")
     verdicts = Counter(each.verdict for each in found)
     state = "Unhealthy" if verdicts["problem"] else "Healthy"
     click.echo(f"{state}: {verdicts['problem']} problems, {verdicts['warning']} warnings.")

@@ -13,6 +13,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from roster_pipeline.visible import visible
+
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 
 
@@ -27,7 +29,10 @@ def print_json(document: dict[str, Any]) -> None:
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, title: str | None = None) -> None:
-    """Prints a table. Numbers are right-aligned, None is a dash, and the last column wraps at the terminal's width."""
+    """Prints a table. Numbers are right-aligned, None is a dash, and the last column wraps at the terminal's width.
+
+    A cell that is a list has a line for each of its texts.
+    """
     table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     cells = [list(row) for row in rows]
     last = len(columns) - 1
@@ -42,11 +47,13 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, tit
 def _cell(value: object) -> str:
     if value is None:
         return "-"
+    if isinstance(value, list):
+        return "\n".join(map(visible, value))
     if isinstance(value, float):
         return f"{value:,.2f}"
     if isinstance(value, datetime):
         return f"{value:%Y-%m-%d %H:%M}"
-    return f"{value:,}" if isinstance(value, int) else str(value)
+    return f"{value:,}" if isinstance(value, int) else visible(value)
 
 
 def _time(value: object) -> str:

@@ -96,9 +96,9 @@ def _print(report: PlanReport) -> None:
         title="Licenses after it",
     )
     if report.conflicts:
-        shown = [(row["clever_id"], row["rule"]) for row in report.conflicts[:_SHOWN_CONFLICTS]]
+        conflicts = [(row["clever_id"], row["rule"]) for row in report.conflicts[:_SHOWN_CONFLICTS]]
         click.echo(f"{len(report.conflicts):,} would not get their username (taken: another user has it; contested: several claim it):")
-        print_table(("Clever id", "Why"), shown)
+        print_table(("Clever id", "Why"), conflicts)
         if len(report.conflicts) > _SHOWN_CONFLICTS:
             click.echo("`--json` lists all of them.")
 

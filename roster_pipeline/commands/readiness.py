@@ -14,6 +14,7 @@ from roster_pipeline.database.engine import open_database
 from roster_pipeline.support.readiness import Answer, Item, Verdict, answers, worst
 from roster_pipeline.sync.preview import PlanReport
 from roster_pipeline.sync.run import plan_sync
+from roster_pipeline.visible import visible
 
 WOULD_BE_HELD = 3
 
@@ -51,7 +52,7 @@ def _document(report: PlanReport, answered: Sequence[Answer]) -> dict[str, Any]:
 
 
 def _text(report: PlanReport, answered: Sequence[Answer]) -> Iterator[str]:
-    yield f"Readiness of district {report.district.clever_id} ({report.district.name}):"
+    yield f"Readiness of district {report.district.clever_id} ({visible(report.district.name)}):"
     for answer in answered:
         yield f"\n[{answer.verdict}] {answer.question}"
         yield from (_line(_item(each), each.verdict) for each in answer.items if each.count or each.is_context)
@@ -68,4 +69,4 @@ def _item(item: Item) -> str:
 
 def _line(text: str, verdict: Verdict) -> str:
     """Indents a line. An exclamation mark shows that it is a reason for the verdict."""
-    return f"  {'  ' if verdict == 'ok' else '! '}{text}"
+    return f"  {'  ' if verdict == 'ok' else '! '}{visible(text)}"

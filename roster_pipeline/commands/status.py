@@ -15,6 +15,7 @@ from roster_pipeline.districts.agreement import all_districts, find_district
 from roster_pipeline.districts.nights import PACIFIC, next_scheduled_at
 from roster_pipeline.fleet.recovery import mark_crashed_syncs
 from roster_pipeline.sync import ledger
+from roster_pipeline.visible import visible
 
 WATCH_SECONDS = 2
 
@@ -89,9 +90,9 @@ def _show_syncs(syncs: Sequence[Mapping[str, Any]]) -> None:
     rows = [(row["sync_id"], row["district"], row["trigger"], row["status"], row["started_at"] or row["requested_at"]) for row in syncs]
     print_table(("Sync", "District", "Trigger", "Status", "Began (UTC)"), rows)
     for row in syncs:
-        requester = f", requested by {row['requested_by']}" if row["requested_by"] else ""
+        requester = f", requested by {visible(row['requested_by'])}" if row["requested_by"] else ""
         if row["message"]:
-            click.echo(f"Sync {row['sync_id']}{requester}: {row['message']}")
+            click.echo(f"Sync {row['sync_id']}{requester}: {visible(row['message'])}")
         elif requester:
             click.echo(f"Sync {row['sync_id']}{requester}.")
     if queued := sum(row["status"] == "queued" for row in syncs):

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 import sqlalchemy.exc
 from sqlalchemy import Connection, text
 
-from roster_pipeline.errors import SyncRunningError
+from roster_pipeline.errors import PermanentError, SyncRunningError
 
 _DISTRICT_PREFIX = 0x5259
 _SCHEMA_PREFIX = 0x525A
@@ -21,6 +21,7 @@ _ALERTS_PREFIX = 0x525B
 
 MIGRATION_LOCK = _SCHEMA_PREFIX << 48 | 1
 CREATE_DATABASE_LOCK = _SCHEMA_PREFIX << 48 | 2
+_DEV_LOCK = _SCHEMA_PREFIX << 48 | 3
 _DELIVERY_LOCK = _ALERTS_PREFIX << 48 | 1
 
 _ROW_SECONDS = 1.0
@@ -75,6 +76,26 @@ def held_lock(connection: Connection) -> int | None:
     """The key of the district's lock that this connection took, and must still hold; None if it took none."""
     key = connection.info.get(_HELD)
     return None if key is None else int(key)
+
+
+@contextmanager
+def dev_lock(connection: Connection) -> Iterator[None]:
+    """Holds the lock of `roster dev` during the block.
+
+    Args:
+        connection: in autocommit. Use it for nothing else during the block.
+
+    Raises:
+        PermanentError: another `roster dev` has it.
+    """
+    if not connection.execute(text("select pg_try_advisory_lock(:key)"), {"key": _DEV_LOCK}).scalar_one():
+        raise PermanentError(
+            "Another `roster dev` runs on this database.", hint="Two daemons would start every sync twice. Stop the other one."
+        )
+    try:
+        yield
+    finally:
+        _unlock(connection, _DEV_LOCK)
 
 
 @contextmanager

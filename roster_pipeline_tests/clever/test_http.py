@@ -192,6 +192,19 @@ def test_a_closed_port_is_transient(clever: ScriptedClever, make_pull: MakePull,
     assert len(fake_time.waits) == 3
 
 
+@pytest.mark.parametrize("declared", [True, False])
+def test_an_answer_larger_than_any_page_is_not_read(
+    clever: ScriptedClever, make_pull: MakePull, monkeypatch: pytest.MonkeyPatch, *, declared: bool
+) -> None:
+    """R11.9: a small compressed answer can be gigabytes of blanks. No more of it is kept than a page can have."""
+    monkeypatch.setattr("roster_pipeline.clever.http._LEAST_BODY_BYTES", 2**20)
+    blanks = b" " * (2 * 2**20) + json.dumps(page(school("a"))).encode()
+    clever.script(SCHOOLS, Reply(blanks) if declared else Reply(gzip.compress(blanks), headers={"Content-Encoding": "gzip"}))
+    pull = make_pull()
+    with pull, pytest.raises(TransientError, match="larger than any page can be"):
+        list(pull.pages(Collection.SCHOOLS))
+
+
 def test_compressed_bodies(clever: ScriptedClever, make_pull: MakePull) -> None:
     """A gzip body is read, and `bytes` counts it after decompression."""
     plain = json.dumps(page(school("a", name="x" * 200_000))).encode()

@@ -45,6 +45,7 @@ def environment(database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     for name in Settings.model_fields:
         if not name.startswith("clever_client") and name not in ("clever_api_url", "clever_auth_url"):
             monkeypatch.delenv(name.upper(), raising=False)
+    monkeypatch.setenv("ROSTER_ENV_FILE", "")
     monkeypatch.setenv("ROSTER_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("ROSTER_DATABASE_URL", database.url.render_as_string(hide_password=False))
     monkeypatch.setenv("CLEVER_MAX_ATTEMPTS", "1")

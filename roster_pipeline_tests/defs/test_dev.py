@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from pathlib import Path
 
@@ -47,6 +48,17 @@ def partitions(port: int) -> list[str]:
     return [each["name"] for each in found["partitionsOrError"]["results"]]
 
 
+def asked(port: int, headers: dict[str, str]) -> int:
+    """The status of a query with these headers."""
+    own = {"content-type": "application/json"}
+    request = urllib.request.Request(f"http://127.0.0.1:{port}/graphql", b'{"query": "{version}"}', own | headers)
+    try:
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            return int(answer.status)
+    except urllib.error.HTTPError as error:
+        return error.code
+
+
 def test_it_answers_and_ends_without_orphans(environment: None, database: Database, clever_id: str, tmp_path: Path) -> None:
     """The district's partition exists when the UI answers. SIGTERM leaves no process, also if a shell's `&` made it ignore SIGINT."""
     port = free_port()
@@ -65,6 +77,8 @@ def test_it_answers_and_ends_without_orphans(environment: None, database: Databa
             assert time.monotonic() < deadline, output.read_text()
             time.sleep(0.05)
         assert partitions(port) == [clever_id]
+        for status, headers in ((200, {}), (403, {"Origin": "https://evil.example"}), (403, {"Host": "attacker.example"})):
+            assert asked(port, headers) == status
         started = psutil.Process(launcher.pid).children(recursive=True)
         assert len(started) >= 4
         launcher.send_signal(signal.SIGTERM)

@@ -60,9 +60,9 @@ def roster_dev(database: Database, directory: Path) -> Iterator[tuple[psutil.Pop
             connection.execute(sql.SQL("drop database if exists {} with (force)").format(name))
 
 
-@pytest.mark.parametrize(("module", "name"), [("dagster_webserver", "dagster-webserver"), ("dagster._daemon", "dagster-daemon")])
+@pytest.mark.parametrize(("argument", "name"), [("--writable", "dagster-webserver"), ("daemon", "dagster-daemon")])
 def test_killed_while_a_sync_runs(
-    module: str,
+    argument: str,
     name: str,
     environment: None,
     database: Database,
@@ -82,7 +82,7 @@ def test_killed_while_a_sync_runs(
         until(lambda: "Dagster's UI" in output.read_text() and any("/v3.0/users" in each.uri for each in sandbox.seen), seconds=DEADLINE_S)
         assert rows(database, "select status from ops.recent_syncs") == [("processing",)]
         started = dev.children(recursive=True)
-        (process,) = running(module, started)
+        (process,) = running(argument, started)
         process.kill()
         assert dev.wait(DEADLINE_S) == 1, output.read_text()
         assert alive(started) == []
@@ -100,6 +100,23 @@ def test_killed_while_a_sync_runs(
     assert rows(database, "select status from ops.syncs order by sync_id") == [("failed",), ("successful",)]
     assert fleet.differences_from_model(database, sandbox, datetime.now(UTC)) == []
     assert rows(database, "select event from ops.alerts where kind = 'sync_failed'") == [("sync_failed:1",)]
+
+
+def test_its_own_kill_leaves_nothing_running(environment: None, database: Database, clever_id: str, tmp_path: Path) -> None:
+    """R11.2: a second daemon would start everything twice, so the processes of a killed `roster dev` end by themselves."""
+    with roster_dev(database, tmp_path) as (dev, output):
+        until(lambda: "Dagster's UI" in output.read_text(), seconds=DEADLINE_S)
+        second = subprocess.run(dev.args, cwd=tmp_path, env=os.environ, capture_output=True, text=True, check=False)
+        assert second.returncode == 1
+        assert "cannot be used" in second.stderr
+        *command, _ = dev.args
+        second = subprocess.run([*command, str(free_port())], cwd=tmp_path, env=os.environ, capture_output=True, text=True, check=False)
+        assert second.returncode == 1
+        assert "Another `roster dev` runs on this database." in second.stderr
+        started = dev.children(recursive=True)
+        assert len(started) >= 4
+        dev.kill()
+        until(lambda: alive(started) == [], seconds=DEADLINE_S)
 
 
 def rows(database: Database, query: str) -> list[tuple[Any, ...]]:

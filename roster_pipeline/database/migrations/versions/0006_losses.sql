@@ -39,4 +39,7 @@ create trigger audit_is_never_emptied before truncate on ops.audit for each stat
 
 -- The database's surroundings.
 
+-- The application writes these, and people read them in a terminal and in alerts. Older rows stay as they are.
+alter table ops.syncs add constraint syncs_short_texts check (length(requested_by) <= 200 and length(reason) <= 2000) not valid;
+
 -- Imports and findings.
