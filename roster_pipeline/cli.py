@@ -46,6 +46,7 @@ COMMANDS = {
     "reject": Entry("roster_pipeline.commands.holds", "reject", "Keep it held."),
     "status": Entry("roster_pipeline.commands.status", "status", "Show recent syncs and how they ended."),
     "health": Entry("roster_pipeline.commands.health", "health", "Check that the whole system works. Made for monitoring."),
+    "findings": Entry("roster_pipeline.commands.findings", "findings", "The records that the checks of the last sync found."),
     "explain": Entry("roster_pipeline.commands.explain", "explain", "Everything known about one person, and why."),
     "admins": Entry("roster_pipeline.commands.people", "admins", "Import school and district admins from a CSV file."),
     "users": Entry("roster_pipeline.commands.people", "users", "Import users of any role from a CSV file."),

@@ -21,6 +21,9 @@ from roster_pipeline.process_memory import peak_mb
 
 T = TypeVar("T")
 
+# Where the audits of a run put what they return: rule, resource and clever_id of each offending record.
+FOUND = 'pg_temp."reconcile.findings"'
+
 # Tables of which every sync has its own.
 _RUN_LOCAL = r"(?:clever|staging|reconcile)\.\w+"
 
@@ -125,9 +128,12 @@ class ModelRunner:
         return _measured(model.name, lambda: self._execute(localize(model.sql)))[1]
 
     def audit(self, model: Model) -> Step:
-        """Count the records that an audit returns."""
-        counting = f"select count(*) from ({self._reading(model)}) as offending"  # noqa: S608
-        return _measured(model.name, lambda: self._count(counting))[1]
+        """Add the records that an audit returns to the table FOUND, which exists."""
+        adding = f"""
+            insert into {FOUND} (rule, resource, clever_id)
+            select '{model.table}', resource, clever_id from ({self._reading(model)}) as offending
+        """  # noqa: S608  (our own names)
+        return _measured(model.name, lambda: self._execute(adding))[1]
 
     def persist(self, model: Model) -> list[Step]:
         """Update the lasting table of a model, if it has one, to match this sync's table. Only rows that differ are written and counted."""
@@ -138,9 +144,6 @@ class ModelRunner:
 
     def _execute(self, sql: str) -> int:
         return self.connection.execute(sa.text(sql), self.parameters).rowcount
-
-    def _count(self, sql: str) -> int:
-        return int(self.connection.execute(sa.text(sql), self.parameters).scalar_one())
 
     def _build(self, model: Model) -> int:
         rows = self._execute(f'create temporary table "{model.name}" on commit drop as\n{self._reading(model)}')

@@ -32,6 +32,7 @@ from roster_pipeline.database.runner import Subset, local_name, localize, timed
 from roster_pipeline.database.tables import syncs
 from roster_pipeline.source.digests import SnapshotIndex
 from roster_pipeline.source.vocabulary import Collection
+from roster_pipeline.sync.findings import compare_subset, copied
 from roster_pipeline.sync.landing import copy_rows
 from roster_pipeline.sync.plan import Plan, build_staging, make_plan
 from roster_pipeline.sync.restore import restore_seen
@@ -104,10 +105,12 @@ class _PartialPlan:
     """The baseline plan or the new plan, of the subset alone.
 
     Attributes:
+        findings: what the audits returned.
         seats: the subset's rows of the license reconciliation, by scope.
     """
 
     plan: Plan
+    findings: bytes
     seats: Mapping[str, Mapping[str, int]]
 
 
@@ -140,6 +143,7 @@ def plan_incremental(context: PlanningContext, pulled: PullResult, last: LastSta
         # Brakes and approvals are decided over the whole district.
         _require(not new.plan.decisions)
         _count_seats(subset, baseline.seats, new.seats)
+        _require(compare_subset(subset, baseline.findings, [each.removeprefix("audits.") for each in OF_PAGES]))
         plan = replace(
             new.plan,
             people=_people(subset, new.plan.people),
@@ -171,7 +175,7 @@ def _require(is_fine: bool) -> None:
 def _plan(context: PlanningContext) -> _PartialPlan:
     plan = make_plan(context)
     rows = context.connection.exec_driver_sql(f"select scope, used, without_seat, held from {local_name(_LICENSES)}").mappings()  # noqa: S608
-    return _PartialPlan(plan, {row["scope"]: {each: row[each] for each in _SEATS} for row in rows})
+    return _PartialPlan(plan, copied(context), {row["scope"]: {each: row[each] for each in _SEATS} for row in rows})
 
 
 def _plan_baseline(context: PlanningContext) -> _PartialPlan:

@@ -13,6 +13,7 @@ import sqlalchemy as sa
 
 from roster_pipeline.database.runner import ModelRunner, local_name
 from roster_pipeline.sync.brakes import DECIDED, Brake, Decision, Gate, brake_counts
+from roster_pipeline.sync.findings import run_audits
 from roster_pipeline.sync.session import PlanningContext
 
 # The model with the rows to write, for each table of `app`.
@@ -103,11 +104,7 @@ def make_plan(context: PlanningContext) -> Plan:
         if gate.needs(model):
             context.on_step(runner.build(model))
     gate.use_approvals()
-    audits = {}
-    for model in context.models.of("audits"):
-        step = runner.audit(model)
-        audits[model.table] = step.rows
-        context.on_step(step)
+    audits = run_audits(context)
     return Plan(
         changes={table: counts for table, plan in PLANS.items() if (counts := _counts(runner, plan, "action"))},
         people=_counts(runner, "reconcile.user_matches", "decision || ': ' || rule"),

@@ -34,6 +34,7 @@ from roster_pipeline.sync import ledger
 from roster_pipeline.sync.apply import accept_district, apply_plan, record_plan
 from roster_pipeline.sync.brakes import DECIDED
 from roster_pipeline.sync.connections import reconcile_connections
+from roster_pipeline.sync.findings import compare_all, record_findings
 from roster_pipeline.sync.incremental import plan_incremental
 from roster_pipeline.sync.ledger import Origin
 from roster_pipeline.sync.plan import Plan, build_staging, make_plan
@@ -283,6 +284,9 @@ def _write(
     """
     connection, district_id = context.connection, context.district_id
     record_plan(context)
+    if incremental is None:
+        compare_all(context)
+    timed("keep ops.findings", context.on_step, lambda: record_findings(context))
     delete_state(connection, district_id)
     if not (plan.decisions or context.runner.parameters["is_first"]):
         before = last.state if last else state_of(connection, district_id)

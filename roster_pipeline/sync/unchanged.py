@@ -22,6 +22,7 @@ import roster_pipeline
 from roster_pipeline.database.models import SQL
 from roster_pipeline.database.runner import local_name
 from roster_pipeline.database.tables import PENDING_HOLDS, holds, syncs, unchanged_districts
+from roster_pipeline.sync.findings import repeat_findings
 from roster_pipeline.sync.plan import PLANS
 from roster_pipeline.sync.session import PlanningContext
 
@@ -71,6 +72,7 @@ def find_last_state(connection: Connection, district_id: int) -> LastState | Non
 
 def repeat(context: PlanningContext, last: LastState) -> None:
     """Record this sync as a repetition of the last one: the same findings, and the same state."""
+    repeat_findings(context)
     context.connection.execute(_COPY_QUARANTINE, {"sync_id": context.sync_id, "last": last.sync_id})
     context.connection.execute(
         sa.update(unchanged_districts).where(unchanged_districts.c.district_id == context.district_id).values(sync_id=context.sync_id)

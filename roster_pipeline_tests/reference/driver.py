@@ -24,7 +24,7 @@ from roster_pipeline.clever.decode import CollectionDecoder, ListBody, parse_bod
 from roster_pipeline.clever.pull import DistrictPull, Page
 from roster_pipeline.database.engine import Database
 from roster_pipeline.database.migrate import known_tables
-from roster_pipeline.database.runner import local_name
+from roster_pipeline.database.runner import FOUND, local_name
 from roster_pipeline.districts.agreement import Agreement, District, find_district, record_agreement
 from roster_pipeline.profiles import Brakes
 from roster_pipeline.settings import Settings
@@ -112,10 +112,12 @@ class FullPlan:
     Attributes:
         counts: as in `ops.syncs.counts`.
         kept: the lasting tables after it, as `LiveDistrict.kept` returns them.
+        findings: what the audits return, as `LiveDistrict.findings` returns it.
     """
 
     counts: Mapping[str, Any]
     kept: Mapping[str, Sequence[Row]]
+    findings: Sequence[tuple[str, ...]]
 
 
 _numbers = count(1)
@@ -183,7 +185,9 @@ class LiveDistrict:
         kept = [name for name in known_tables() if name.startswith(("staging.", "reconcile.")) and name not in NOT_COMPARED]
 
         def read(context: PlanningContext, plan: Plan) -> FullPlan:
-            return FullPlan(plan.as_counts(), {name: _kept(context.connection, local_name(name), name) for name in kept})
+            found = context.connection.exec_driver_sql(f"select rule, resource, clever_id from {FOUND}")
+            stored = {name: _kept(context.connection, local_name(name), name) for name in kept}
+            return FullPlan(plan.as_counts(), stored, sorted(tuple(row) for row in found))
 
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(run, "describe_plan", read)
@@ -198,6 +202,15 @@ class LiveDistrict:
         district_id = self.district_id
         with self.database.engine.connect() as connection:
             return {name: _kept(connection, name, name, district_id) for name in names}
+
+    def findings(self) -> list[tuple[str, ...]]:
+        """`ops.findings`: rule, resource and Clever id. All are of the last applied sync."""
+        last = """
+            select sync_id from ops.syncs where district_id = :district and status in ('successful', 'held') order by sync_id desc limit 1
+        """
+        found = self.execute(f"select *, sync_id = ({last}) as is_last from ops.findings where district_id = :district")
+        assert all(row["is_last"] for row in found)
+        return sorted((row["rule"], row["resource"], row["clever_id"]) for row in found)
 
     def forget(self) -> None:
         """Delete all digests and the state of the last sync, so that the next sync decodes all records and makes a full plan."""

@@ -4,6 +4,7 @@ By default the tests are short and always the same; `ROSTER_TEST_EXAMPLES=2000` 
 """
 
 import os
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -120,6 +121,9 @@ def sync_and_check(district: LiveDistrict, snapshot: Snapshot, arriving: Snapsho
     if full is not None and "touched" in report.counts:
         assert {each: report.counts[each] for each in full.counts} == full.counts
         assert district.kept(full.kept) == full.kept
+        assert district.findings() == full.findings
+    if report.status != "failed":
+        assert Counter(rule for rule, *_ in district.findings()) == Counter(report.counts["audits"])  # R4.3: each count is a list.
     outcome = sync(state_of(before), snapshot, rules, district.clock.now, holds_before, is_first=district.is_first)
     holds_after = district.holds()
     new = {each: hold.identity for each, hold in holds_after.items() if each not in holds_before}

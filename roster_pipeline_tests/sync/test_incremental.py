@@ -115,6 +115,7 @@ def sync_both(district: LiveDistrict, snapshot: Any) -> SyncReport:
     numbered: dict[str, Any] = {"held": None, "passed": None} if report.status == "held" else {}
     assert {each: report.counts[each] for each in full.counts} | numbered == {**full.counts, **numbered}
     assert district.kept(full.kept) == full.kept
+    assert district.findings() == full.findings
     return report
 
 
