@@ -105,11 +105,9 @@ def _print(found: Explanation) -> None:
     print_table(("About", "Answer"), [(heading, sentences) for heading, sentences in _says(found)])
     if found.user is None:
         return
-    click.echo("History, newest first:" if found.user.changes else "No sync has ever written this user.")
+    click.echo("History, newest first:" if found.user.changes else "No sync and no import has ever written this user.")
     for each in found.user.changes:
-        click.echo(
-            f"  {_time(each.changed_at)}, sync {each.sync_id}{visible(_who(each))}: {_what(each)}\n      {visible(_difference(each))}"
-        )
+        click.echo(f"  {_time(each.changed_at)}, {visible(_who(each))}: {_what(each)}\n      {visible(_difference(each))}")
     if more := found.user.changes_in_all - len(found.user.changes):
         click.echo(f"And {more:,} older changes: select * from ops.changes where user_id = {found.user.user_id};")  # noqa: S608  (shown, not run)
 
@@ -247,8 +245,10 @@ def _sign_in(found: Explanation) -> str:
 
 
 def _who(change: Change) -> str:
+    if change.sync_id is None:
+        return f"{_words(change.trigger or 'change')} by {change.requested_by}"
     by = [_words(change.trigger or ""), f"for {change.requested_by}" if change.requested_by else ""]
-    return f" ({' '.join(each for each in by if each)})" if any(by) else ""
+    return f"sync {change.sync_id}" + (f" ({' '.join(each for each in by if each)})" if any(by) else "")
 
 
 def _what(change: Change) -> str:

@@ -9,6 +9,7 @@ import click
 from roster_pipeline.brake_kinds import KINDS
 from roster_pipeline.commands.environment import current_database
 from roster_pipeline.commands.output import json_option, print_json, print_table
+from roster_pipeline.commands.who import by_option
 from roster_pipeline.database.engine import translate_database_errors
 from roster_pipeline.districts.agreement import find_district
 from roster_pipeline.support import holds as library
@@ -60,7 +61,7 @@ def holds(district: str | None, *, every: bool, as_json: bool) -> None:
 
 @click.command()
 @click.argument("hold", type=int)
-@click.option("--by", required=True, metavar="WHO", help="Who decided; kept with the hold.")
+@by_option(required=True, text="Who decided; kept with the hold.")
 @json_option
 def approve(hold: int, *, by: str, as_json: bool) -> None:
     """Let the next sync do exactly what HOLD holds, until the approval expires."""
@@ -71,7 +72,7 @@ def approve(hold: int, *, by: str, as_json: bool) -> None:
 
 @click.command()
 @click.argument("hold", type=int)
-@click.option("--by", required=True, metavar="WHO", help="Who decided; kept with the hold.")
+@by_option(required=True, text="Who decided; kept with the hold.")
 @json_option
 def reject(hold: int, *, by: str, as_json: bool) -> None:
     """Keep HOLD held, until its plan changes or somebody approves it after all."""

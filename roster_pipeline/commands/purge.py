@@ -10,6 +10,7 @@ import click
 
 from roster_pipeline.commands.environment import read_settings
 from roster_pipeline.commands.output import json_option, print_json, print_table
+from roster_pipeline.commands.who import by_option
 from roster_pipeline.database.engine import open_database
 from roster_pipeline.database.migrate import require_current_schema
 from roster_pipeline.errors import UsageError
@@ -23,7 +24,7 @@ _IDS_SHOWN = 10
 @click.argument("district")
 @click.option("--deleted-before", required=True, type=click.DateTime(["%Y-%m-%d"]), help="A day in Los Angeles, at least 30 days ago.")
 @click.option("--limit", type=click.IntRange(min=1), default=100, show_default=True, help="Refuse to remove more users than this.")
-@click.option("--by", metavar="WHO", help="Who removes them; required with --yes, and stored in ops.purges.")
+@by_option(text="Who removes them; required with --yes, and stored in ops.purges.")
 @click.option("--yes", is_flag=True, help="Remove them. Without it nothing is written.")
 @json_option
 @click.pass_context
@@ -38,7 +39,7 @@ def purge(context: click.Context, district: str, deleted_before: datetime, limit
 
     Exit status 1 if there are more users than --limit, or if another table of the application refers to one of them.
     """
-    if yes and not (by or "").strip():
+    if yes and by is None:
         raise UsageError("--yes needs --by WHO.", hint="It is stored in ops.purges.")
     settings, now, day = read_settings(), datetime.now(UTC), deleted_before.date()
     with open_database(settings) as database:

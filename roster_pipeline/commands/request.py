@@ -6,15 +6,15 @@ import click
 
 from roster_pipeline.commands.environment import current_database
 from roster_pipeline.commands.output import json_option, print_json
+from roster_pipeline.commands.who import NOT_BLANK
 from roster_pipeline.database.engine import translate_database_errors
-from roster_pipeline.errors import UsageError
 from roster_pipeline.fleet.requests import request_sync
 from roster_pipeline.sync.ledger import Origin
 
 
 @click.command()
 @click.argument("district")
-@click.option("--requested-by", required=True, metavar="WHO", help="Who requests it; stored with the sync.")
+@click.option("--requested-by", required=True, metavar="WHO", type=NOT_BLANK, help="Who requests it; stored with the sync.")
 @click.option("--reason", metavar="TEXT", help="Why; stored with the sync.")
 @click.option("--role", type=click.Choice(["support", "account_owner"]), default="support", show_default=True, help="On whose behalf.")
 @json_option
@@ -23,8 +23,6 @@ def request(district: str, requested_by: str, reason: str | None, role: str, *, 
 
     If a request of this district is queued already, no other is made. If a sync of it is running, the exit status is 4.
     """
-    if not requested_by.strip():
-        raise UsageError("--requested-by must not be blank.")
     origin = Origin(requested_by=requested_by, reason=reason, requested_role=role)
     with current_database() as database, translate_database_errors(), database.engine.begin() as connection:
         queued, already = request_sync(connection, district, origin, now=datetime.now(UTC))

@@ -12,6 +12,7 @@ from roster_pipeline import contracts
 from roster_pipeline.commands.environment import read_settings
 from roster_pipeline.commands.output import json_option, print_json, print_table
 from roster_pipeline.commands.progress import show_progress
+from roster_pipeline.commands.who import NOT_BLANK
 from roster_pipeline.database.engine import open_database
 from roster_pipeline.database.runner import slowest
 from roster_pipeline.process_memory import peak_mb
@@ -24,7 +25,7 @@ BAR = 8  # characters of the bar that means 100 %
 
 @click.command()
 @click.argument("district")
-@click.option("--requested-by", metavar="WHO", help="Who requests it; stored with the sync.")
+@click.option("--requested-by", metavar="WHO", type=NOT_BLANK, help="Who requests it; stored with the sync.")
 @click.option("--reason", metavar="TEXT", help="Why; stored with the sync.")
 @click.option("--profile", is_flag=True, help="Print time, rows and memory of every step.")
 @json_option

@@ -62,6 +62,11 @@ _REMOVE_CHANGES = """
     delete from ops.changes
     where ctid = any (array(select ctid from ops.changes where sync_id = any (:sync_ids) limit :batch))
 """
+# Changes of imports belong to no sync.
+_REMOVE_CHANGES_OF_IMPORTS = """
+    delete from ops.changes
+    where ctid = any (array(select ctid from ops.changes where sync_id is null and changed_at < :until limit :batch))
+"""
 _REMOVE_QUARANTINE = "delete from ops.quarantine where sync_id = any (:sync_ids)"
 _REMOVE_SYNCS = "delete from ops.syncs where sync_id = any (:sync_ids)"
 
@@ -70,8 +75,8 @@ def prune_history(database: Database, *, keep_syncs_days: int, keep_changes_days
     """Remove what is older than the retention allows.
 
     Args:
-        keep_syncs_days: how long to keep ended syncs with their history and quarantine, closed alerts, and holds that are no longer in
-            effect.
+        keep_syncs_days: how long to keep ended syncs with their history and quarantine, the history of imports, closed alerts, and holds
+            that are no longer in effect.
         keep_changes_days: how long `ops.changes` keeps values. After that its rows stay, without the values.
         now: aware UTC.
 
@@ -91,6 +96,7 @@ def prune_history(database: Database, *, keep_syncs_days: int, keep_changes_days
 def _remove_syncs(database: Database, old: Mapping[str, Any]) -> dict[str, int]:
     """Removes a sync's history first, in batches, because it can be long. The sync stays as long as some of its history does."""
     removed = dict.fromkeys(("syncs", "changes", "quarantine"), 0)
+    removed["changes"] += _repeat(database, _REMOVE_CHANGES_OF_IMPORTS, {"until": old["until"]})
     while True:
         with database.engine.connect() as connection:
             sync_ids = list(connection.execute(sa.text(_OLD_SYNCS), {**old, "applied": list(APPLIED), "batch": BATCH_SYNCS}).scalars())

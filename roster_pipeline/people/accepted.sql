@@ -12,6 +12,4 @@ select
     people.email,
     people.user_id
 from pg_temp.import_rows as people
-where
-    not exists (select 1 from pg_temp.import_faults as faults where faults.line = people.line)
-    and not exists (select 1 from pg_temp.import_conflicts as conflicts where conflicts.line = people.line)
+where not exists (select 1 from pg_temp.import_refused as refused where refused.line = people.line)

@@ -9,7 +9,6 @@ with people as (
         people.email,
         people.role,
         people.school_id,
-        people.user_id,
         first_value(people.line) over person as first_line,
         first_value(people.first_name) over person as first_first_name,
         first_value(people.last_name) over person as first_last_name,
@@ -43,16 +42,4 @@ from people
 where
     not :student_multi_school
     and people.role = 'student'
-    and (
-        people.school_id <> people.first_school_id
-        or exists (
-            select 1
-            from app.user_roles as held
-            where
-                held.district_id = :district_id
-                and held.user_id = people.user_id
-                and held.role = 'student'
-                and held.deleted_at is null
-                and held.school_id <> people.school_id
-        )
-    )
+    and people.school_id <> people.first_school_id

@@ -1,6 +1,6 @@
 -- The desired state of each imported person, and the action that it needs.
 -- grain: one row per person
--- rules: R5.9, R8.1, R8.2
+-- rules: R5.9, R8.1, R8.2, R9.2
 -- action: create | restore | update (columns or roles differ) | none
 with firsts as (
     select distinct on (username_key) *
@@ -18,11 +18,19 @@ students as (
     order by username_key asc, line asc
 ),
 
--- Users who are students already. They remain students, because roles that are not in the file stay.
+-- Users who are students already, and remain students.
 student_users as (
-    select distinct user_id
-    from app.user_roles
-    where district_id = :district_id and role = 'student' and deleted_at is null
+    select distinct held.user_id
+    from app.user_roles as held
+    where
+        held.district_id = :district_id
+        and held.role = 'student'
+        and held.deleted_at is null
+        and not exists (
+            select 1
+            from pg_temp.import_ended as ended
+            where ended.ends and ended.user_id = held.user_id and ended.role = 'student' and ended.school_id = held.school_id
+        )
 ),
 
 desired as (
@@ -34,8 +42,12 @@ desired as (
         firsts.first_name,
         firsts.last_name,
         firsts.email,
-        coalesce(students.school_id, existing.school_id) as school_id,
-        case when students.username_key is not null or student_users.user_id is not null then 'licensed' end as license_status,
+        -- The primary school is that of a student.
+        coalesce(students.school_id, case when student_users.user_id is not null then existing.school_id end) as school_id,
+        case
+            when students.username_key is not null then case when seats.has_seat then 'licensed' else 'waiting' end
+            when student_users.user_id is not null then coalesce(existing.license_status, 'licensed')
+        end as license_status,
         array(
             select methods.method
             from unnest(cast(:login_methods as text[])) with ordinality as methods (method, position)
@@ -44,6 +56,7 @@ desired as (
         ) as login_methods
     from firsts
     left join students on firsts.username_key = students.username_key
+    left join pg_temp.import_seats as seats on students.username_key = seats.username_key
     left join student_users on firsts.user_id = student_users.user_id
     left join app.users as existing on existing.district_id = :district_id and firsts.user_id = existing.user_id
 ),
@@ -88,6 +101,7 @@ select
         when compared.is_deleted then 'restore'
         when cardinality(compared.changed) > 0 then 'update'
         when exists (select 1 from pg_temp.import_roles as roles where roles.username_key = compared.username_key) then 'update'
+        when exists (select 1 from pg_temp.import_ended as ended where ended.ends and ended.user_id = compared.user_id) then 'update'
         else 'none'
     end as action
 from compared

@@ -19,6 +19,21 @@ COLUMNS = ("username", "first_name", "last_name", "role", "school", "email")
 
 # `surrogateescape` turns bytes that are not UTF-8 into these characters.
 _NOT_UTF8 = re.compile("[\udc80-\udcff]")
+_DELIMITERS = (",", ";", "\t", "|")
+# A line that some spreadsheets write before the header.
+_SEPARATOR = re.compile(r'"?sep=(?P<delimiter>[,;\t|])"?[\r\n]*$', re.IGNORECASE)
+
+# So many bytes show which format a file has.
+_START = 4
+_UTF_16 = (b"\xff\xfe", b"\xfe\xff")
+_SAVE_AS = "Save the file as CSV UTF-8."
+_IN_SPREADSHEET = "In the spreadsheet, save it as CSV UTF-8 (comma delimited), and import that file."
+_OTHER_FORMATS = {
+    b"PK\x03\x04": ("a workbook (like .xlsx or .ods) or another archive", _IN_SPREADSHEET),
+    b"\xd0\xcf\x11\xe0": ("a workbook (.xls)", _IN_SPREADSHEET),
+    b"\x1f\x8b": ("compressed", "Unpack it first."),
+    b"%PDF": ("a PDF", "Ask for the list as CSV UTF-8."),
+}
 
 
 class PersonRow(NamedTuple):
@@ -51,31 +66,35 @@ class RowError(NamedTuple):
 def read_rows(source: IO[bytes]) -> Iterator[PersonRow | RowError]:
     """The rows of a CSV file in order. A row that cannot be read becomes a RowError.
 
-    The file is UTF-8, with or without byte order mark. Lines end in CRLF, LF or CR. The delimiter is a comma or a semicolon, as in the
-    header. Spreadsheets write rows without any value, empty columns after the last, and rows that end early: the first two are skipped,
-    and missing values are empty. Only one row is in memory.
+    The file is UTF-8, with or without byte order mark. Lines end in CRLF, LF or CR. The delimiter is a comma, a semicolon, a tab or a
+    vertical bar, as in the header; a line like `sep=;` before the header names it. Spreadsheets write rows without any value, empty columns
+    after the last, and rows that end early: the first two are skipped, and missing values are empty. Only one row is in memory.
 
     Args:
         source: read from its current position to its end, and left open.
 
     Raises:
-        PermanentError: the first line is not the header.
+        PermanentError: the file is not a CSV file in UTF-8, or its first line is not the header.
     """
+    source = _refuse_other_formats(source)
     text = io.TextIOWrapper(source, encoding="utf-8-sig", errors="surrogateescape", newline="")
     try:
-        header = text.readline()
-        delimiter = ";" if header.count(";") > header.count(",") else ","
-        positions = _positions(header, delimiter)
+        header, number = text.readline(), 1
+        named = _SEPARATOR.match(header)
+        if named:
+            header, number = text.readline(), 2
+        delimiter = named["delimiter"] if named else max(_DELIMITERS, key=header.count)
+        positions = _positions(header, delimiter, number)
         # Strict, so that a quotation mark in the wrong place is an error and not a guess.
         reader = csv.reader(text, delimiter=delimiter, strict=True)
         while True:
-            line = reader.line_num + 2
+            line = reader.line_num + number + 1
             try:
                 fields = next(reader)
             except StopIteration:
                 return
             except csv.Error:
-                last = reader.line_num + 1
+                last = reader.line_num + number
                 skipped = f"; lines {line} to {last} are skipped" if last > line else ""
                 yield RowError(line, None, f"cannot be read: a quotation mark is not closed, or not doubled inside a text{skipped}")
                 continue
@@ -85,13 +104,43 @@ def read_rows(source: IO[bytes]) -> Iterator[PersonRow | RowError]:
         text.detach()
 
 
-def _positions(header: str, delimiter: str) -> list[int]:
-    """The index of each of COLUMNS in a row."""
+def _refuse_other_formats(source: IO[bytes]) -> IO[bytes]:
+    """The same bytes. Raises PermanentError if their beginning is not that of a text in UTF-8."""
+    start = b""
+    while len(start) < _START and (more := source.read(_START - len(start))):
+        start += more
+    for first, (what, hint) in _OTHER_FORMATS.items():
+        if start.startswith(first):
+            raise PermanentError(f"The file is {what}, not CSV.", hint=hint)
+    if start.startswith(_UTF_16) or b"\0" in start:
+        raise PermanentError("The file is UTF-16, not UTF-8.", hint=_SAVE_AS)
+    return _Continued(start, source)
+
+
+class _Continued(io.BufferedIOBase):
+    """Bytes that have been read from a stream, and the rest of it. Closing it leaves the stream open."""
+
+    def __init__(self, start: bytes, source: IO[bytes]) -> None:
+        self._start = start
+        self._source = source
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        start, self._start = self._start, b""
+        return start or self._source.read(-1 if size is None else size)
+
+    read1 = read
+
+
+def _positions(header: str, delimiter: str, number: int) -> list[int]:
+    """The index of each of COLUMNS in a row. `number` is the line of the header."""
     if not header:
         raise PermanentError("The file is empty.", hint=f"Its first line is the header: {', '.join(COLUMNS)}.")
     if _NOT_UTF8.search(header):
-        raise PermanentError("Line 1 of the file is not UTF-8.", hint="Save the file as CSV UTF-8.")
-    names = [name.strip(' \t\r\n"').lower() for name in header.split(delimiter)]
+        raise PermanentError(f"Line {number} of the file is not UTF-8.", hint=_SAVE_AS)
+    names = [name.strip(' \t\r\n"').lower().replace(" ", "_") for name in header.split(delimiter)]
     while names and not names[-1]:
         names.pop()
     problems = [f"{name} is missing" for name in COLUMNS if name not in names]
@@ -99,8 +148,8 @@ def _positions(header: str, delimiter: str) -> list[int]:
     problems += [f"column {position} is not known" for position, name in enumerate(names, 1) if name not in COLUMNS]
     if problems:
         raise PermanentError(
-            f"Line 1 of the file is not the header: {'; '.join(problems)}.",
-            hint=f"Name exactly these columns, in any order: {', '.join(COLUMNS)}.",
+            f"Line {number} of the file is not the header: {'; '.join(problems)}.",
+            hint=f"Name exactly these columns, in any order: {', '.join(COLUMNS)}. `roster admins template` prints the line.",
         )
     return [names.index(name) for name in COLUMNS]
 

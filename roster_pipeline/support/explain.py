@@ -53,6 +53,7 @@ _matches = lasting_table("reconcile.user_matches")
 _soft_deletes = lasting_table("reconcile.soft_deletes")
 _findings = lasting_table("ops.quarantine")
 _changes = lasting_table("ops.changes")
+_audit = lasting_table("ops.audit")
 
 _PERSON = (
     *("first_name", "middle_name", "last_name", "username", "email", "sis_id", "state_id", "student_number"),
@@ -247,10 +248,16 @@ class _Reader:
         ]
 
     def _history(self, user_id: int) -> list[Change]:
-        """The newest changes, newest first. Within a sync the user's own row is before roles and enrollments."""
+        """The newest changes, newest first. Within a sync or an import the user's own row is before roles and enrollments."""
         query = (
-            sa.select(_changes, syncs.c.trigger, syncs.c.requested_by)
-            .select_from(_changes.outerjoin(syncs, syncs.c.sync_id == _changes.c.sync_id))
+            sa.select(
+                _changes,
+                sa.func.coalesce(syncs.c.trigger, _audit.c.act).label("trigger"),
+                sa.func.coalesce(syncs.c.requested_by, _audit.c.given_name, _audit.c.principal).label("requested_by"),
+            )
+            .select_from(
+                _changes.outerjoin(syncs, syncs.c.sync_id == _changes.c.sync_id).outerjoin(_audit, _audit.c.audit_id == _changes.c.audit_id)
+            )
             .where(_changes.c.user_id == user_id)
             .order_by(_changes.c.changed_at.desc(), _changes.c.sync_id.desc(), _changes.c.entity.desc(), _changes.c.entity_id)
             .limit(CHANGES_SHOWN)

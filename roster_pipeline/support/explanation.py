@@ -111,10 +111,16 @@ class Classroom:
 
 @dataclass(frozen=True)
 class Change:
-    """A row of ops.changes, with the sync that made it."""
+    """A row of ops.changes, with the sync or the act of a person that made it.
+
+    Attributes:
+        sync_id: None if it was an act, such as an import (`ops.audit`).
+        trigger: of the sync; else the name of the act.
+        requested_by: who asked for the sync, or did the act.
+    """
 
     changed_at: datetime
-    sync_id: int
+    sync_id: int | None
     trigger: str | None
     requested_by: str | None
     entity: str

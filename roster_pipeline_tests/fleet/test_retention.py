@@ -130,6 +130,31 @@ def test_old_syncs_are_removed_with_their_history(database: Database, query: Que
     assert prune(database) == NOTHING
 
 
+def test_old_changes_of_imports_are_removed_by_their_time(database: Database, query: Query) -> None:
+    """R8.2: they belong to no sync. The act stays in ops.audit."""
+    [act] = query("insert into ops.audit (act, principal) values ('import', 'os:tester') returning audit_id")
+    for days_ago in (401, 399):
+        query(
+            "insert into ops.changes (audit_id, district_id, entity, entity_id, action, changed_at)"
+            " values (:act, 1, 'users', '7', 'create', :moment)",
+            act=act,
+            moment=NOW - timedelta(days=days_ago),
+        )
+    assert prune(database) == done(changes=1)
+    assert query("select changed_at from ops.changes") == [NOW - timedelta(days=399)]
+    assert query("select count(*) from ops.audit") == [1]
+
+
+def test_the_findings_of_the_last_applied_sync_stay(database: Database, query: Query) -> None:
+    """R4.3: however old that sync is."""
+    sync(query, 901)
+    last = sync(query, 900)
+    query("insert into ops.finding_records values (1, 'username_missing', 'users', 'x', 2)")
+    query("insert into ops.audited values (1, :sync)", sync=last)
+    assert prune(database)["syncs"] == 1
+    assert query("select rule, sync_id from ops.findings") == [("username_missing", last)] * 2
+
+
 def test_the_last_applied_sync_of_each_district_stays(database: Database, query: Query) -> None:
     """It stays with its quarantine and history, even if later syncs were not applied. Syncs of other districts do not count."""
     sync(query, 900)

@@ -73,6 +73,10 @@ def test_strict(roster: Roster, district: str, database: Database, write: Path) 
         "updated": 0,
         "unchanged": 0,
         "refused": 1,
+        "roles_ended": 0,
+        "roles_left": 0,
+        "beyond_licenses": 0,
+        "ended": [],
         "errors": [{"line": 4, "column": "role", "reason": "must be one of: school_admin, district_admin"}],
     }
     assert usernames(database) == []
@@ -100,6 +104,30 @@ def test_the_profile_decides_about_users(roster: Roster, district: str, database
     assert roster("district", "add", district, *more).status == 0
     assert roster("users", "import", str(write), "--district", district).status == 0
     assert usernames(database) == ["dora", "sue", "tess"]
+
+
+def test_roles_that_end_are_reported(roster: Roster, district: str, database: Database, write: Path) -> None:
+    """R8.2: by line, role and school; with names only in a preview."""
+    write.write_text(GOOD)
+    assert roster("admins", "import", str(write), "--district", district, "--by", "the office").status == 0
+    write.write_text(HEADER + "dora,Dora,Day,school_admin,North,\n")
+    preview = roster("admins", "import", str(write), "--district", district, "--preview", "--json").document
+    assert [(each["roles"], each["ends"]) for each in preview["people"]] == [(["school_admin at North"], ["district_admin"])]
+    ended = roster("admins", "import", str(write), "--district", district)
+    assert "Roles that end, because the file no longer gives them: 1." in ended.out
+    assert "Dora" not in ended.out
+    line = next(line for line in ended.out.splitlines() if "district_admin" in line)
+    assert line.split() == ["2", "district_admin", "-"]
+    explained = roster("explain", district, "sue").out
+    assert "import by the office" in explained
+
+
+def test_a_template(roster: Roster, district: str, write: Path) -> None:
+    """R8.2: the first line of a file, which imports nobody."""
+    write.write_text(roster("admins", "template").out)
+    ended = roster("admins", "import", str(write), "--district", district, "--json")
+    assert (ended.status, ended.document["created"], ended.document["refused"]) == (0, 0, 0)
+    assert roster("users", "template", "--json").document["roles"] == ["student", "teacher", "school_admin", "district_admin"]
 
 
 def test_while_a_sync_runs(roster: Roster, district: str, database: Database, write: Path) -> None:

@@ -115,12 +115,51 @@ def test_a_forgotten_header_is_not_repeated_in_the_message() -> None:
     assert raised.value.__cause__ is None
 
 
-@pytest.mark.parametrize("encoding", ["utf-16", "latin-1"])
-def test_a_header_that_is_not_utf8(encoding: str) -> None:
+def test_a_header_that_is_not_utf8() -> None:
     """R8.2: the error names the line and says what to do."""
     with pytest.raises(PermanentError, match="Line 1 of the file is not UTF-8") as raised:
-        read(f"{HEADER},é".encode(encoding))
+        read(f"{HEADER},é".encode("latin-1"))
     assert "UTF-8" in raised.value.hint
+
+
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [
+        *((f"{HEADER}\n".encode(encoding), "UTF-16") for encoding in ("utf-16", "utf-16-le", "utf-16-be", "utf-32")),
+        (b"PK\x03\x04\x14\x00\x06\x00", "a workbook"),
+        (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "a workbook"),
+        (b"\x1f\x8b\x08", "compressed"),
+        (b"%PDF-1.7", "a PDF"),
+    ],
+)
+def test_files_of_another_format(content: bytes, what: str) -> None:
+    """R8.2: the error names the format, and says what to do."""
+    with pytest.raises(PermanentError, match=f"The file is {what}") as raised:
+        read(content)
+    assert raised.value.hint
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
+@pytest.mark.parametrize("first", ["", "sep={}\r\n", '"sep={}"\n', "SEP={}\n"])
+def test_every_delimiter_with_and_without_the_line_that_names_it(delimiter: str, first: str) -> None:
+    """R8.2: lines count from 1, that line included."""
+    head = first.format(delimiter)
+    content = head + HEADER.replace(",", delimiter) + "\n" + "ann,Ann,Lee,teacher,North High,".replace(",", delimiter)
+    assert read(content) == [PersonRow(2 + bool(head), "ann", "Ann", "Lee", "teacher", "North High", "")]
+
+
+def test_a_named_delimiter_goes_before_the_counted_one() -> None:
+    """R8.2: also if the header has more of another character."""
+    with pytest.raises(PermanentError, match="Line 2 of the file is not the header"):
+        read(f"sep=;\n{HEADER}\n")
+    broken = read('sep=;\nusername;first_name;last_name;role;school;email\nann;"Ann "the" Lee";Lee;teacher;North;\n')
+    assert [(row.line, type(row)) for row in broken] == [(3, RowError)]
+
+
+def test_a_header_with_spaces_in_its_names() -> None:
+    """R8.2: `First Name` is `first_name`."""
+    (row,) = read("Username,First Name,Last Name,Role,School,Email\nann,Ann,Lee,teacher,North,\n")
+    assert row == PersonRow(2, "ann", "Ann", "Lee", "teacher", "North", "")
 
 
 def test_a_row_that_is_not_utf8_is_reported_with_its_line_and_column() -> None:

@@ -1,13 +1,17 @@
 """What an import refuses, on a real database (R8.1, R8.2)."""
 
 import json
+import unicodedata
 
 import pytest
+from sqlalchemy import text
 
 from roster_pipeline.database.lock import district_lock
 from roster_pipeline.districts.agreement import UnknownDistrictError
 from roster_pipeline.errors import PermanentError, SyncRunningError
-from roster_pipeline.people.reader import RowError
+from roster_pipeline.people.imports import EndedRole
+from roster_pipeline.people.invisible import invisible
+from roster_pipeline.people.reader import COLUMNS, RowError
 from roster_pipeline_tests.people.world import ANN, DISTRICT, DORA, OTHER, SAM, SOUTH, SUE, World, counts, refused, run
 
 
@@ -60,6 +64,64 @@ def test_rows_with_wrong_values(world: World) -> None:
         (13, "role", "is missing"),
         (13, "email", "is not an e-mail address"),
     ]  # fmt: skip
+
+
+NUMBER = "is a number that a spreadsheet has shortened, like 1.2E+11: format the column as text, and enter the value again"
+DECIMAL = "is a number to which a spreadsheet has added decimal places: format the column as text, and enter the value again"
+DATE = "is a date that a spreadsheet has made of another value, like 1-Mar: format the column as text, and enter the value again"
+FORMULA = "begins with =, like a formula of a spreadsheet: enter only the value"
+ERROR = "is an error of a spreadsheet, like #N/A: enter the value again"
+LOST = "contains a character that was lost when a spreadsheet saved the file: save it as CSV UTF-8"
+REWRITTEN = {
+    "1.23457E+11": NUMBER, '"1,2E+11"': NUMBER, "1E+05": NUMBER, "1.2e-7": NUMBER, "10234.0": DECIMAL,
+    "1-Mar": DATE, "Mar-02": DATE, "01-Mar-2026": DATE, "3/4/2026": DATE, "2026-03-04": DATE, "2026-03-04 00:00:00": DATE,
+    '"=""0012"""': FORMULA, "=A1": FORMULA, "#N/A": ERROR, "#NAME?": ERROR, "########": ERROR, "Ren\ufffd": LOST,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("column", COLUMNS)
+def test_values_that_a_spreadsheet_has_rewritten(world: World, column: str) -> None:
+    """R8.2: in every column, in words that name the spreadsheet."""
+    good = dict(zip(COLUMNS, ("ann", "Ann", "Lee", "teacher", "North", "ann@example.org"), strict=True))
+    rows = [",".join((good | {column: value}).values()) for value in REWRITTEN]
+    expected = [(line, column, reason) for line, reason in enumerate(REWRITTEN.values(), 2)]
+    assert [each for each in refused(world, *rows) if each[1] == column] == expected
+
+
+def test_values_that_only_look_like_those_of_a_spreadsheet(world: World) -> None:
+    """R8.2: usernames that a person could have; a school that has a name like a date."""
+    world.execute("insert into app.schools (district_id, name) values (:id, '9/11/2001')")
+    good = ["1234567", "3e45", "m-4", "mar-2", "e+1", "1.5", "100.01", "a=b", "no#1", "12/3", "j.e+2"]
+    assert run(world, *(f"{name},F,L,teacher,North," for name in good), "last,May,Jan,teacher,9/11/2001,").errors == ()
+
+
+@pytest.mark.parametrize("column", ["username", "role", "school", "email"])
+def test_characters_that_nobody_can_type(world: World, column: str) -> None:
+    """R8.2: wherever they are in the value; but names can have them (R4.5)."""
+    good = dict(zip(COLUMNS, ("annlee", "A\u200dn", "L\u200be", "teacher", "North", "ann@example.org"), strict=True))
+    codes = [0x200B, 0x200D, 0xFEFF, 0x202E, 0xAD, 0xA0, 0x2003, 0x2800, 0x3164, 0xFE0F, 0xE0041, 0xE000, 0x2060]
+    rows = [",".join((good | {column: f"{good[column][:3]}{chr(code)}{good[column][3:]}"}).values()) for code in codes]
+    errors = refused(world, *rows)
+    assert [(line, name) for line, name, reason in errors if "nobody can see or type" in reason] == [
+        (line, column) for line, _ in enumerate(codes, 2)
+    ]
+    assert run(world, ",".join(good.values())).errors == ()
+
+
+def test_every_invisible_character_is_known(world: World) -> None:
+    """R8.2: the list is complete by category, and has no character that people type in names of any script."""
+    assigned = [chr(code) for code in range(1, 0x110000) if unicodedata.category(chr(code)) not in ("Cn", "Cs", "Cc")]
+    with world.database.engine.connect() as connection:
+        query = text("select each from unnest(cast(:characters as text[])) as each where each ~ :invisible")
+        found = set(connection.execute(query, {"characters": assigned, "invisible": invisible()}).scalars())
+    assert found >= {each for each in assigned if unicodedata.category(each) in ("Cf", "Co", "Zl", "Zp")}
+    assert not [each for each in found if unicodedata.category(each) in ("Lu", "Ll", "Nd", "Pd", "Pc", "Po", "Sc", "Sm")]
+
+
+def test_a_row_that_is_empty_after_cleaning_is_no_person(world: World) -> None:
+    """R8.2, R4.5: the end-of-file mark of DOS, and other characters that cleaning removes."""
+    assert counts(run(world, ANN, "\x00,\x07 ,,\x7f,,", "\x1a", strict=True)) == (1, 0, 0, 0)
+    assert run(world, SAM + "\x1a").errors == ()
 
 
 def test_a_username_of_255_characters_is_not_too_long(world: World) -> None:
@@ -188,8 +250,11 @@ def test_a_district_whose_students_have_one_school_and_no_email(world: World) ->
         RowError(3, "school", one),
         RowError(5, "email", "must be empty: the e-mail of students is not stored in this district"),
     )
-    assert refused(world, "sam,Sam,Roe,student,North,") == [(2, "school", one)]
-    assert counts(run(world, SAM)) == (0, 0, 0, 1)
+    assert counts(run(world, SAM)) == (0, 0, 1, 0)  # The file no longer makes him a teacher.
+    moved = run(world, "sam,Sam,Roe,student,North,")
+    assert (moved.errors, moved.ended) == ((), (EndedRole(2, "student", "South"),))
+    world.execute("update app.user_roles set source = 'app' where deleted_at is null")
+    assert refused(world, SAM) == [(2, "school", one)]
 
 
 def test_a_district_without_agreement_or_unknown(world: World) -> None:
