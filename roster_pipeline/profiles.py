@@ -5,20 +5,31 @@ Does not belong here: reading or writing `app.districts`. A new profile is one m
 """
 
 from collections.abc import Iterable
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from roster_pipeline.errors import UsageError
 
 LoginMethod = Literal["clever", "password", "google", "microsoft", "classlink"]
 RequestRole = Literal["support", "account_owner"]
 
+# The highest floor of a brake. With it, the brake is switched off.
+HIGHEST_FLOOR = 1_000_000
+
 
 class Brakes(BaseModel):
     """Limits of R7.3: a brake trips when the count is strictly above the larger of floor (acts) and share (fraction of n)."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @field_validator("*")
+    @classmethod
+    def _within(cls, limit: Any) -> Any:
+        """A number without a range of its own is not beyond what any district has."""
+        if isinstance(limit, int) and limit > HIGHEST_FLOOR:
+            raise ValueError(f"the range is from 0 to {HIGHEST_FLOOR:,}")
+        return limit
 
     role_floor: int = Field(10, ge=0)
     role_share: float = Field(0.05, ge=0, le=1)
@@ -48,8 +59,8 @@ class Profile(BaseModel):
     users_csv: bool = Field(description="`roster users import` is allowed; otherwise admins only (R8.2).")
     auto_initial: bool = Field(False, description="The first sync may soft-delete existing data without approval (R7.6).")
     request_roles: tuple[RequestRole, ...] = Field(description="Roles for which a sync may be requested (R11.3).")
-    requests_per_hour: int | None = Field(None, ge=1, description="Syncs that may be requested within an hour; none: no limit.")
-    approval_hours: int = Field(72, gt=0, description="Hours until an approval of a hold expires (R7.5).")
+    requests_per_hour: int | None = Field(None, ge=1, le=1_000, description="Syncs that may be requested within an hour; none: no limit.")
+    approval_hours: int = Field(72, ge=1, le=8_760, description="Hours until an approval of a hold expires (R7.5).")
     brakes: Brakes = Brakes()
 
 
@@ -103,11 +114,19 @@ def effective_profile(name: str, settings: dict[str, object]) -> Profile:
         profile = Profile.model_validate(merged)
     except ValidationError as error:
         raise _not_valid(
-            ".".join(str(part) for part in item["loc"]) + f" ({item['msg']})" for item in error.errors(include_input=False)
+            f"{'.'.join(map(str, item['loc']))} ({item['msg']}{_range(item['loc'])})" for item in error.errors(include_input=False)
         ) from None
     if profile.nightly_at not in nightly_times():
         raise _not_valid([f"nightly_at (Input should be a time of a profile: {', '.join(nightly_times())})"])
     return profile
+
+
+def _range(path: tuple[int | str, ...]) -> str:
+    """The range of a setting that has one, for the message about a value outside it."""
+    fields = Brakes.model_fields if path[:1] == ("brakes",) else Profile.model_fields
+    field = fields.get(str(path[-1])) if path else None
+    bounds = {name: getattr(each, name) for each in (field.metadata if field else ()) for name in ("ge", "le") if hasattr(each, name)}
+    return f"; the range is from {bounds['ge']:,} to {bounds['le']:,}" if len(bounds) == 2 else ""
 
 
 def _not_valid(keys: Iterable[str]) -> UsageError:

@@ -3,15 +3,17 @@
 import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any, get_origin
+from typing import Any
 
 import click
 from sqlalchemy import Connection
 
 from roster_pipeline.commands.environment import current_database
 from roster_pipeline.commands.output import json_option, print_json, print_table
+from roster_pipeline.commands.who import by_option, reason_option
 from roster_pipeline.database.engine import translate_database_errors
 from roster_pipeline.districts.agreement import (
+    MOST_LICENSES,
     Agreement,
     District,
     all_districts,
@@ -20,13 +22,14 @@ from roster_pipeline.districts.agreement import (
     schools_agreed,
     set_status,
 )
+from roster_pipeline.districts.changes import POLICIES, agreement_of, change_agreement, record_change, setting_value
 from roster_pipeline.errors import UsageError
-from roster_pipeline.profiles import PROFILES, Profile
+from roster_pipeline.profiles import PROFILES
 
 
 @click.group()
 def district() -> None:
-    """Record, list, show, pause and resume districts."""
+    """Record, change, list, show, pause and resume districts."""
 
 
 @district.command()
@@ -35,8 +38,8 @@ def district() -> None:
 @click.option("--profile", required=True, type=click.Choice(list(PROFILES)), help="The vendor whose rules apply.")
 @click.option("--domain", required=True, help="The part after @ in its users' logins.")
 @click.option("--start-date", type=click.DateTime(["%Y-%m-%d"]), help="No nightly sync before this day.")
-@click.option("--licenses", type=click.IntRange(0, 999_999_999), help="How many students it has bought seats for.")
-@click.option("--over-license-policy", type=click.Choice(["warn", "wait", "hold"]), help="What happens to students beyond the licenses.")
+@click.option("--licenses", type=click.IntRange(0, MOST_LICENSES), help="How many students it has bought seats for.")
+@click.option("--over-license-policy", type=click.Choice(POLICIES), help="What happens to students beyond the licenses.")
 @click.option("--grades", metavar="GRADE,...", help="Grades the agreement covers, like Kindergarten,1,2; empty for all.")
 @click.option(
     "--school",
@@ -47,6 +50,7 @@ def district() -> None:
 )
 @click.option("--auto-initial", is_flag=True, help="The first sync may soft-delete existing rows without approval.")
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Any setting, like brakes.role_floor=20; repeat for each.")
+@by_option()
 @json_option
 def add(
     clever_id: str,
@@ -59,6 +63,7 @@ def add(
     grades: str | None,
     schools: Sequence[str],
     settings: Sequence[str],
+    by: str | None,
     *,
     auto_initial: bool,
     as_json: bool,
@@ -80,13 +85,40 @@ def add(
         settings=_settings(settings) | ({"auto_initial": True} if auto_initial else {}),
     )
     with current_database() as database, translate_database_errors(), database.engine.begin() as connection:
+        before = agreement_of(connection, clever_id)
         recorded = record_agreement(connection, agreement)
+        record_change(connection, "district_add", recorded.clever_id, before, by=by)
         document = _document(connection, recorded)
     if as_json:
         print_json(document)
     else:
         click.echo(f"District {clever_id} is recorded and active (district id {recorded.district_id}, profile {profile}).")
         click.echo(f"Next: `roster readiness {clever_id}`; `roster district show {clever_id}` prints its settings.")
+
+
+@district.command("set")
+@click.argument("reference", metavar="DISTRICT")
+@click.argument("assignments", metavar="KEY=VALUE...", nargs=-1, required=True)
+@by_option()
+@reason_option
+@json_option
+def set_(reference: str, assignments: Sequence[str], by: str | None, reason: str | None, *, as_json: bool) -> None:
+    """Change single values of a DISTRICT's agreement or settings; everything else stays.
+
+    KEY is name, domain, profile, start_date, licenses, over_license_policy, grades, or a setting, like brakes.role_floor. `licenses=`,
+    without a value, means no limit; a setting without a value is that of the profile again. All values are recorded, or none.
+    """
+    with current_database() as database, translate_database_errors(), database.engine.begin() as connection:
+        changed_district, changed = change_agreement(connection, reference, _assignments(assignments), by=by, reason=reason)
+        document = _document(connection, changed_district)
+    if as_json:
+        print_json(document | {"changed": changed})
+    elif changed:
+        rows = [(key, _shown(each, "before"), _shown(each, "after")) for key, each in changed.items()]
+        print_table(("Key", "Before", "Now"), rows)
+        click.echo(f"District {changed_district.clever_id} ({changed_district.name}) is changed. The next sync follows it.")
+    else:
+        click.echo(f"District {changed_district.clever_id} ({changed_district.name}) has these values already.")
 
 
 @district.command("list")
@@ -129,23 +161,29 @@ def show(reference: str, *, as_json: bool) -> None:
 
 @district.command()
 @click.argument("reference", metavar="DISTRICT")
+@by_option()
+@reason_option
 @json_option
-def pause(reference: str, *, as_json: bool) -> None:
+def pause(reference: str, by: str | None, reason: str | None, *, as_json: bool) -> None:
     """Stop syncing an active DISTRICT. No user is deleted."""
-    _change_status(reference, "active", "paused", as_json=as_json)
+    _change_status(reference, "active", "paused", act="district_pause", by=by, reason=reason, as_json=as_json)
 
 
 @district.command()
 @click.argument("reference", metavar="DISTRICT")
+@by_option()
+@reason_option
 @json_option
-def resume(reference: str, *, as_json: bool) -> None:
+def resume(reference: str, by: str | None, reason: str | None, *, as_json: bool) -> None:
     """Sync a paused DISTRICT again."""
-    _change_status(reference, "paused", "active", as_json=as_json)
+    _change_status(reference, "paused", "active", act="district_resume", by=by, reason=reason, as_json=as_json)
 
 
-def _change_status(reference: str, before: str, after: str, *, as_json: bool) -> None:
+def _change_status(reference: str, before: str, after: str, *, act: str, by: str | None, reason: str | None, as_json: bool) -> None:
     with current_database() as database, translate_database_errors(), database.engine.begin() as connection:
+        recorded = agreement_of(connection, find_district(connection, reference).clever_id)
         changed = set_status(connection, reference, before, after)
+        record_change(connection, act, changed.clever_id, recorded, by=by, reason=reason)
     if as_json:
         print_json({"district_id": changed.district_id, "district": changed.clever_id, "status": changed.status})
     else:
@@ -186,16 +224,24 @@ def _settings(assignments: Sequence[str]) -> dict[str, Any]:
         if key == "brakes":
             raise UsageError("--set brakes: name one limit, like brakes.role_floor=20.")
         if key.startswith("brakes."):
-            settings.setdefault("brakes", {})[key.removeprefix("brakes.")] = _value(key, value)
+            settings.setdefault("brakes", {})[key.removeprefix("brakes.")] = setting_value(key, value)
         else:
-            settings[key] = _value(key, value)
+            settings[key] = setting_value(key, value)
     return settings
 
 
-def _value(key: str, text: str) -> Any:
-    """Reads a value: as JSON if it is JSON, else as text. A setting that is a list takes `a,b`."""
-    try:
-        return json.loads(text)
-    except ValueError:
-        field = Profile.model_fields.get(key)
-        return [part.strip() for part in text.split(",")] if field and get_origin(field.annotation) is tuple else text
+def _assignments(texts: Sequence[str]) -> dict[str, str]:
+    """`KEY=VALUE` texts by key."""
+    found: dict[str, str] = {}
+    for text in texts:
+        key, separator, value = text.partition("=")
+        if not separator or not key.strip():
+            raise UsageError(f"{text}: write KEY=VALUE.")
+        if key in found:
+            raise UsageError(f"{key} is named twice.")
+        found[key] = value
+    return found
+
+
+def _shown(change: Mapping[str, Any], when: str) -> str | None:
+    return json.dumps(change[when]) if change.get(when) is not None else None

@@ -6,7 +6,7 @@ Belongs here: reading and writing `app.districts` and `app.agreed_schools`. Does
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
@@ -16,6 +16,11 @@ from sqlalchemy.dialects import postgresql as pg
 from roster_pipeline.database.tables import agreed_schools, districts
 from roster_pipeline.errors import PermanentError, UsageError
 from roster_pipeline.profiles import PROFILES, Profile, effective_profile, require_profile
+
+MOST_LICENSES = 999_999_999
+# Days outside are typing errors, or stand for "not yet": pause the district instead.
+FIRST_START = date(2000, 1, 1)
+LATEST_START = timedelta(days=3_650)
 
 _CLEVER_ID = re.compile(r"^[0-9A-Za-z_-]{1,64}$")
 
@@ -145,7 +150,7 @@ def record_agreement(connection: Connection, agreement: Agreement) -> District:
     Raises:
         UsageError: a value is not valid; nothing is written.
     """
-    _check(agreement)
+    check_agreement(agreement)
     recorded = connection.execute(
         sa.select(districts.c.settings).where(districts.c.clever_id == agreement.clever_id).with_for_update()
     ).scalar()
@@ -188,7 +193,8 @@ def _record_schools(connection: Connection, district_id: int, schools: Sequence[
             connection.execute(sa.insert(agreed_schools).values(district_id=district_id, name=name, licenses=licenses))
 
 
-def _check(agreement: Agreement) -> None:
+def check_agreement(agreement: Agreement) -> None:
+    """Raises UsageError if a value is not valid. Its message names the range."""
     # Imported here, because it loads pandas, which takes half a second. Nearly every command imports this module, few call this function.
     from roster_pipeline.contracts import GRADES
 
@@ -200,8 +206,11 @@ def _check(agreement: Agreement) -> None:
             raise UsageError(f"{name} must not be blank.")
     if unknown := [grade for grade in agreement.grades or () if grade not in GRADES]:
         raise UsageError(f"Not a grade: {', '.join(unknown)}.", hint=f"Grades are: {', '.join(GRADES)}.")
-    if agreement.licenses is not None and agreement.licenses < 0:
-        raise UsageError("--licenses must not be negative.")
+    if agreement.licenses is not None and not 0 <= agreement.licenses <= MOST_LICENSES:
+        raise UsageError(f"licenses must be a whole number from 0 to {MOST_LICENSES:,}.")
+    last_day = datetime.now(UTC).date() + LATEST_START
+    if agreement.start_date is not None and not FIRST_START <= agreement.start_date <= last_day:
+        raise UsageError(f"start_date must be a day from {FIRST_START} to {last_day}.")
     names = [name.strip().lower() for name, _ in agreement.schools or ()]
     if len(set(names)) < len(names) or "" in names:
         raise UsageError("Each --school needs a name of its own.")

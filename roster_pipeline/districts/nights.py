@@ -72,12 +72,16 @@ def due_districts(connection: Connection, moment: datetime) -> list[District]:
 
 
 def next_scheduled_at(district: District, now: datetime) -> datetime | None:
-    """When the schedule syncs the district next (UTC); None if it is not active."""
+    """When the schedule syncs the district next (UTC); None if it is not active, or starts on a day without end."""
     at = nightly_at(district)
     if at is None:
         return None
     today = now.astimezone(PACIFIC).date()
     starts = district.row["start_date"]
     day = max(today, starts) if starts is not None else today
-    moment = scheduled_at(at, day)
+    try:
+        moment = scheduled_at(at, day)
+    except OverflowError:
+        # The last days of the calendar, which somebody has written into the row. One district must not end a list of all.
+        return None
     return moment if moment > now else scheduled_at(at, day + timedelta(days=1))
