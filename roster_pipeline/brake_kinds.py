@@ -12,6 +12,9 @@ from typing import Any, Literal
 
 from roster_pipeline.profiles import Brakes, Profile
 
+# A limit that is more than so many times its default hardly limits anything.
+FAR = 5
+
 Column = Literal["school_id", "role", "collection"]
 
 
@@ -22,7 +25,7 @@ class PlannedPerson:
     Attributes:
         rule: `reconcile.user_matches.rule`; None if the person is not in the plan.
         is_admin_held: the person would become a district admin, and that is held.
-        waits_for_first_sync: the person is in the plan of a first sync that is not approved yet.
+        waits_for_first_sync: the person is in the plan of a first sync that is held as a whole.
         deletion_held_by: `reconcile.soft_deletes.held_by` of a user that would be soft-deleted.
         roles: the user's active roles, each with its school.
         listed_schools: Clever ids of the schools that Clever lists for the person.
@@ -55,6 +58,7 @@ class BrakeKind:
         holds: what it then holds, for the same people.
         covers: every model that reads holds of this kind. Everything else that is held follows from the decisions of these models.
         holds_whole_sync: a sync writes nothing while it holds (R7.6).
+        holds_first_sync: a first sync writes nothing while it holds.
         asset: the table whose check it is: the one that shows what would happen without holds.
         explains: whether a hold of this kind causes a decision about a person.
     """
@@ -71,6 +75,7 @@ class BrakeKind:
     acts: str = "reconcile.brake_acts"
     waived_by: str | None = None
     holds_whole_sync: bool = False
+    holds_first_sync: bool = False
 
     @property
     def settings(self) -> tuple[str, ...]:
@@ -118,12 +123,14 @@ EMPTY_COLLECTION = BrakeKind(
     name="empty_collection",
     columns=("collection",),
     limit=None,
-    sentence="Clever shares no {collection} any more",
-    trips="Clever shares no schools, no sections or nobody of a role any more, though some are active here.",
-    holds="Holds every soft delete in the district.",
+    sentence="Clever shares no {collection}",
+    trips="Clever shares no schools, no sections or nobody of a role any more, though some are active here. In a first sync: Clever shares "
+    "no schools, sections, students or teachers, and existing data would be soft-deleted.",
+    holds="Holds every soft delete in the district; in a first sync everything.",
     covers=("reconcile.held_users", "reconcile.soft_deletes", "reconcile.role_changes", "reconcile.enrollment_changes"),
+    holds_first_sync=True,
     asset="reconcile.soft_deletes",
-    explains=lambda person, _: person.deletion_held_by == "empty_collection",
+    explains=lambda person, _: person.deletion_held_by == "empty_collection" or person.waits_for_first_sync,
 )
 DISTRICT_ROLE = BrakeKind(
     name="district_role",
@@ -199,6 +206,16 @@ LICENSES = BrakeKind(
 KINDS: Mapping[str, BrakeKind] = {
     kind.name: kind for kind in (EMPTY_COLLECTION, DISTRICT_ROLE, SCHOOL_ROLE, INITIAL, RELINKS, NEW_ADMINS, LICENSES)
 }
+
+
+def loosened(rules: Profile, defaults: Profile) -> list[str]:
+    """The kinds whose limit is switched off (a share of 1 lets everybody pass), or more than FAR times the default."""
+
+    def is_loose(setting: str) -> bool:
+        value, default = getattr(rules.brakes, setting), getattr(defaults.brakes, setting)
+        return bool(value > default and (value > FAR * default or (setting.endswith("_share") and value >= 1)))
+
+    return [kind.name for kind in KINDS.values() if any(map(is_loose, kind.settings))]
 
 
 def kinds_counted_by(model: str) -> tuple[str, ...]:

@@ -55,6 +55,7 @@ SLOW = {
     "support/test_purge.py": "several syncs a test",
     "support/test_readiness.py": "several syncs a test",
     "sync/test_brakes.py": "several syncs a test",
+    "sync/test_first.py": "several syncs a test",
     "sync/test_holds.py": "several syncs a test",
     "sync/test_incremental.py": "several syncs a test, each compared with a full plan",
     "sync/test_incremental_models.py": "several syncs a test",

@@ -57,14 +57,9 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     """The clock of the sensors and syncs in Dagster."""
     time = Clock()
 
-    class Simulated(datetime):
-        @classmethod
-        def now(cls, tz: Any = None) -> "Simulated":
-            return cls.fromtimestamp(time().timestamp(), tz)
-
     for module in (freshness, requests):
-        monkeypatch.setattr(module, "datetime", Simulated)
-    monkeypatch.setattr(sync_module, "run_sync", partial(run.run_sync, clock=time))
+        monkeypatch.setattr(module, "database_time", lambda _: time())
+    monkeypatch.setattr(sync_module, "run_sync", partial(run.run_sync, clock=lambda _: time()))
     return time
 
 
@@ -134,7 +129,7 @@ def test_the_checks_find_what_is_wrong(environment: None, database: Database, sa
     """Each check at the end of the test above fails for a district that violates it."""
     (district,) = fleet.sign_up(database, sandbox, [20])
     clock.until(fleet.moment_of("21:00", EVENINGS[0]))
-    run.run_sync(database, settings(), run.SyncRequest(district, SCHEDULED), clock=clock)
+    run.run_sync(database, settings(), run.SyncRequest(district, SCHEDULED), clock=lambda _: clock())
     assert fleet.differences_from_model(database, sandbox, clock()) == []
     (student, *_) = sandbox.district(district).shared("users", "student")
     sandbox.change(district).rename(student, first="Ada")
@@ -160,7 +155,7 @@ def sync_night(instance: dg.DagsterInstance, clock: Clock, evening: date) -> Non
     for nightly_at in NIGHTLY_TIMES:
         moment = fleet.moment_of(nightly_at, evening)
         clock.until(max(moment, clock.now))
-        schedule, shards = nightly_schedules(nightly_at, clock=clock)
+        schedule, shards = nightly_schedules(nightly_at, clock=lambda _: clock())
         assert evaluate(shards, moment) == []
         start(instance, evaluate(schedule, moment))
 

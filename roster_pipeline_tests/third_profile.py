@@ -46,7 +46,7 @@ def main(clever_id: str) -> dict[str, Any]:
     with open_database(settings()) as database, database.engine.connect() as connection:
         due = {at: [each.clever_id for each in due_districts(connection, scheduled_at(at, DAY))] for at in nightly_times()}
     repository = defs.get_repository_def()
-    on_time, _ = nightly_schedules(TIME, clock=lambda: moment)
+    on_time, _ = nightly_schedules(TIME, clock=lambda _: moment)
     with (
         dg.instance_for_test() as instance,
         dg.build_schedule_context(

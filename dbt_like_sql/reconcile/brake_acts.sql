@@ -18,44 +18,65 @@ deactivated as (
     where deletions.entity = 'users' and held.deleted_at is null
 ),
 
--- Collections that Clever returns empty although the application has active rows of them.
-empty_collections as (
-    select 'schools' as collection
+-- Collections that Clever returns empty. `role` is that of their users in the application.
+empty_now as (
+    select 'schools' as collection, null as role
     where
         not exists (select 1 from staging.schools where district_id = :district_id)
         and not exists (select 1 from staging.quarantined where district_id = :district_id and resource = 'schools')
-        and exists (
-            select 1 from app.schools
-            where district_id = :district_id and clever_id is not null and deleted_at is null and not protected
-        )
     union all
-    select 'sections' as collection
+    select 'sections' as collection, null as role
     where
         not exists (select 1 from staging.sections where district_id = :district_id)
         and not exists (select 1 from staging.quarantined where district_id = :district_id and resource = 'sections')
-        and exists (
-            select 1 from app.classrooms
-            where district_id = :district_id and clever_id is not null and deleted_at is null and not protected
-        )
     union all
-    select walked.collection
+    select walked.collection, walked.role
     from (
         values ('students', 'student'), ('teachers', 'teacher'), ('staff', 'school_admin'), ('district_admins', 'district_admin')
     ) as walked (collection, role)
+    where not exists (select 1 from clever.users as arrived where arrived.collection = walked.collection)
+),
+
+-- Of these, the ones that trip the brake. Before the first sync nothing is active, but a snapshot without one of the four collections that
+-- every district has is not trusted with anything that exists (R7.6).
+empty_collections as (
+    select empty_now.collection
+    from empty_now
     where
-        not exists (select 1 from clever.users as arrived where arrived.collection = walked.collection)
-        and exists (
-            select 1
-            from app.user_roles as held
-            inner join app.users as users on held.district_id = users.district_id and held.user_id = users.user_id
-            where
-                held.district_id = :district_id
-                and held.role = walked.role
-                and held.source = 'clever'
-                and held.deleted_at is null
-                and users.clever_id is not null
-                and users.deleted_at is null
-                and not users.protected
+        :is_first
+        and empty_now.collection in ('schools', 'sections', 'students', 'teachers')
+        and exists (select 1 from deletions)
+    union all
+    select empty_now.collection
+    from empty_now
+    where
+        not :is_first
+        and (
+            (
+                empty_now.collection = 'schools' and exists (
+                    select 1 from app.schools
+                    where district_id = :district_id and clever_id is not null and deleted_at is null and not protected
+                )
+            )
+            or (
+                empty_now.collection = 'sections' and exists (
+                    select 1 from app.classrooms
+                    where district_id = :district_id and clever_id is not null and deleted_at is null and not protected
+                )
+            )
+            or exists (
+                select 1
+                from app.user_roles as held
+                inner join app.users as users on held.district_id = users.district_id and held.user_id = users.user_id
+                where
+                    held.district_id = :district_id
+                    and held.role = empty_now.role
+                    and held.source = 'clever'
+                    and held.deleted_at is null
+                    and users.clever_id is not null
+                    and users.deleted_at is null
+                    and not users.protected
+            )
         )
 )
 select distinct
@@ -77,7 +98,6 @@ select 'empty_collection' as kind, null as school_id, null as role, empty_collec
 from empty_collections
 -- An empty collection is held even when there is nothing to delete: one row without an act.
 left join deletions on true
-where not :is_first
 union all
 select 'relinks' as kind, null as school_id, null as role, null as collection, 'relink users ' || clever_id as act
 from reconcile.identities

@@ -23,10 +23,11 @@ from sqlalchemy import Connection
 from sqlalchemy.dialects import postgresql as pg
 
 from roster_pipeline.alerts.messages import Alert, Message, compose
+from roster_pipeline.database.clock import is_future
 from roster_pipeline.database.engine import Database, translate_database_errors
 from roster_pipeline.database.lock import delivery_lock
 from roster_pipeline.database.tables import APPLIED, alert_deliveries, alert_receivers, alerts, districts, syncs
-from roster_pipeline.districts.nights import NIGHTLY_TIMES, due_districts, last_scheduled_at, night_ends_at
+from roster_pipeline.districts.nights import NIGHTLY_TIMES, due_districts, last_scheduled_at, night_ends_at, was_active
 from roster_pipeline.settings import Settings
 
 if TYPE_CHECKING:
@@ -113,7 +114,7 @@ def _deliver(connection: Connection, settings: Settings, due: Sequence[Alert], n
     sending: dict[Future[bool], tuple[Receiver, list[Alert]]] = {}
     for receiver in everybody:
         missing = [alert for alert in due if (alert.alert_id, receiver.name) not in accepted]
-        if receiver.service is not None and missing and failing.get(receiver.name, now) <= now:
+        if receiver.service is not None and missing and not _is_pausing(failing.get(receiver.name), now):
             # The service may have refused the last message because it was too long, so the next one is split.
             in_parts = receiver.name in failing
             sending[_send(receiver.service, compose(missing, settings.roster_ui_url), in_parts=in_parts)] = receiver, missing
@@ -160,7 +161,7 @@ def _due(connection: Connection, now: datetime) -> list[Alert]:
     if all(alert.is_urgent for alert in found):
         return found
     until = _digest_until(connection, now)
-    return [alert for alert in found if alert.is_urgent or alert.created_at <= until]
+    return [alert for alert in found if alert.is_urgent or alert.created_at <= until or is_future(alert.created_at, now)]
 
 
 def _digest_until(connection: Connection, now: datetime) -> datetime:
@@ -172,19 +173,19 @@ def _digest_until(connection: Connection, now: datetime) -> datetime:
     until = now
     for moment in sorted(last_scheduled_at(nightly_at, now) for nightly_at in NIGHTLY_TIMES):
         if now < night_ends_at(moment):
-            ended_at = _all_ended_at(connection, moment)
+            ended_at = _all_ended_at(connection, moment, now)
             if ended_at is None:
                 return moment
             until = ended_at
     return until
 
 
-def _all_ended_at(connection: Connection, moment: datetime) -> datetime | None:
+def _all_ended_at(connection: Connection, moment: datetime, now: datetime) -> datetime | None:
     """When every district that was due at this nightly time has had a sync that ended; None if one of them has not."""
-    ended = sa.select(syncs.c.district_id, sa.func.min(syncs.c.finished_at)).where(syncs.c.finished_at >= moment)
+    ended = sa.select(syncs.c.district_id, sa.func.min(syncs.c.finished_at)).where(syncs.c.finished_at.between(moment, now))
     first_end = {row[0]: row[1] for row in connection.execute(ended.group_by(syncs.c.district_id))}
     # The schedule did not start districts that were recorded or resumed after it began.
-    due = [each.district_id for each in due_districts(connection, moment) if each.row["updated_at"] <= moment]
+    due = [each.district_id for each in due_districts(connection, moment) if was_active(each, moment, now)]
     if any(district_id not in first_end for district_id in due):
         return None
     return max((first_end[district_id] for district_id in due), default=moment)
@@ -203,6 +204,11 @@ def _accepted(connection: Connection) -> set[tuple[int, str]]:
 def _failing(connection: Connection) -> dict[str, datetime]:
     """The receivers that did not accept the last message, and when each is tried again."""
     return {row.receiver: row.next_attempt_at for row in connection.execute(sa.select(alert_receivers))}
+
+
+def _is_pausing(until: datetime | None, now: datetime) -> bool:
+    """Whether a receiver is not tried yet. A pause that would be longer than the longest was written by a clock that was wrong."""
+    return until is not None and now < until <= now + LONGEST_PAUSE
 
 
 def _record_acceptance(connection: Connection, receiver: Receiver, sent: Iterable[Alert], now: datetime) -> None:

@@ -209,14 +209,21 @@ KINDS: Mapping[Kind, _Texts] = {
         "District {district} has disconnected: Clever no longer lists its token",
         "lost connections",
         _plain,
-        "ask the district whether it meant to. Nobody is deactivated, and the district no longer syncs. When it has connected again, make "
-        "it active with `roster district add`.",
+        "ask the district whether it meant to. Nobody is deactivated, and the district no longer syncs. When it connects again, it has the "
+        "status that it had, without anybody's help: `roster district show {district}`.",
     ),
     "connected": _Texts(
         "District {district} has connected",
         "new connections",
         _plain,
-        "record its agreement with `roster district add {district} --name NAME --profile PROFILE --domain DOMAIN`. Until then it does "
-        "not sync.",
+        "if its status is requested, record its agreement with `roster district add {district} --name NAME --profile PROFILE --domain "
+        "DOMAIN`; until then it does not sync. With another status it was connected before, and has it again: there is nothing to do.",
+    ),
+    "connections_doubtful": _Texts(
+        "The list of connected districts is not believed",
+        "doubtful lists of connections",
+        lambda facts: str(facts.get("reason", "")),
+        "nothing was changed. Check CLEVER_CLIENT_ID and what Clever's dashboard shows. A fault at Clever passes by itself; if the list is "
+        "right, `roster connections accept --by YOU` applies it.",
     ),
 }

@@ -13,7 +13,15 @@ from sqlalchemy.dialects import postgresql as pg
 from roster_pipeline.database.tables import alerts
 
 Kind = Literal[
-    "sync_failed", "hold_opened", "licenses_crossed", "data_quality", "district_silent", "connected", "disconnected", "run_failed"
+    "sync_failed",
+    "hold_opened",
+    "licenses_crossed",
+    "data_quality",
+    "district_silent",
+    "connected",
+    "disconnected",
+    "run_failed",
+    "connections_doubtful",
 ]
 
 

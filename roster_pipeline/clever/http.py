@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from types import TracebackType
 from typing import NoReturn, Self, TypeVar
 from urllib.parse import urlencode
@@ -38,6 +39,7 @@ _TOO_LARGE = "it is larger than any page can be ({:,} bytes)"
 _EARLIEST_UNIX_TIME = 1_000_000_000
 _RETRIED_CLIENT_ERRORS = {408, 429}
 _NOT_IMPLEMENTED = 501
+_CLOCK_TOLERANCE_S = 60
 _HINTS = {
     401: "Check that the district is still connected to the application at Clever.",
     402: "Ask Clever what the application or the district still has to pay or sign.",
@@ -109,6 +111,7 @@ class CleverHttp:
         self._stats = stats
         self._district = district
         self._session = requests.Session()
+        self._is_clock_compared = False
 
     def __enter__(self) -> Self:
         return self
@@ -153,6 +156,7 @@ class CleverHttp:
                 stream=True,
                 allow_redirects=False,
             ) as response:
+                self._compare_clocks(response)
                 self._check_status(response, shown)
                 return parse_body(self._read(response, shown), shape)
         except MalformedBodyError as error:
@@ -177,6 +181,18 @@ class CleverHttp:
         body = b"".join(pieces)
         self._stats.bytes += len(body)
         return body
+
+    def _compare_clocks(self, response: requests.Response) -> None:
+        """Warn once if Clever has another time (R11.6). Nothing depends on it: it is a sign that some clock is wrong."""
+        if self._is_clock_compared:
+            return
+        self._is_clock_compared = True
+        try:
+            difference = self._deadline.clock.wall() - parsedate_to_datetime(response.headers.get("Date", "")).timestamp()
+        except ValueError:
+            return
+        if abs(difference) > _CLOCK_TOLERANCE_S:
+            logger.warning("this machine's clock and Clever's differ by %.0f s", abs(difference))
 
     def _check_status(self, response: requests.Response, shown: str) -> None:
         status = response.status_code

@@ -29,7 +29,7 @@ from roster_pipeline.errors import PermanentError, RosterError
 from roster_pipeline.settings import Settings
 from roster_pipeline.source import vocabulary
 from roster_pipeline.source.digests import SnapshotIndex
-from roster_pipeline.source.protocol import Listing, OnListing, PullStats, SourceDistrict
+from roster_pipeline.source.protocol import OnListing, PullStats, SourceDistrict
 from roster_pipeline.source.vocabulary import Collection, Finding
 
 T = TypeVar("T")
@@ -225,7 +225,7 @@ class DistrictPull:
             return self._http.get(path, params, shape, auth=self._auth())
 
     def _report(self, listing: TokenListing) -> None:
-        self._on_listing(Listing(frozenset(listing), listing.began_at))
+        self._on_listing(listing.listing())
 
     def _auth(self) -> _BearerAuth:
         token = (self.tokens or {}).get(self.district_clever_id)

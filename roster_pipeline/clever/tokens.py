@@ -3,8 +3,7 @@
 Does not belong here: data requests, and what a new or removed connection means (R11.7).
 """
 
-from collections.abc import Iterable
-from datetime import UTC, datetime
+from hashlib import sha256
 from typing import Annotated
 
 from msgspec import Meta, Struct
@@ -13,11 +12,11 @@ from requests.auth import HTTPBasicAuth
 
 from roster_pipeline.clever.decode import Link
 from roster_pipeline.clever.errors import RefusedError
-from roster_pipeline.clever.http import CleverHttp, Deadline
+from roster_pipeline.clever.http import CleverHttp, Clock, Deadline
 from roster_pipeline.clever.paging import Cursors
 from roster_pipeline.errors import PermanentError
 from roster_pipeline.settings import Settings
-from roster_pipeline.source.protocol import PullStats
+from roster_pipeline.source.protocol import Listing, PullStats
 
 _PATH = "/oauth/tokens"
 
@@ -45,15 +44,21 @@ class TokenBody(Struct):
 
 
 class TokenListing(dict[str, SecretStr]):
-    """The token of each connected district, by its Clever id.
+    """The token of each connected district, by its Clever id. It is made when the list is requested, and filled afterwards.
 
     Attributes:
-        began_at: when the listing was requested, aware UTC. If there are two listings, the one that began later is newer (R11.7).
+        client: the SHA-256 of the client id, in hex.
     """
 
-    def __init__(self, tokens: Iterable[tuple[str, SecretStr]], began_at: datetime) -> None:
-        super().__init__(tokens)
-        self.began_at = began_at
+    def __init__(self, client_id: str, clock: Clock) -> None:
+        super().__init__()
+        self.client = sha256(client_id.encode()).hexdigest()
+        self._monotonic = clock.monotonic
+        self._began = clock.monotonic()
+
+    def listing(self) -> Listing:
+        """The connected districts without their tokens (R11.7)."""
+        return Listing(frozenset(self), self._monotonic() - self._began, self.client)
 
 
 def list_tokens(settings: Settings, *, deadline: Deadline | None = None, stats: PullStats | None = None) -> TokenListing:
@@ -76,7 +81,7 @@ def list_tokens(settings: Settings, *, deadline: Deadline | None = None, stats: 
     tokens: list[Token] = []
     cursors = Cursors(settings.clever_auth_url, _PATH)
     deadline = deadline or Deadline(settings.roster_pull_deadline_s)
-    began_at = datetime.fromtimestamp(deadline.clock.wall(), UTC)
+    listing = TokenListing(settings.clever_client_id, deadline.clock)
     with CleverHttp(settings.clever_auth_url, settings, deadline=deadline, stats=stats or PullStats()) as http:
         params = {"owner_type": "district"}
         while True:
@@ -97,4 +102,5 @@ def list_tokens(settings: Settings, *, deadline: Deadline | None = None, stats: 
             params["starting_after"] = cursor
     # A rotated token may be listed together with the old one. The newest counts; if two are equally new, the later one in the list.
     newest = sorted((token for token in tokens if token.owner.type == "district"), key=lambda token: token.created)
-    return TokenListing(((token.owner.id, SecretStr(token.access_token)) for token in newest), began_at)
+    listing.update((token.owner.id, SecretStr(token.access_token)) for token in newest)
+    return listing

@@ -2,14 +2,16 @@
 
 from collections import Counter
 from dataclasses import asdict
-from datetime import UTC, datetime
 
 import click
 
 from roster_pipeline.commands.environment import current_database, read_settings
 from roster_pipeline.commands.output import json_option, print_json, print_table
+from roster_pipeline.database.clock import database_time
 from roster_pipeline.database.engine import Database, translate_database_errors
-from roster_pipeline.fleet.health import Finding, database_health
+from roster_pipeline.fleet.findings import Finding
+from roster_pipeline.fleet.health import database_health
+from roster_pipeline.fleet.surroundings import disk_health
 from roster_pipeline.settings import Settings
 from roster_pipeline.visible import visible
 
@@ -22,10 +24,11 @@ UNHEALTHY = 1
 def health(context: click.Context, *, as_json: bool) -> None:
     """Check that the whole system works. Exit status 0 if it is healthy, even with warnings; 1 if there is a problem.
 
-    It checks the daemon, schedules and sensors, the last nights, silent districts, requests, holds and alerts. Made for monitoring.
+    It checks the daemon, schedules and sensors, the server, clocks and disk, the connections, the last nights, silent districts, requests,
+    locks, brakes, holds and alerts. Made for monitoring. It cannot know how old the newest backup is.
     """
     with current_database() as database:
-        found = _findings(database, read_settings(), datetime.now(UTC))
+        found = _findings(database, read_settings())
     problems = sum(each.verdict == "problem" for each in found)
     if as_json:
         print_json({"healthy": not problems, "findings": [asdict(each) for each in found]})
@@ -35,15 +38,21 @@ def health(context: click.Context, *, as_json: bool) -> None:
         context.exit(UNHEALTHY)
 
 
-def _findings(database: Database, settings: Settings, now: datetime) -> list[Finding]:
+def _findings(database: Database, settings: Settings) -> list[Finding]:
     # Importing Dagster takes seconds. Only this command needs all of its definitions.
     from roster_pipeline.definitions import defs
     from roster_pipeline.defs.health import dagster_health
 
     automations = {each.name for each in [*(defs.schedules or ()), *(defs.sensors or ())]}
     with translate_database_errors(), database.engine.connect() as opened:
-        in_database = database_health(opened.execution_options(isolation_level="AUTOCOMMIT"), settings, now=now)
-    return [*dagster_health(database.dagster_url, automations=automations, now=now), *in_database]
+        connection = opened.execution_options(isolation_level="AUTOCOMMIT")
+        now = database_time(connection)
+        in_database = database_health(connection, settings, now=now)
+    places = {"ROSTER_HOME": settings.roster_home}
+    if database.embedded:
+        # The files of a server that root has started are elsewhere.
+        places["PostgreSQL"] = settings.roster_home / "postgres"
+    return [*dagster_health(database.dagster_url, automations=automations, now=now), disk_health(places), *in_database]
 
 
 def _print(found: list[Finding]) -> None:

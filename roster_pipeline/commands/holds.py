@@ -1,7 +1,6 @@
 """`roster holds`, `roster approve`, `roster reject`: the holds that wait for a decision, and the decision."""
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from typing import Any
 
 import click
@@ -10,6 +9,7 @@ from roster_pipeline.brake_kinds import KINDS
 from roster_pipeline.commands.environment import current_database
 from roster_pipeline.commands.output import json_option, print_json, print_table
 from roster_pipeline.commands.who import by_option
+from roster_pipeline.database.clock import database_time
 from roster_pipeline.database.engine import translate_database_errors
 from roster_pipeline.districts.agreement import find_district
 from roster_pipeline.support import holds as library
@@ -66,7 +66,7 @@ def holds(district: str | None, *, every: bool, as_json: bool) -> None:
 def approve(hold: int, *, by: str, as_json: bool) -> None:
     """Let the next sync do exactly what HOLD holds, until the approval expires."""
     with current_database() as database, translate_database_errors(), database.engine.begin() as connection:
-        row = library.approve(connection, hold, by=by, now=datetime.now(UTC))
+        row = library.approve(connection, hold, by=by, now=database_time(connection))
     _print_decision(row, as_json=as_json)
 
 
@@ -77,7 +77,7 @@ def approve(hold: int, *, by: str, as_json: bool) -> None:
 def reject(hold: int, *, by: str, as_json: bool) -> None:
     """Keep HOLD held, until its plan changes or somebody approves it after all."""
     with current_database() as database, translate_database_errors(), database.engine.begin() as connection:
-        row = library.reject(connection, hold, by=by, now=datetime.now(UTC))
+        row = library.reject(connection, hold, by=by, now=database_time(connection))
     _print_decision(row, as_json=as_json)
 
 

@@ -11,7 +11,7 @@ from roster_pipeline.commands.holds import meaning
 from roster_pipeline.commands.output import json_option, print_json, print_table
 from roster_pipeline.commands.progress import show_progress
 from roster_pipeline.database.engine import open_database
-from roster_pipeline.sync.brakes import Brake, Decision
+from roster_pipeline.sync.brakes import Brake, Decision, held_kinds
 from roster_pipeline.sync.preview import PlanReport
 from roster_pipeline.sync.run import plan_sync
 
@@ -64,7 +64,8 @@ def _brake(brake: Brake, decision: Decision | None) -> dict[str, Any]:
 
 def _print(report: PlanReport) -> None:
     if report.plan.writes_nothing:
-        click.echo(f"A sync of district {report.district.clever_id} would write nothing now: the first sync waits for approval (initial).")
+        held = held_kinds(report.plan.holding)
+        click.echo(f"A sync of district {report.district.clever_id} would write nothing now: the first sync waits for approval ({held}).")
         click.echo("After approval, it would do this. Nothing has been written.")
     else:
         click.echo(f"What a sync of district {report.district.clever_id} would do now. Nothing has been written.")

@@ -3,7 +3,7 @@
 Does not belong here: who may be removed, and removing them (`support/purge.py`).
 """
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 import click
@@ -11,6 +11,7 @@ import click
 from roster_pipeline.commands.environment import read_settings
 from roster_pipeline.commands.output import json_option, print_json, print_table
 from roster_pipeline.commands.who import by_option
+from roster_pipeline.database.clock import time_of
 from roster_pipeline.database.engine import open_database
 from roster_pipeline.database.migrate import require_current_schema
 from roster_pipeline.errors import UsageError
@@ -41,9 +42,10 @@ def purge(context: click.Context, district: str, deleted_before: datetime, limit
     """
     if yes and by is None:
         raise UsageError("--yes needs --by WHO.", hint="It is stored in ops.purges.")
-    settings, now, day = read_settings(), datetime.now(UTC), deleted_before.date()
+    settings, day = read_settings(), deleted_before.date()
     with open_database(settings) as database:
         require_current_schema(database)
+        now = time_of(database)
         if yes:
             found = purge_users(database, settings, district, deleted_before=day, limit=limit, by=by or "", now=now)
         else:

@@ -1,12 +1,11 @@
 """`roster request`: request a sync, which the daemon starts within seconds."""
 
-from datetime import UTC, datetime
-
 import click
 
 from roster_pipeline.commands.environment import current_database
 from roster_pipeline.commands.output import json_option, print_json
 from roster_pipeline.commands.who import NOT_BLANK
+from roster_pipeline.database.clock import database_time
 from roster_pipeline.database.engine import translate_database_errors
 from roster_pipeline.fleet.requests import request_sync
 from roster_pipeline.sync.ledger import Origin
@@ -25,7 +24,7 @@ def request(district: str, requested_by: str, reason: str | None, role: str, *, 
     """
     origin = Origin(requested_by=requested_by, reason=reason, requested_role=role)
     with current_database() as database, translate_database_errors(), database.engine.begin() as connection:
-        queued, already = request_sync(connection, district, origin, now=datetime.now(UTC))
+        queued, already = request_sync(connection, district, origin, now=database_time(connection))
     if as_json:
         print_json({"sync_id": queued.sync_id, "district": queued.district, "status": "queued", "already_queued": already})
     elif already:

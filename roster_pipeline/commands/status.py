@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Any
 
 import click
@@ -10,6 +9,7 @@ from sqlalchemy import Connection
 
 from roster_pipeline.commands.environment import current_database
 from roster_pipeline.commands.output import json_option, print_json, print_table
+from roster_pipeline.database.clock import database_time
 from roster_pipeline.database.engine import translate_database_errors
 from roster_pipeline.districts.agreement import all_districts, find_district
 from roster_pipeline.districts.nights import PACIFIC, next_scheduled_at
@@ -50,7 +50,7 @@ def status(district: str | None, *, watch: bool, as_json: bool) -> None:
 
 
 def _document(connection: Connection, reference: str | None) -> dict[str, Any]:
-    now = datetime.now(UTC)
+    now = database_time(connection)
     crashed = mark_crashed_syncs(connection, now=now)
     only = find_district(connection, reference).district_id if reference is not None else None
     every = all_districts(connection)

@@ -9,6 +9,7 @@ A key is one bigint. The upper 16 bits are a constant that says what kind of thi
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import NamedTuple
 
 import sqlalchemy.exc
 from sqlalchemy import Connection, text
@@ -36,15 +37,40 @@ _LOCKED = text("""
         and classid::bigint >> 16 = :prefix
         and database = (select oid from pg_database where datname = current_database())
 """)
-_HOLDER = text("""
-    select activity.pid, coalesce(nullif(activity.application_name, ''), 'without a name') as application
-    from pg_locks
-    inner join pg_stat_activity as activity on pg_locks.pid = activity.pid
-    where pg_locks.locktype = 'advisory' and pg_locks.objsubid = 1 and pg_locks.granted
-        and (pg_locks.classid::bigint << 32) | pg_locks.objid::bigint = :key
-        and pg_locks.database = (select oid from pg_database where datname = current_database())
+_HOLDERS = text("""
+    select
+        ((locks.classid::bigint & 65535) << 32) | locks.objid::bigint as district_id,
+        locks.pid,
+        coalesce(nullif(activity.application_name, ''), 'without a name') as application,
+        coalesce(activity.usename, '') as role
+    from pg_locks as locks
+    left join pg_stat_activity as activity on locks.pid = activity.pid
+    where
+        locks.locktype = 'advisory' and locks.objsubid = 1 and locks.granted
+        and locks.classid::bigint >> 16 = :prefix
+        and locks.database = (select oid from pg_database where datname = current_database())
+    order by district_id, pid
 """)
 _RUNNING = text("select sync_id from ops.syncs where district_id = :district_id and status = 'processing' order by sync_id desc limit 1")
+
+
+class LockHolder(NamedTuple):
+    """A session that holds a district's lock.
+
+    Attributes:
+        application: the name that the session has given itself. Any session can call itself `roster`.
+        role: the database role.
+    """
+
+    district_id: int
+    pid: int
+    application: str
+    role: str
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether it says that it is the pipeline's."""
+        return self.application.split(" ")[0] == "roster"
 
 
 @contextmanager
@@ -62,7 +88,7 @@ def district_lock(connection: Connection, district_id: int, clever_id: str) -> I
     key = {"key": _DISTRICT_PREFIX << 48 | district_id}
     if not connection.execute(text("select pg_try_advisory_lock(:key)"), key).scalar_one():
         running = _running_sync(connection, district_id)
-        reason = "Another sync of this district is running." if running is not None else _held_by(connection, key["key"])
+        reason = "Another sync of this district is running." if running is not None else _held_by(connection, district_id)
         raise SyncRunningError(reason, running_sync_id=running, district=clever_id)
     connection.info[_HELD] = key["key"]
     try:
@@ -122,6 +148,11 @@ def locked_districts(connection: Connection) -> set[int]:
     return set(connection.execute(_LOCKED, {"prefix": _DISTRICT_PREFIX}).scalars())
 
 
+def lock_holders(connection: Connection) -> list[LockHolder]:
+    """The sessions that hold a district's lock, by district."""
+    return [LockHolder(*row) for row in connection.execute(_HOLDERS, {"prefix": _DISTRICT_PREFIX})]
+
+
 def _unlock(connection: Connection, key: int) -> None:
     try:
         connection.execute(text("select pg_advisory_unlock(:key)"), {"key": key})
@@ -130,9 +161,9 @@ def _unlock(connection: Connection, key: int) -> None:
         connection.invalidate()
 
 
-def _held_by(connection: Connection, key: int) -> str:
+def _held_by(connection: Connection, district_id: int) -> str:
     """Why the lock is not free although no sync is running: any role that can connect can take it."""
-    holder = connection.execute(_HOLDER, {"key": key}).one_or_none()
+    holder = next((each for each in lock_holders(connection) if each.district_id == district_id), None)
     if holder is None:
         return "Another process holds this district's lock."
     return f"Process {holder.pid} of the database server ({holder.application}) holds this district's lock, and no sync is running."

@@ -35,6 +35,7 @@ districts = sa.Table(
     sa.Column("settings", pg.JSONB),
     sa.Column("created_at", _time),
     sa.Column("updated_at", _time),
+    sa.Column("active_since", _time),
     schema="app",
 )
 
@@ -66,6 +67,8 @@ syncs = sa.Table(
     sa.Column("message", sa.Text),
     sa.Column("dagster_run_id", sa.Text),
     sa.Column("requested_role", sa.Text),
+    sa.Column("is_applied", sa.Boolean, sa.Computed("status")),
+    sa.Column("pull_no", sa.BigInteger),
     schema="ops",
 )
 
@@ -128,6 +131,7 @@ connections = sa.Table(
     sa.Column("district_id", sa.BigInteger),
     sa.Column("connected_at", _time),
     sa.Column("disconnected_at", _time),
+    sa.Column("status_before", sa.Text),
     schema="ops",
 )
 
@@ -136,6 +140,9 @@ token_listings = sa.Table(
     _metadata,
     sa.Column("is_newest", sa.Boolean, primary_key=True),
     sa.Column("began_at", _time),
+    sa.Column("client", sa.Text),
+    sa.Column("doubted_since", _time),
+    sa.Column("doubt", pg.JSONB(none_as_null=True)),
     schema="ops",
 )
 

@@ -3,14 +3,13 @@
 Does not belong here: which alerts are due, who gets them, and their text (`alerts/`).
 """
 
-from datetime import UTC, datetime
-
 import dagster as dg
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from roster_pipeline.alerts.delivery import deliver
 from roster_pipeline.alerts.outbox import record_alert
+from roster_pipeline.database.clock import database_time, time_of
 from roster_pipeline.database.tables import districts, syncs
 from roster_pipeline.defs.resources import RosterDatabase
 from roster_pipeline.defs.tags import TRIGGER
@@ -30,7 +29,7 @@ _WILL_RETRY = "dagster/will_retry"
 def alerts(context: dg.SensorEvaluationContext, roster_database: RosterDatabase) -> dg.SkipReason:
     """Never starts a run. So every tick returns a SkipReason, which says what was sent."""
     with roster_database.open() as database:
-        report = deliver(database, roster_database.settings, now=datetime.now(UTC))
+        report = deliver(database, roster_database.settings, now=time_of(database))
     return dg.SkipReason(
         f"Due: {report.due}. Positions in ROSTER_ALERT_URLS: accepted {list(report.accepted)}, did not accept {list(report.refused)}, "
         f"cannot be used {list(report.unusable)}."
@@ -55,8 +54,8 @@ def failed_runs(context: dg.RunFailureSensorContext, roster_database: RosterData
 
 
 def _record_failure(run: dg.DagsterRun, roster_database: RosterDatabase) -> None:
-    now = datetime.now(UTC)
     with roster_database.session() as connection:
+        now = database_time(connection)
         mark_crashed_syncs(connection, now=now)
         district = run.tags.get(_PARTITION)
         if district is not None and _has_reported(connection, run.run_id):

@@ -1,17 +1,16 @@
 """The sensor that finds the districts that connected to the application in Clever, or disconnected (R11.7).
 
-Does not belong here: the effect on a district (`sync/connections.py`).
+Does not belong here: the effect on a district (`connections/`).
 """
-
-from datetime import UTC, datetime
 
 import dagster as dg
 
 from roster_pipeline.clever.http import Deadline
 from roster_pipeline.clever.tokens import list_tokens
+from roster_pipeline.connections.listings import reconcile_connections
+from roster_pipeline.database.clock import database_time
 from roster_pipeline.defs.failures import as_dagster_failures
 from roster_pipeline.defs.resources import RosterDatabase
-from roster_pipeline.sync.connections import reconcile_connections
 
 # Dagster ends a tick after 60 seconds.
 _LISTING_SECONDS = 40.0
@@ -31,8 +30,12 @@ def connections(context: dg.SensorEvaluationContext, roster_database: RosterData
     with as_dagster_failures():
         listing = list_tokens(settings, deadline=Deadline(_LISTING_SECONDS))
         with roster_database.session() as session:
-            found = reconcile_connections(session, listing, began_at=listing.began_at, now=datetime.now(UTC))
-    for what, clever_ids in found._asdict().items():
+            found = reconcile_connections(session, listing.listing(), now=database_time(session))
+    if found.doubt is not None:
+        return dg.SkipReason(f"{found.doubt.reason} Nothing was changed; `roster connections accept` applies it.")
+    changes = {"requested": found.requested, "noted": found.noted, "returned": found.returned, "disconnected": found.disconnected}
+    for what, clever_ids in changes.items():
         if clever_ids:
             context.log.info(f"{what}: {', '.join(clever_ids)}")
-    return dg.SkipReason(f"{len(listing)} connected; {len(found.requested)} new, {len(found.disconnected)} lost.")
+    new = len(found.requested) + len(found.returned)
+    return dg.SkipReason(f"{len(listing)} connected; {new} new, {len(found.disconnected)} lost.")

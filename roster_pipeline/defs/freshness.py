@@ -6,13 +6,15 @@ Belongs here: run requests, and the check with its evaluations. Does not belong 
 import json
 import warnings
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 
 import dagster as dg
 from pydantic import Field
 
 from roster_pipeline.clever.http import Deadline
 from roster_pipeline.clever.tokens import list_tokens
+from roster_pipeline.connections.listings import reconcile_connections
+from roster_pipeline.database.clock import database_time
 from roster_pipeline.defs.assets import GROUPS, OWNERS, asset_key
 from roster_pipeline.defs.districts import districts
 from roster_pipeline.defs.failures import as_dagster_failures
@@ -21,7 +23,6 @@ from roster_pipeline.defs.sync import evaluation, job, keep_connections
 from roster_pipeline.defs.tags import LANE, NIGHT, PRIORITY, night_tags
 from roster_pipeline.fleet.freshness import Freshness, Pulled, alert_silent, ask_last_sync, moved, synced_this_night
 from roster_pipeline.fleet.freshness import freshness as freshness_of_districts
-from roster_pipeline.sync.connections import reconcile_connections
 
 # Dagster ends a tick after 60 seconds. Asking ends before that, and the next tick continues with the next district.
 _TICK_SECONDS = 40.0
@@ -42,12 +43,12 @@ def refresh(context: dg.SensorEvaluationContext, roster_database: RosterDatabase
     deadline = Deadline(_TICK_SECONDS)
     settings = roster_database.settings
     with as_dagster_failures(), roster_database.session() as connection:
-        now = datetime.now(UTC)
+        now = database_time(connection)
         pulled = _from(context.cursor, synced_this_night(connection, now))
         if not pulled:
             return dg.SkipReason("No district has been synced this night.")
         listing = list_tokens(settings, deadline=deadline)
-        reconcile_connections(connection, listing, began_at=listing.began_at, now=now)
+        reconcile_connections(connection, listing.listing(), now=now)
     answers = ask_last_sync(settings, listing, [each.clever_id for each in pulled], deadline=deadline)
     starting = [_pull_again(each, newest) for each, newest in moved(pulled, answers)]
     cursor = str(pulled[answers.asked - 1].district_id) if answers.asked else context.cursor
@@ -94,8 +95,8 @@ def _fresh_check() -> dg.AssetChecksDefinition:
         @dg.asset_check(name=_FRESH, asset=SYNCS.key, partitions_def=districts, description=_DESCRIPTION)
         def fresh(context: dg.AssetCheckExecutionContext, roster_database: RosterDatabase) -> dg.AssetCheckResult:
             """Checks the district of the partition, now."""
-            now = datetime.now(UTC)
             with as_dagster_failures(), roster_database.session() as session:
+                now = database_time(session)
                 found = [each for each in freshness_of_districts(session, now) if each.district.clever_id == context.partition_key]
             if not found:
                 return dg.AssetCheckResult(passed=True, description="Not active, or not to be synced yet.")
@@ -119,8 +120,8 @@ def report_freshness(
 ) -> Iterator[dg.AssetCheckEvaluation | dg.Output[None]]:
     """One evaluation of the check for each district. It needs a run: without one, Dagster on PostgreSQL stores only the first evaluation
     of each partition."""
-    now = datetime.now(UTC)
     with as_dagster_failures(), roster_database.session() as session:
+        now = database_time(session)
         found = freshness_of_districts(session, now)
     keep_connections(context.instance)
     for each in found:
@@ -150,8 +151,8 @@ def freshness_job() -> None:
 )
 def freshness(context: dg.SensorEvaluationContext, roster_database: RosterDatabase) -> dg.SensorResult:
     """The cursor is the last reported result of each district."""
-    now = datetime.now(UTC)
     with as_dagster_failures(), roster_database.session() as connection:
+        now = database_time(connection)
         found = freshness_of_districts(connection, now)
         silent = alert_silent(connection, found, now=now)
     reported: dict[str, bool] = json.loads(context.cursor or "{}")

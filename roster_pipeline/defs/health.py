@@ -20,12 +20,15 @@ from dagster import DagsterRunStatus, RunsFilter
 from dagster._core.scheduler.instigation import InstigatorState, InstigatorStatus, SensorInstigatorData, TickStatus
 from sqlalchemy import URL
 
-from roster_pipeline.fleet.health import Finding
+from roster_pipeline.defs import shards
+from roster_pipeline.fleet.findings import Finding, named
 
 # A daemon writes a heartbeat every 30 seconds, or later if one of its ticks takes long.
 _DEAD_AFTER = timedelta(minutes=5)
 _LATE_TICK = timedelta(minutes=10)
 _STUCK_AFTER = timedelta(minutes=15)
+# A night and the day after it.
+_SHARDS_OF = timedelta(hours=26)
 _START = "Start `roster dev`, or the service that runs the daemon."
 _CONNECT_SECONDS = 5
 _VARIABLE = "ROSTER_DAGSTER_URL"
@@ -45,7 +48,16 @@ def dagster_health(url: URL, *, automations: Collection[str], now: datetime) -> 
     with _instance(url) as instance:
         daemon = _daemon(instance, now)
         # If the daemon is down, the other findings would only repeat that.
-        return [daemon] if daemon.verdict == "problem" else [daemon, _automations(instance, automations, now), _queue(instance, now)]
+        return (
+            [daemon]
+            if daemon.verdict == "problem"
+            else [
+                daemon,
+                _automations(instance, automations, now),
+                _queue(instance, now),
+                _shards(instance, now),
+            ]
+        )
 
 
 def _has_run(url: URL) -> bool:
@@ -126,6 +138,20 @@ def _is_late(state: InstigatorState, now: datetime) -> bool:
 def _has_failed(instance: dg.DagsterInstance, state: InstigatorState) -> bool:
     ticks = instance.get_ticks(state.instigator_origin_id, state.selector_id, limit=1)
     return any(tick.status == TickStatus.FAILURE for tick in ticks)
+
+
+def _shards(instance: dg.DagsterInstance, now: datetime) -> Finding:
+    """Whether every shard of the last day reached its last district. A district that fails does not fail its shard."""
+    newest: dict[str, dg.DagsterRun] = {}
+    for run in instance.get_runs(RunsFilter(job_name=shards.job.name, created_after=now - _SHARDS_OF)):
+        newest.setdefault(run.root_run_id or run.run_id, run)  # The newest attempt comes first.
+    early = [run.run_id for run in newest.values() if run.status in (DagsterRunStatus.FAILURE, DagsterRunStatus.CANCELED)]
+    numbers = {"shards": len(newest), "ended_early": early}
+    if not early:
+        return Finding("shards", "ok", f"{len(newest)} in the last day, none ended early.", numbers=numbers)
+    says = f"{len(early)} of {len(newest)} of the last day ended early, so their last districts were not synced: run {named(early)}."
+    do = "The run's page in Dagster says why; `roster status` shows which districts have no sync, `roster request DISTRICT` syncs one."
+    return Finding("shards", "problem", says, do, numbers)
 
 
 def _queue(instance: dg.DagsterInstance, now: datetime) -> Finding:

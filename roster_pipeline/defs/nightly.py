@@ -7,12 +7,13 @@ If few districts are due, each has its own run; if many are due, they share a fe
 each time has two schedules, and the number of due districts decides which of them requests runs.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from datetime import UTC, datetime, time, timedelta
+from collections.abc import Iterator, Sequence
+from datetime import datetime, time, timedelta
 from math import ceil
 
 import dagster as dg
 
+from roster_pipeline.database.clock import Clock, database_time
 from roster_pipeline.defs import shards, sync
 from roster_pipeline.defs.districts import districts
 from roster_pipeline.defs.resources import RosterDatabase
@@ -34,14 +35,12 @@ def schedule_name(nightly_at: str) -> str:
     return "nightly_midnight_pt" if at == time(0) else f"nightly_{at.hour % 12 or 12}{minutes}{'am' if at.hour < 12 else 'pm'}_pt"
 
 
-def nightly_schedules(
-    nightly_at: str, *, clock: Callable[[], datetime] = lambda: datetime.now(UTC)
-) -> tuple[dg.ScheduleDefinition, dg.ScheduleDefinition]:
+def nightly_schedules(nightly_at: str, *, clock: Clock = database_time) -> tuple[dg.ScheduleDefinition, dg.ScheduleDefinition]:
     """The two schedules of one nightly time: a run per district, and shards.
 
     Args:
         nightly_at: on the wall clock in Los Angeles. Dagster handles daylight-saving time.
-        clock: the time, aware UTC.
+        clock: how a session reads the time.
     """
     name = schedule_name(nightly_at)
     hour, minute = nightly_at.split(":")
@@ -57,7 +56,7 @@ def nightly_schedules(
         )
         def night(context: dg.ScheduleEvaluationContext, roster_database: RosterDatabase) -> Tick:
             settings, moment = roster_database.settings, context.scheduled_execution_time
-            due = _due(context, roster_database, clock())
+            due = _due(context, roster_database, clock)
             if isinstance(due, dg.SkipReason):
                 return due
             if is_shared != (len(due) > settings.roster_shard_from):
@@ -83,12 +82,12 @@ def nightly_schedules(
 SCHEDULES = tuple(schedule for nightly_at in NIGHTLY_TIMES for schedule in nightly_schedules(nightly_at))
 
 
-def _due(context: dg.ScheduleEvaluationContext, roster_database: RosterDatabase, now: datetime) -> list[District] | dg.SkipReason:
+def _due(context: dg.ScheduleEvaluationContext, roster_database: RosterDatabase, clock: Clock) -> list[District] | dg.SkipReason:
     """The districts that are due, after adding their partitions; or the reason why none is started."""
     moment, limit = context.scheduled_execution_time, timedelta(minutes=roster_database.settings.roster_late_tick_minutes)
-    if is_late(moment, now, limit):
-        return dg.SkipReason(f"Missed by more than {limit}: nothing is started by day. ROSTER_LATE_TICK_MINUTES sets the limit.")
     with roster_database.session() as session:
+        if is_late(moment, clock(session), limit):
+            return dg.SkipReason(f"Missed by more than {limit}: nothing is started by day. ROSTER_LATE_TICK_MINUTES sets the limit.")
         due = due_districts(session, moment)
     if not due:
         return dg.SkipReason("No district is due.")

@@ -5,10 +5,10 @@ Belongs here: one run per request, and another one if a run ended before its syn
 """
 
 from collections import defaultdict
-from datetime import UTC, datetime
 
 import dagster as dg
 
+from roster_pipeline.database.clock import database_time
 from roster_pipeline.defs.districts import districts
 from roster_pipeline.defs.resources import RosterDatabase
 from roster_pipeline.defs.sync import job
@@ -35,8 +35,8 @@ _NOT_LAUNCHED = {dg.DagsterRunStatus.NOT_STARTED}
 )
 def requests(context: dg.SensorEvaluationContext, roster_database: RosterDatabase) -> dg.SensorResult | dg.SkipReason:
     """One run per district with a queued row. A district that is being synced waits for the next tick."""
-    now = datetime.now(UTC)
     with roster_database.session() as connection:
+        now = database_time(connection)
         mark_crashed_syncs(connection, now=now)
         queued = startable(connection, now=now)
         runs = _runs(context.instance, queued)

@@ -7,12 +7,13 @@ the one of its newest materialization, and the one that last tried to materializ
 """
 
 from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from functools import cache
 from itertools import islice
 
 import dagster as dg
 
+from roster_pipeline.database.clock import time_of
 from roster_pipeline.defs.failures import as_dagster_failures
 from roster_pipeline.defs.resources import RosterDatabase
 from roster_pipeline.defs.tags import LANE
@@ -28,8 +29,9 @@ _STATE = {dg.DagsterEventType.ASSET_MATERIALIZATION, dg.DagsterEventType.ASSET_M
 @dg.op(name="prune", out=dg.Out(dg.Nothing), description="Removes what is older than it may be, in small transactions.")
 def prune(context: dg.OpExecutionContext, roster_database: RosterDatabase) -> None:
     """One day's clean-up. If it is interrupted, the next day does the rest."""
-    settings, now = roster_database.settings, datetime.now(UTC)
+    settings = roster_database.settings
     with as_dagster_failures(), roster_database.open() as database:
+        now = time_of(database)
         removed = prune_history(
             database, keep_syncs_days=settings.roster_keep_syncs_days, keep_changes_days=settings.roster_keep_changes_days, now=now
         )

@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 from sqlalchemy.dialects import postgresql as pg
 
+from roster_pipeline.database.audit import record_act
 from roster_pipeline.database.tables import agreed_schools, districts
 from roster_pipeline.errors import PermanentError, UsageError
 from roster_pipeline.profiles import PROFILES, Profile, effective_profile, require_profile
@@ -106,6 +107,16 @@ def schools_agreed(connection: Connection, district_id: int) -> list[Mapping[str
     return [dict(row) for row in connection.execute(query).mappings()]
 
 
+def inactive(district: District) -> tuple[str, str]:
+    """Why a district that is not active does not sync, and what to do about it."""
+    hints = {
+        "requested": "`roster district add` records its agreement and makes it active.",
+        "paused": "`roster district resume` makes it active.",
+        "disconnected": "Clever does not list it. When it connects again, it has the status that it had; nothing else is needed.",
+    }
+    return f"The district is {district.status}; only active districts sync.", hints[district.status]
+
+
 def set_status(connection: Connection, reference: str, before: str, after: str) -> District:
     """Move a district from status `before` to `after`. A district that has `after` already is left unchanged.
 
@@ -120,12 +131,23 @@ def set_status(connection: Connection, reference: str, before: str, after: str) 
     )
     changed = find_district(connection, reference)
     if changed.status != after:
-        raise PermanentError(
-            f"The district is {changed.status}; only one that is {before} can be {after}.",
-            hint="`roster district add` records its agreement and makes it active.",
-            district=changed.clever_id,
-        )
+        reason = f"The district is {changed.status}; only one that is {before} can be {after}."
+        raise PermanentError(reason, hint=inactive(changed)[1], district=changed.clever_id)
     return changed
+
+
+def withdraw_auto_initial(connection: Connection, district: District, principal: str) -> None:
+    """Switch the setting `auto_initial` off, because the district's first sync has been applied (R7.6). `ops.audit` shows it.
+
+    `updated_at` stays: nobody has changed the agreement.
+
+    Args:
+        principal: what has used the permission, as `kind:name`.
+    """
+    settings = {**district.row["settings"], "auto_initial": False}
+    connection.execute(sa.update(districts).where(districts.c.district_id == district.district_id).values(settings=settings))
+    facts = {"before": {"auto_initial": True}, "after": {"auto_initial": False}}
+    record_act(connection, "settings", principal=principal, district_id=district.district_id, subject="auto_initial", facts=facts)
 
 
 @dataclass(frozen=True)

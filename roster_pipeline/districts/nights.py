@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo
 
 from sqlalchemy import Connection
 
+from roster_pipeline.database.clock import is_future
 from roster_pipeline.districts.agreement import District, all_districts
 from roster_pipeline.profiles import PROFILES, nightly_times
 
@@ -69,6 +70,12 @@ def is_due(district: District, moment: datetime) -> bool:
 def due_districts(connection: Connection, moment: datetime) -> list[District]:
     """The districts that are due at a scheduled time (UTC), oldest first."""
     return [district for district in all_districts(connection) if is_due(district, moment)]
+
+
+def was_active(district: District, moment: datetime, now: datetime) -> bool:
+    """Whether a district that is active now was active at that time already. A time in the future is unknown (R11.6)."""
+    since = district.row["active_since"]
+    return since is not None and (since <= moment or is_future(since, now))
 
 
 def next_scheduled_at(district: District, now: datetime) -> datetime | None:

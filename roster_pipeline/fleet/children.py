@@ -17,7 +17,7 @@ import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from multiprocessing.connection import Connection as Pipe
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -26,6 +26,7 @@ from typing import Literal
 from pydantic import SecretStr
 from sqlalchemy import Connection
 
+from roster_pipeline.database.clock import Clock, database_time
 from roster_pipeline.database.engine import Database, open_database, translate_database_errors
 from roster_pipeline.database.lock import district_lock
 from roster_pipeline.districts.agreement import District, find_district
@@ -87,14 +88,14 @@ def sync_in_child(
     request: SyncRequest,
     *,
     work: Work = sync_here,
-    clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    clock: Clock = database_time,
 ) -> Outcome:
     """Sync one district in a child process, and wait for it as long as the settings allow.
 
     Args:
         database: this process's; the child opens its own on the same server.
         work: what the child runs; a function that can be imported by its name. Tests pass one that dies or needs too much memory.
-        clock: the time, aware UTC.
+        clock: how a session reads the time.
 
     Returns:
         The sync's report, or why there is none. In both cases the child has ended.
@@ -160,14 +161,14 @@ def _megabytes(child: BaseProcess) -> int:
     return pages * _PAGE_BYTES // 2**20
 
 
-def _mark(database: Database, reference: str, message: str, clock: Callable[[], datetime]) -> None:
+def _mark(database: Database, reference: str, message: str, clock: Clock) -> None:
     """Mark the sync of a dead process as failed, as soon as its lock is free. A newer sync that has the lock has marked it already."""
     deadline = time.monotonic() + LOCK_SECONDS
     try:
         with translate_database_errors(), database.engine.connect() as opened:
             connection = opened.execution_options(isolation_level="AUTOCOMMIT")
             district = find_district(connection, reference)
-            while not _mark_if_free(connection, district, message, clock()) and time.monotonic() < deadline:
+            while not _mark_if_free(connection, district, message, clock(connection)) and time.monotonic() < deadline:
                 time.sleep(_POLL_SECONDS)
     except RosterError as error:
         log.warning("a killed sync is not marked in ops.syncs yet: %s", error)

@@ -18,6 +18,7 @@ from sqlalchemy import Connection
 from roster_pipeline.alerts.outbox import record_alert
 from roster_pipeline.clever.http import Deadline
 from roster_pipeline.clever.pull import DistrictPull
+from roster_pipeline.database.clock import TOLERANCE, is_future
 from roster_pipeline.database.tables import APPLIED, alerts, syncs
 from roster_pipeline.districts.agreement import District, all_districts
 from roster_pipeline.districts.nights import NIGHTLY_TIMES, PACIFIC, due_districts, last_scheduled_at, night_ends_at
@@ -38,14 +39,15 @@ _ASK_ATTEMPTS = 2
 # With less time than this left, no request is started.
 _LEAST_SECONDS = 1.0
 
-# The last applied sync of each district. The lateral join reads one index entry per district, not all its syncs.
+# The last applied sync of each district. One that ended in the future does not count: nobody knows how old it is (R11.6).
+# The lateral join reads one index entry per district, not all its syncs.
 _LAST_APPLIED = sa.text("""
     select districts.district_id, last.sync_id, last.finished_at
     from app.districts as districts
     cross join lateral (
         select sync_id, finished_at
         from ops.syncs
-        where district_id = districts.district_id and status = any(:applied)
+        where district_id = districts.district_id and status = any(:applied) and finished_at <= :now
         order by sync_id desc
         limit 1
     ) as last
@@ -86,7 +88,7 @@ def synced_this_night(connection: Connection, now: datetime) -> list[Pulled]:
         moment = last_scheduled_at(nightly_at, now)
         if now >= night_ends_at(moment):
             continue
-        tonight = _tonight(connection, moment)
+        tonight = _tonight(connection, moment, now)
         for district in due_districts(connection, moment):
             rows = tonight.get(district.district_id, [])
             applied = [row for row in rows if row["status"] in APPLIED]
@@ -97,12 +99,14 @@ def synced_this_night(connection: Connection, now: datetime) -> list[Pulled]:
     return sorted(found)
 
 
-def _tonight(connection: Connection, moment: datetime) -> Mapping[int, list[Mapping[str, Any]]]:
+def _tonight(connection: Connection, moment: datetime, now: datetime) -> Mapping[int, list[Mapping[str, Any]]]:
     """The syncs since a nightly time, and older ones that have not ended; by district, oldest first."""
     began = sa.func.coalesce(syncs.c.started_at, syncs.c.requested_at)
     query = (
         sa.select(syncs.c.district_id, syncs.c.trigger, syncs.c.status, syncs.c.counts["last_sync"].astext.label("last_sync"))
-        .where(sa.or_(began >= moment, syncs.c.status.in_(["queued", "processing"])), syncs.c.district_id.is_not(None))
+        .where(
+            sa.or_(began.between(moment, now + TOLERANCE), syncs.c.status.in_(["queued", "processing"])), syncs.c.district_id.is_not(None)
+        )
         .order_by(began, syncs.c.sync_id)
     )
     rows: dict[int, list[Mapping[str, Any]]] = {}
@@ -153,7 +157,7 @@ class Freshness:
 
     Attributes:
         sync_id: its last applied sync; None if it never had one.
-        since: when that sync ended; without a sync, when the agreement was recorded. The start date, if that is later.
+        since: when that sync ended; without a sync, when the district became active. The start date, if that is later.
         is_fresh: at most 26 hours have passed since then.
     """
 
@@ -165,17 +169,18 @@ class Freshness:
 
 def freshness(connection: Connection, now: datetime) -> list[Freshness]:
     """The freshness of every active district whose start date has come, oldest district first."""
-    newest = {row.district_id: row for row in connection.execute(_LAST_APPLIED, {"applied": list(APPLIED)})}
+    newest = {row.district_id: row for row in connection.execute(_LAST_APPLIED, {"applied": list(APPLIED), "now": now + TOLERANCE})}
     found = []
     for district in all_districts(connection):
         starts = district.row["start_date"]
         if district.status != "active" or (starts is not None and starts > now.astimezone(PACIFIC).date()):
             continue
         last = newest.get(district.district_id)
-        since = last.finished_at if last else district.row["updated_at"]
+        since = last.finished_at if last else district.row["active_since"]
         if starts is not None:
             since = max(since, datetime.combine(starts, time(), PACIFIC).astimezone(UTC))
-        found.append(Freshness(district, last.sync_id if last else None, since, now - since <= SILENT_AFTER))
+        is_fresh = now - since <= SILENT_AFTER and not is_future(since, now)
+        found.append(Freshness(district, last.sync_id if last else None, since, is_fresh))
     return found
 
 

@@ -15,6 +15,12 @@ from roster_pipeline.errors import SyncRunningError
 from roster_pipeline.sync import ledger
 
 
+def crashed_districts(connection: Connection) -> set[int]:
+    """The ids of districts with a `processing` row and a free lock."""
+    processing = sa.select(syncs.c.district_id).where(syncs.c.status == "processing").distinct()
+    return set(connection.execute(processing).scalars()) - locked_districts(connection)
+
+
 def mark_crashed_syncs(connection: Connection, *, now: datetime) -> int:
     """Mark every `processing` row whose district's lock is free as failed, and record an alert. Returns how many there were.
 
@@ -22,10 +28,8 @@ def mark_crashed_syncs(connection: Connection, *, now: datetime) -> int:
         connection: in autocommit.
         now: aware UTC.
     """
-    processing = sa.select(syncs.c.district_id).where(syncs.c.status == "processing").distinct()
-    stale = set(connection.execute(processing).scalars()) - locked_districts(connection)
     marked = 0
-    for district_id in sorted(stale):
+    for district_id in sorted(crashed_districts(connection)):
         try:
             with district_lock(connection, district_id, str(district_id)):
                 marked += ledger.mark_crashed(connection, district_id, now=now)

@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 
 from roster_pipeline.database.lock import locked_districts
 from roster_pipeline.database.tables import districts, syncs
-from roster_pipeline.districts.agreement import District, find_district
+from roster_pipeline.districts.agreement import District, find_district, inactive
 from roster_pipeline.errors import PermanentError, RosterError, SyncRunningError, TransientError
 from roster_pipeline.sync import ledger
 from roster_pipeline.sync.ledger import Origin
@@ -95,11 +95,8 @@ def _district_of(connection: Connection, clever_id: str | None) -> District:
 def _refuse_unless_allowed(district: District, role: str | None) -> None:
     """Refuse unless the district is active and this role may request a sync of it."""
     if district.status != "active":
-        raise PermanentError(
-            f"The district is {district.status}; only active districts sync.",
-            hint="`roster district resume` makes a paused one active, `roster district add` any other.",
-            district=district.clever_id,
-        )
+        reason, hint = inactive(district)
+        raise PermanentError(reason, hint=hint, district=district.clever_id)
     roles = district.require_rules().request_roles
     if role not in roles:
         raise PermanentError(
@@ -119,6 +116,7 @@ def _refuse_too_many(connection: Connection, district: District, *, until: datet
         syncs.c.requested_role.is_not(None),
         syncs.c.status != "skipped",
         syncs.c.requested_at > until - timedelta(hours=1),
+        syncs.c.requested_at <= until,
         syncs.c.sync_id < before if before is not None else sa.true(),
     )
     if connection.execute(asked).scalar_one() >= limit:

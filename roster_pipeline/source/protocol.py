@@ -8,7 +8,6 @@ reads recorded snapshots.
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple, Protocol, Self
@@ -37,11 +36,14 @@ class Listing(NamedTuple):
 
     Attributes:
         district_ids: the ids of all connected districts.
-        began_at: when the listing was requested, aware UTC. If there are two listings, the one that began later is newer.
+        age: how many seconds ago the listing was requested. If there are two listings, the one that was requested later is newer. It is no
+            time, because this machine's clock can be wrong (R11.6).
+        client: the application that they are connected to, as a hash of its client id.
     """
 
     district_ids: frozenset[str]
-    began_at: datetime
+    age: float
+    client: str
 
 
 OnListing = Callable[[Listing], None]

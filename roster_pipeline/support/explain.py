@@ -38,6 +38,7 @@ from roster_pipeline.support.explanation import (
 )
 from roster_pipeline.support.find_person import Key, as_match, find_person
 from roster_pipeline.support.rows import first_row
+from roster_pipeline.sync.ledger import is_first_sync
 
 CHANGES_SHOWN = 25
 
@@ -84,6 +85,7 @@ class _Reader:
         self._connection = connection
         self._district = district
         self._id = district.district_id
+        self._is_first = is_first_sync(connection, self._id)
 
     def explain(self, found_by: FoundBy, key: Key) -> Explanation:
         shared = self._shared(key.clever_id)
@@ -165,7 +167,7 @@ class _Reader:
             decision=match["decision"],
             rule=match["rule"],
             username_rule=match["username_rule"],
-            is_applied=shared.pulled_at is not None,
+            is_applied=not self._is_first,
             is_admin_held=match["is_admin_held"],
             is_waiting=match["is_waiting"],
             username_holder=self._holder_of_name(match["clever_id"]) if match["username_rule"] == "taken" else None,
@@ -185,7 +187,7 @@ class _Reader:
         person = PlannedPerson(
             rule=match["rule"] if match is not None else None,
             is_admin_held=match is not None and match["is_admin_held"],
-            waits_for_first_sync=(match is not None and shared.pulled_at is None) or held_by == INITIAL.name,
+            waits_for_first_sync=self._is_first and (match is not None or held_by is not None),
             deletion_held_by=held_by,
             roles=frozenset((each.role, each.school_id) for each in roles),
             listed_schools=frozenset(school.clever_id for role in shared.roles for school in role.schools),
@@ -214,8 +216,8 @@ class _Reader:
             roles=self._roles(user_id),
             classrooms=self._enrolled(user_id),
             deletion_reason=removal["reason"] if removal is not None else None,
-            # Until the first pull is accepted, a brake holds the whole first sync (R7.6).
-            held_by=None if removal is None else INITIAL.name if shared.pulled_at is None else removal["held_by"],
+            # As long as no sync is applied, a brake holds the whole first sync (R7.6).
+            held_by=None if removal is None else removal["held_by"] or (INITIAL.name if self._is_first else None),
             changes=self._history(user_id),
             changes_in_all=self._connection.execute(in_all).scalar_one(),
         )

@@ -8,7 +8,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
-from roster_pipeline.brake_kinds import INITIAL, LICENSES
+from roster_pipeline.brake_kinds import LICENSES
+from roster_pipeline.sync.brakes import held_kinds
 from roster_pipeline.sync.preview import PlanReport
 
 Verdict = Literal["ok", "warning", "stop"]
@@ -244,10 +245,10 @@ def _usernames(counts: Mapping[str, int], existing: Mapping[str, int]) -> list[N
 
 def _existing_data(report: PlanReport) -> list[Note]:
     notes = []
-    for brake in (each.brake for each in report.plan.holding):
-        if brake.kind == INITIAL.name:
-            notes.append(Note("The first sync would write nothing until its hold (initial) is approved.", "stop"))
-        elif brake.kind != LICENSES.name:
+    if kinds := held_kinds(each for each in report.plan.holding if each.holds_whole_sync):
+        notes.append(Note(f"The first sync would write nothing until its hold ({kinds}) is approved.", "stop"))
+    for brake in (each.brake for each in report.plan.holding if not each.holds_whole_sync):
+        if brake.kind != LICENSES.name:
             where = f", {brake.role}" if brake.role else ""
             where += f", {report.brake_schools[brake.school_id]}" if brake.school_id is not None else ""
             notes.append(Note(f"A sync would hold this for approval: {brake.kind}{where} ({brake.acts:,}).", "stop"))

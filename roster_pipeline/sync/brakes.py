@@ -8,13 +8,15 @@ way to write.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from fractions import Fraction
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from roster_pipeline.brake_kinds import KINDS, LICENSES, kinds_counted_by
+from roster_pipeline.brake_kinds import INITIAL, KINDS, LICENSES, kinds_counted_by
+from roster_pipeline.database.clock import is_future
 from roster_pipeline.database.models import Model
 from roster_pipeline.database.runner import local_name
 from roster_pipeline.database.tables import PENDING_HOLDS, holds
@@ -76,11 +78,13 @@ class Decision:
     Attributes:
         status: the status of its row in `ops.holds`: `approved` releases the acts; `open` and `rejected` hold them.
         hold_id: None in a dry run of a hold that does not exist yet.
+        is_first: whether this is the district's first sync (R7.6).
     """
 
     brake: Brake
     status: str
     hold_id: int | None
+    is_first: bool
 
     @property
     def is_holding(self) -> bool:
@@ -90,7 +94,13 @@ class Decision:
     @property
     def holds_whole_sync(self) -> bool:
         """Whether nothing is written at all (R7.6)."""
-        return self.is_holding and KINDS[self.brake.kind].holds_whole_sync
+        kind = KINDS[self.brake.kind]
+        return self.is_holding and (kind.holds_whole_sync or (self.is_first and kind.holds_first_sync))
+
+
+def held_kinds(decisions: Iterable[Decision]) -> str:
+    """The kinds of these decisions, for a sentence."""
+    return ", ".join(sorted({each.brake.kind for each in decisions}))
 
 
 def brake_counts(brake: Brake, status: str, hold_id: int | None) -> dict[str, Any]:
@@ -154,11 +164,10 @@ class Gate:
             self.brakes.append(Brake(limit=limit, **row))
         tripped = [brake for brake in self.brakes if brake.is_tripped and not KINDS[brake.kind].is_waived(self._rules)]
         decisions = self._decide(tripped, kinds_counted_by("reconcile.brake_acts"))
-        held = [
-            dict(zip(("kind", "school_id", "role", "collection"), each.brake.identity, strict=True))
-            for each in decisions
-            if each.is_holding
-        ]
+        # What holds the whole sync holds no single row of the plan: its approval releases all of them.
+        whole = (INITIAL.name, None, None, None)
+        identities = {whole if each.holds_whole_sync else each.brake.identity for each in decisions if each.is_holding}
+        held = [dict(zip(("kind", "school_id", "role", "collection"), each, strict=True)) for each in identities]
         connection.exec_driver_sql(
             'create temporary table "reconcile.holds" (kind text, school_id bigint, role text, collection text) on commit drop'
         )
@@ -227,16 +236,21 @@ def _decide_one(context: PlanningContext, brake: Brake, pending: Any) -> Decisio
         if pending["plan_hash"] != brake.plan_hash:
             replaced_by = "superseded"
         elif pending["status"] != "approved":
-            return Decision(brake, pending["status"], hold_id=pending["hold_id"])
-        elif pending["expires_at"] is not None and pending["expires_at"] <= context.now:
+            return Decision(brake, pending["status"], pending["hold_id"], context.is_first)
+        elif not _is_valid(pending, context.now):
             replaced_by = "expired"
         else:
-            return Decision(brake, "approved", hold_id=pending["hold_id"])
+            return Decision(brake, "approved", pending["hold_id"], context.is_first)
     if context.sync_id is None:
-        return Decision(brake, "open", hold_id=None)
+        return Decision(brake, "open", None, context.is_first)
     if replaced_by is not None:
         _set_status(context.connection, pending["hold_id"], replaced_by)
-    return Decision(brake, "open", hold_id=_open(context, brake))
+    return Decision(brake, "open", _open(context, brake), context.is_first)
+
+
+def _is_valid(approval: Any, now: datetime) -> bool:
+    """Whether an approval has not expired. One that was given in the future has: nobody knows how old it is (R11.6)."""
+    return not is_future(approval["decided_at"], now) and (approval["expires_at"] is None or approval["expires_at"] > now)
 
 
 def _pending(connection: Connection, district_id: int, kinds: Sequence[str]) -> dict[Any, Any]:

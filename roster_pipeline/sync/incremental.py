@@ -26,6 +26,7 @@ import pyarrow
 import sqlalchemy as sa
 from psycopg import sql
 
+from roster_pipeline.database.clock import is_future
 from roster_pipeline.database.engine import psycopg_connection
 from roster_pipeline.database.models import Model, Models
 from roster_pipeline.database.runner import Subset, local_name, localize, timed
@@ -212,7 +213,7 @@ def _check_change(context: PlanningContext, pulled: PullResult, last: LastState)
     failed = sa.exists().where(syncs.c.district_id == district_id, syncs.c.sync_id > last.sync_id, syncs.c.status == "failed")
     _require(not connection.execute(sa.select(failed)).scalar_one())
     planned_at = connection.execute(sa.select(syncs.c.finished_at).where(syncs.c.sync_id == last.since_sync_id)).scalar_one_or_none()
-    _require(planned_at is not None and context.now - planned_at < FULL_PLAN_EVERY)
+    _require(planned_at is not None and not is_future(planned_at, context.now) and context.now - planned_at < FULL_PLAN_EVERY)
 
 
 def _find_subset(context: PlanningContext, index: SnapshotIndex, last: LastState) -> dict[str, int]:

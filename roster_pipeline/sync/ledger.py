@@ -14,8 +14,10 @@ from sqlalchemy import Connection
 
 from roster_pipeline.alerts.causes import alert_failures
 from roster_pipeline.database.engine import psycopg_connection
-from roster_pipeline.database.tables import APPLIED, districts, staged_districts, syncs
+from roster_pipeline.database.tables import APPLIED, districts, syncs
 from roster_pipeline.errors import PermanentError
+
+_users = sa.table("users", sa.column("district_id"), sa.column("source"), schema="app")
 
 ANSWERED_BY = "Answered by sync"
 CRASHED = "The process that ran this sync ended before the sync did. Nothing of it was applied; the next sync starts again."
@@ -58,7 +60,7 @@ def begin(connection: Connection, district_id: int, origin: Origin, *, now: date
         PermanentError: the queued row has been answered already.
     """
     origin = _second_attempt(connection, origin)
-    values = {"trigger": origin.trigger if has_accepted_snapshot(connection, district_id) else "initial", "status": "processing"}
+    values = {"trigger": "initial" if is_first_sync(connection, district_id) else origin.trigger, "status": "processing"}
     if origin.sync_id is None:
         return _insert(connection, district_id, origin, now=now, **values, started_at=now)
     # In one transaction, also if the connection is in autocommit.
@@ -91,19 +93,31 @@ def dismiss(connection: Connection, sync_id: int, *, now: datetime, status: str,
     _end(connection, syncs.c.sync_id == sync_id, {"status": status, "finished_at": now, "message": message}, now=now, was="queued")
 
 
-def pull_began(connection: Connection, sync_id: int, snapshot_at: datetime) -> None:
-    """Record when the pull began. An older snapshot is never applied over a newer one (R11.6)."""
-    connection.execute(sa.update(syncs).where(syncs.c.sync_id == sync_id).values(snapshot_at=snapshot_at))
+def pull_began(connection: Connection, sync_id: int, snapshot_at: datetime) -> int:
+    """Record when the pull began. Returns its number: the pulls of a district are counted, in the order in which they begin."""
+    others = syncs.alias("others")
+    last = sa.select(sa.func.coalesce(sa.func.max(others.c.pull_no), 0)).where(others.c.district_id == syncs.c.district_id)
+    values = {"snapshot_at": snapshot_at, "pull_no": last.scalar_subquery() + 1}
+    beginning = sa.update(syncs).where(syncs.c.sync_id == sync_id).values(values)
+    return int(connection.execute(beginning.returning(syncs.c.pull_no)).scalar_one())
 
 
-def has_accepted_snapshot(connection: Connection, district_id: int) -> bool:
-    """Whether any sync of the district has been applied. If not, the next one is the first sync (R7.6)."""
-    return bool(connection.execute(sa.select(sa.exists().where(staged_districts.c.district_id == district_id))).scalar_one())
+def last_pull(connection: Connection, district_id: int) -> int:
+    """The number of the district's last pull; 0 if there was none."""
+    return int(connection.execute(sa.select(sa.func.max(syncs.c.pull_no)).where(syncs.c.district_id == district_id)).scalar() or 0)
 
 
-def newest_applied(connection: Connection, district_id: int) -> datetime | None:
-    """When the pull of the last accepted snapshot began."""
-    return connection.execute(sa.select(staged_districts.c.pulled_at).where(staged_districts.c.district_id == district_id)).scalar()
+def is_outdated(connection: Connection, district_id: int, pull_no: int) -> bool:
+    """Whether a later pull than this one has been applied (R11.6). No clock decides it, because a time can be wrong."""
+    is_later = sa.and_(syncs.c.district_id == district_id, syncs.c.is_applied, syncs.c.pull_no > pull_no)
+    return bool(connection.execute(sa.select(sa.exists().where(is_later))).scalar_one())
+
+
+def is_first_sync(connection: Connection, district_id: int) -> bool:
+    """Whether the next sync is the first (R7.6): none was ever applied, and no user is from Clever. `staging` does not matter."""
+    applied = sa.exists().where(syncs.c.district_id == district_id, syncs.c.is_applied)
+    rostered = sa.exists().where(_users.c.district_id == district_id, _users.c.source == "clever")
+    return not connection.execute(sa.select(sa.or_(applied, rostered))).scalar_one()
 
 
 def last_applied(connection: Connection, district_id: int) -> Mapping[str, Any]:

@@ -58,7 +58,7 @@ class Plan:
 
     @property
     def writes_nothing(self) -> bool:
-        """Whether the whole sync is held: the first sync of a district can need approval (R7.6)."""
+        """Whether the whole sync is held: the first sync of a district can need approval (R7.6). `ops.syncs.is_applied` reads it."""
         return any(decision.holds_whole_sync for decision in self.decisions)
 
     def as_counts(self) -> dict[str, Any]:
@@ -68,6 +68,7 @@ class Plan:
         """
         return {
             "changes": {} if self.writes_nothing else {table: dict(actions) for table, actions in self.changes.items()},
+            **({"writes_nothing": True} if self.writes_nothing else {}),
             "people": dict(self.people),
             "audits": dict(self.audits),
             "members_missing": self.members_missing,

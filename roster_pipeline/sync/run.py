@@ -12,7 +12,7 @@ Everything happens on one session. If it ends, the lock, the temporary tables an
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import cache
 from typing import Any
 
@@ -21,19 +21,27 @@ from sqlalchemy import Connection
 
 from roster_pipeline import contracts
 from roster_pipeline.alerts.causes import alert_plan, scopes_over_licenses
+from roster_pipeline.connections.listings import doubt_about, reconcile_connections, refuse_doubtful
+from roster_pipeline.database.clock import Clock, database_time, require_same_time
 from roster_pipeline.database.engine import Database, translate_database_errors
 from roster_pipeline.database.lock import district_lock
 from roster_pipeline.database.migrate import foreign_keys, known_tables, require_current_schema
 from roster_pipeline.database.models import Models, load_models
 from roster_pipeline.database.runner import ModelRunner, Step, timed
-from roster_pipeline.districts.agreement import District, UnknownDistrictError, UnusableSettingsError, find_district
+from roster_pipeline.districts.agreement import (
+    District,
+    UnknownDistrictError,
+    UnusableSettingsError,
+    find_district,
+    inactive,
+    withdraw_auto_initial,
+)
 from roster_pipeline.errors import PermanentError, RosterError, TransientError
 from roster_pipeline.settings import Settings
 from roster_pipeline.source.protocol import Listing
 from roster_pipeline.sync import ledger
 from roster_pipeline.sync.apply import accept_district, apply_plan, record_plan
-from roster_pipeline.sync.brakes import DECIDED
-from roster_pipeline.sync.connections import reconcile_connections
+from roster_pipeline.sync.brakes import DECIDED, held_kinds
 from roster_pipeline.sync.findings import compare_all, record_findings
 from roster_pipeline.sync.incremental import plan_incremental
 from roster_pipeline.sync.ledger import Origin
@@ -102,14 +110,14 @@ def run_sync(
     *,
     open_source: OpenSource = open_clever,
     on_step: Callable[[Step], None] = lambda _step: None,
-    clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    clock: Clock = database_time,
 ) -> SyncReport:
     """Sync one district now.
 
     Args:
         open_source: opens the source of the district.
         on_step: called after every step, for progress.
-        clock: the time, aware UTC.
+        clock: how a session reads the time.
 
     Raises:
         RosterError: the sync failed. It is recorded in `ops.syncs`, unless the database failed or another sync is running (R11.2).
@@ -118,9 +126,9 @@ def run_sync(
     with sync_session(database, settings) as connection:
         district = _admit(connection, request, clock)
         with district_lock(connection, district.district_id, district.clever_id):
-            if crashed := ledger.mark_crashed(connection, district.district_id, now=clock()):
+            if crashed := ledger.mark_crashed(connection, district.district_id, now=clock(connection)):
                 log.warning("district %s: %d crashed sync(s) marked as failed", district.clever_id, crashed)
-            sync_id = ledger.begin(connection, district.district_id, request.origin, now=clock())
+            sync_id = ledger.begin(connection, district.district_id, request.origin, now=clock(connection))
             try:
                 with translate_database_errors():
                     context = SyncContext(connection, district, on_step, clock)
@@ -137,7 +145,7 @@ def plan_sync(
     *,
     open_source: OpenSource = open_clever,
     on_step: Callable[[Step], None] = lambda _step: None,
-    clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    clock: Clock = database_time,
 ) -> PlanReport:
     """Exactly what a sync would do now: the same pull and the same models, in a transaction that is rolled back.
 
@@ -147,10 +155,15 @@ def plan_sync(
     require_current_schema(database)
     with sync_session(database, settings) as connection:
         context = SyncContext(connection, find_district(connection, reference), on_step, clock)
-        pulled = pull_into(context, settings, open_source, clock())
+
+        def check_listing(listing: Listing) -> None:
+            refuse_doubtful(doubt_about(connection, listing), context.district.clever_id)
+
+        last_pull = ledger.last_pull(connection, context.district_id)
+        pulled = pull_into(context, settings, open_source, context.time(), check_listing)
         with one_state(connection, rollback=True):
             planning = _start_planning(context, sync_id=None, now=pulled.started_at)
-            _refuse_older(planning, pulled)
+            _refuse_outdated(planning, last_pull)
             return describe_plan(planning, _plan_full(planning, pulled))
 
 
@@ -179,16 +192,17 @@ def _sync(context: SyncContext, settings: Settings, open_source: OpenSource, syn
         context.on_step(step)
 
     def ingest_listing(listing: Listing) -> None:
-        reconcile_connections(context.connection, listing.district_ids, began_at=listing.began_at, now=context.clock())
+        found = reconcile_connections(context.connection, listing, now=context.time())
+        refuse_doubtful(found.doubt, context.district.clever_id)
 
     recording = replace(context, on_step=record)
-    started_at = context.clock()
-    ledger.pull_began(context.connection, sync_id, started_at)
+    started_at = context.time()
+    pull_no = ledger.pull_began(context.connection, sync_id, started_at)
     pulled = pull_into(recording, settings, open_source, started_at, ingest_listing)
     for attempt in range(1, CONFLICT_ATTEMPTS + 1):
         before = len(steps)
         try:
-            outcome = _plan_and_apply(recording, pulled, sync_id, origin)
+            outcome = _plan_and_apply(recording, pulled, pull_no, sync_id, origin)
         except (psycopg.errors.SerializationFailure, psycopg.errors.DeadlockDetected):
             if attempt == CONFLICT_ATTEMPTS:
                 raise
@@ -202,12 +216,12 @@ def _sync(context: SyncContext, settings: Settings, open_source: OpenSource, syn
     return SyncReport(sync_id, outcome.district, outcome.status, outcome.message, dict(outcome.counts), steps)
 
 
-def _plan_and_apply(context: SyncContext, pulled: PullResult, sync_id: int, origin: Origin) -> _Outcome:
+def _plan_and_apply(context: SyncContext, pulled: PullResult, pull_no: int, sync_id: int, origin: Origin) -> _Outcome:
     """The one transaction of a sync (R11.5): the plan, the writes, and the end of its row in `ops.syncs`."""
     with one_state(context.connection):
-        planning = _start_planning(context, sync_id=sync_id, now=context.clock())
+        planning = _start_planning(context, sync_id=sync_id, now=context.time())
         connection, district_id = planning.connection, planning.district_id
-        _refuse_older(planning, pulled)
+        _refuse_outdated(planning, pull_no)
         previous, were_over = ledger.last_applied(connection, district_id), scopes_over_licenses(connection, district_id)
         outcome = _plan_and_write(planning, pulled)
         pull_counts = {"moved_during_pull": pulled.moved, "last_sync": pulled.last_sync, "pull": pulled.cost}
@@ -223,7 +237,7 @@ def _plan_and_apply(context: SyncContext, pulled: PullResult, sync_id: int, orig
             is_urgent=origin.is_urgent,
             now=planning.now,
         )
-        ledger.end(connection, sync_id, now=context.clock(), status=outcome.status, counts=outcome.counts, message=outcome.message)
+        ledger.end(connection, sync_id, now=context.time(), status=outcome.status, counts=outcome.counts, message=outcome.message)
     return outcome
 
 
@@ -238,7 +252,7 @@ def _start_planning(context: SyncContext, *, sync_id: int | None, now: datetime)
         "student_multi_school": rules.student_multi_school,
         "student_email": rules.student_email,
         "login_methods": list(rules.login_methods),
-        "is_first": not ledger.has_accepted_snapshot(context.connection, district.district_id),
+        "is_first": ledger.is_first_sync(context.connection, district.district_id),
     }
     runner = ModelRunner(context.connection, parameters, known_tables())
     return PlanningContext(context.connection, district, context.on_step, context.clock, rules, runner, project_models())
@@ -288,22 +302,24 @@ def _write(
         compare_all(context)
     timed("keep ops.findings", context.on_step, lambda: record_findings(context))
     delete_state(connection, district_id)
-    if not (plan.decisions or context.runner.parameters["is_first"]):
+    if not (plan.decisions or context.is_first):
         before = last.state if last else state_of(connection, district_id)
         state = state_after(connection, district_id, before, plan.changes)
         assert context.sync_id is not None  # noqa: S101  (a dry run writes nothing)
         record_state(context, pulled.index.fingerprint, state, incremental["since"] if incremental else context.sync_id)
     if not plan.writes_nothing:
         apply_plan(context)
+        if context.rules.auto_initial:
+            withdraw_auto_initial(connection, context.district, f"sync:{context.sync_id}")
     findings = {f"{resource}.{rule}": rows for (resource, rule, _), rows in sorted(pulled.landing.findings.items())}
     counts = {**plan.as_counts(), "findings": findings, **({"touched": incremental} if incremental else {})}
     return _Outcome(context.district, plan, "held" if plan.holding else "successful", _message(plan), counts)
 
 
 def _message(plan: Plan) -> str:
-    held = ", ".join(sorted({each.brake.kind for each in plan.holding}))
+    held = held_kinds(plan.holding)
     if plan.writes_nothing:
-        return "Nothing was written: the first sync would soft-delete existing data and waits for approval (initial)."
+        return f"Nothing was written: the first sync would soft-delete existing data and waits for approval ({held})."
     done = _changes(plan)
     if not held:
         return done
@@ -320,37 +336,38 @@ def _changes(plan: Plan) -> str:
     return "; ".join(parts) + "."
 
 
-def _admit(connection: Connection, request: SyncRequest, clock: Callable[[], datetime]) -> District:
+def _admit(connection: Connection, request: SyncRequest, clock: Clock) -> District:
     """The district, if it may sync. Otherwise a row that says why not, and an error."""
     try:
         district = find_district(connection, request.district)
     except UnknownDistrictError as error:
-        ledger.refused(connection, None, request.origin, now=clock(), status="failed", message=error.reason)
+        ledger.refused(connection, None, request.origin, now=clock(connection), status="failed", message=error.reason)
         raise
     except UnusableSettingsError as error:
-        ledger.refused(connection, error.district_id, request.origin, now=clock(), status="failed", message=error.reason)
+        ledger.refused(connection, error.district_id, request.origin, now=clock(connection), status="failed", message=error.reason)
+        raise
+    try:
+        require_same_time(connection)
+    except PermanentError as error:
+        ledger.refused(connection, district.district_id, request.origin, now=clock(connection), status="failed", message=error.reason)
         raise
     if district.status != "active":
-        reason = f"The district is {district.status}; only active districts sync."
-        ledger.refused(connection, district.district_id, request.origin, now=clock(), status="skipped", message=reason)
-        hint = (
-            "`roster district resume` makes it active." if district.status == "paused" else "`roster district add` records its agreement."
-        )
+        reason, hint = inactive(district)
+        ledger.refused(connection, district.district_id, request.origin, now=clock(connection), status="skipped", message=reason)
         raise SkippedError(reason, hint=hint, district=district.clever_id)
     return district
 
 
-def _refuse_older(context: PlanningContext, pulled: PullResult) -> None:
-    newest = ledger.newest_applied(context.connection, context.district.district_id)
-    if newest is not None and newest >= pulled.started_at:
+def _refuse_outdated(context: PlanningContext, pull_no: int) -> None:
+    if ledger.is_outdated(context.connection, context.district_id, pull_no):
         raise TransientError(
             "A newer snapshot of the district has been applied already (R11.6).",
-            hint="Check this machine's clock.",
+            hint="Nothing needs to be done: a sync that began after this one has ended before it.",
             district=context.district.clever_id,
         )
 
 
-def _record_failure(database: Database, sync_id: int, error: BaseException, clock: Callable[[], datetime]) -> None:
+def _record_failure(database: Database, sync_id: int, error: BaseException, clock: Clock) -> None:
     """Record the reason on a new session, because the sync's may be broken. If this fails too, the next sync marks the row as crashed."""
     if isinstance(error, RosterError):
         kind = "worth retrying" if error.retryable else "permanent"
@@ -360,7 +377,7 @@ def _record_failure(database: Database, sync_id: int, error: BaseException, cloc
         message = f"Internal error: {type(error).__name__}." if isinstance(error, Exception) else "Interrupted."
     try:
         with translate_database_errors(), database.engine.begin() as connection:
-            ledger.end(connection, sync_id, now=clock(), status="failed", counts={}, message=message)
+            ledger.end(connection, sync_id, now=clock(connection), status="failed", counts={}, message=message)
     except RosterError:
         log.warning("sync %s failed, and that could not be written to ops.syncs", sync_id)
 

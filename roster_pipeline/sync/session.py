@@ -14,6 +14,7 @@ import psycopg
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
+from roster_pipeline.database.clock import Clock
 from roster_pipeline.database.engine import Database, psycopg_connection, translate_database_errors
 from roster_pipeline.database.lock import held_lock
 from roster_pipeline.database.models import Models
@@ -33,18 +34,22 @@ class SyncContext:
     Attributes:
         connection: the sync's session.
         on_step: called after every step, for progress.
-        clock: the time, aware UTC.
+        clock: how this session reads the time.
     """
 
     connection: Connection
     district: District
     on_step: Callable[[Step], None]
-    clock: Callable[[], datetime]
+    clock: Clock
 
     @property
     def district_id(self) -> int:
         """The district's id in the application."""
         return self.district.district_id
+
+    def time(self) -> datetime:
+        """The time now, aware UTC."""
+        return self.clock(self.connection)
 
 
 @dataclass(frozen=True)
@@ -69,6 +74,12 @@ class PlanningContext(SyncContext):
         return sync_id
 
     @property
+    def is_first(self) -> bool:
+        """Whether this is the district's first sync (R7.6)."""
+        is_first: bool = self.runner.parameters["is_first"]
+        return is_first
+
+    @property
     def now(self) -> datetime:
         """The time of everything that this transaction writes, aware UTC."""
         now: datetime = self.runner.parameters["synced_at"]
@@ -80,7 +91,7 @@ class PullResult:
     """A complete pull.
 
     Attributes:
-        started_at: when the pull began. An older snapshot is never applied over a newer one (R11.6).
+        started_at: when the pull began.
         landing: the unseen records.
         moved: whether the district's last_sync differs between the pull's start and its end (R3.7).
         last_sync: the district's last_sync when the pull began, as Clever writes it. Newer data at Clever has a later one.

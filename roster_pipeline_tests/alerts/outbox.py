@@ -39,7 +39,7 @@ class Outbox:
     def district(self, profile: str = "typing_agent", *, recorded_at: datetime = NINE - timedelta(days=9)) -> int:
         """Add an active district. Returns its id; its Clever id is `d` followed by that id."""
         insert = """
-            insert into app.districts (clever_id, name, domain, profile, status, updated_at)
+            insert into app.districts (clever_id, name, domain, profile, status, active_since)
             values (gen_random_uuid()::text, 'D', 'd.example', :profile, 'active', :at) returning district_id
         """
         district_id = int(self.rows(insert, profile=profile, at=recorded_at)[0][0])

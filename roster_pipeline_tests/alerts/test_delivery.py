@@ -339,3 +339,15 @@ def test_no_alert_waits_during_the_day(outbox: Outbox) -> None:
     outbox.district()
     outbox.record(NOON, urgent=False)
     assert outbox.deliver(NOON).due == 1
+
+
+def test_a_time_in_the_future_delays_no_alert(outbox: Outbox, hook: Webhook) -> None:
+    """R11.6: neither the alert's own time, nor when a receiver is tried next."""
+    outbox.urls = [hook.url()]
+    year = timedelta(days=400)
+    hook.answers = [503]
+    outbox.record(NOON)
+    assert outbox.deliver(NOON).refused == (1,)
+    outbox.execute("update ops.alert_receivers set next_attempt_at = next_attempt_at + interval '400 days'")
+    outbox.record(NOON + year, urgent=False)
+    assert outbox.deliver(NOON + MINUTE) == DeliveryReport(due=2, accepted=(1,))

@@ -147,7 +147,8 @@ class ScriptedClever:
             handler.close_connection = True
             return
         body = reply.encoded()
-        handler.send_response(reply.status)
+        # `send_response` would add a second `Date`.
+        (handler.send_response_only if "Date" in reply.headers else handler.send_response)(reply.status)
         for name, value in reply.headers.items():
             handler.send_header(name, value)
         handler.send_header("Content-Length", str(1_000_000 if reply.drip_until else len(body) if reply.length is None else reply.length))

@@ -6,6 +6,7 @@ import logging
 import threading
 import traceback
 from collections.abc import Callable
+from email.utils import formatdate
 from pathlib import Path
 
 import pytest
@@ -214,3 +215,17 @@ def test_compressed_bodies(clever: ScriptedClever, make_pull: MakePull) -> None:
         before = pull.stats.bytes
         list(pull.pages(Collection.SCHOOLS))
     assert pull.stats.bytes - before == len(plain)
+
+
+@pytest.mark.parametrize(("date", "says"), [("+5", 0), ("+300", 1), ("-300", 1), ("", 0), ("yesterday", 0)])
+def test_another_time_at_clever_is_logged_once(
+    date: str, says: int, clever: ScriptedClever, make_pull: MakePull, caplog: pytest.LogCaptureFixture
+) -> None:
+    """R11.6: nothing depends on it, but some clock is wrong."""
+    header = formatdate(WALL + int(date), usegmt=True) if date[:1] in ("+", "-") else date
+    clever.script(SCHOOLS, *[Reply(page(school("a")), headers={"Date": header})] * 2)
+    with make_pull() as opened:
+        caplog.clear()
+        for _ in range(2):
+            list(opened.pages(Collection.SCHOOLS))
+    assert len([each for each in caplog.messages if "Clever's differ by" in each]) == says

@@ -3,7 +3,6 @@
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -21,14 +20,9 @@ from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
 from dagster._daemon.types import DaemonHeartbeat
 from psycopg import sql
 
-from roster_pipeline.alerts.delivery import receivers
 from roster_pipeline.database.engine import Database, ensure_dagster_database
-from roster_pipeline.database.lock import district_lock
 from roster_pipeline.definitions import defs
 from roster_pipeline.defs.health import _instance
-from roster_pipeline.districts.nights import last_scheduled_at
-from roster_pipeline.fleet.health import database_health
-from roster_pipeline.settings import Settings
 
 from .conftest import Roster
 
@@ -105,9 +99,10 @@ def findings(roster: Roster, *, status: int) -> dict[str, dict[str, Any]]:
 def synced(environment: None, query: Query) -> str:
     """A district that has been active for months, and was synced just now. Yields its Clever id."""
     query(
-        "insert into app.districts (clever_id, name, domain, profile, status, updated_at) "
+        "insert into app.districts (clever_id, name, domain, profile, status, active_since) "
         "values ('d1', 'Test', 'test.example.org', 'typing_agent', 'active', '2026-01-01')"
     )
+    query("insert into ops.token_listings (began_at) values (now())")
     query("insert into ops.syncs (district_id, status, started_at, finished_at) values (1, 'successful', now(), now())")
     return "d1"
 
@@ -116,8 +111,8 @@ def test_all_is_healthy(roster: Roster, dagster: None, synced: str, unused_recei
     """One line for each check, and exit status 0. The receiver's URL is not shown, because it is a secret."""
     found = findings(roster, status=0)
     assert list(found) == [
-        "daemon", "schedules and sensors", "runs",
-        "crashed syncs", "night 21:00", "night 00:00", "freshness", "requests", "holds", "alerts",
+        "daemon", "schedules and sensors", "runs", "shards", "disk", "database", "clock", "districts", "connections",
+        "crashed syncs", "night 21:00", "night 00:00", "freshness", "requests", "locks", "brakes", "holds", "alerts",
     ]  # fmt: skip
     assert {each["verdict"] for each in found.values()} == {"ok"}
     assert all(each["says"] and not each["do"] for each in found.values())
@@ -189,71 +184,23 @@ def test_a_queue_that_does_not_move(roster: Roster, dagster: None, database: Dat
     assert findings(roster, status=0)["runs"]["says"] == "1 queued, 1 in progress."
 
 
-# --- findings from the application's database ---
+def test_a_shard_that_ended_early(roster: Roster, dagster: None, synced: str, database: Database) -> None:
+    """R11.2: the districts after the end were not synced. A second attempt that succeeded replaces the first."""
 
+    def shard(status: str, first: str | None = None) -> str:
+        with opened(database) as found:
+            run = dg.DagsterRun(
+                job_name="sync_shard",
+                status=dg.DagsterRunStatus[status],
+                remote_job_origin=RemoteJobOrigin(REPOSITORY, "sync_shard"),
+                root_run_id=first,
+                parent_run_id=first,
+            )
+            return found.instance.add_run(run).run_id
 
-def in_database(database: Database, now: datetime | None = None) -> dict[str, dict[str, Any]]:
-    """The findings without those about Dagster, which takes seconds to set up."""
-    with database.engine.connect() as session:
-        connection = session.execution_options(isolation_level="AUTOCOMMIT")
-        found = database_health(connection, Settings(), now=now or datetime.now(UTC))
-    return {each.what: asdict(each) for each in found}
-
-
-def test_a_night_that_is_not_complete(synced: str, query: Query, database: Database) -> None:
-    """R11.1: a due district without a sync by morning is a problem. A failed sync is a warning. A district activated later is neither."""
-    moment = last_scheduled_at("21:00", datetime.now(UTC))
-    midnight, noon = moment + timedelta(hours=3), moment + timedelta(hours=15)
-    query("update ops.syncs set started_at = :at, requested_at = :at", at=moment - timedelta(minutes=1))
-    night = in_database(database, midnight)["night 21:00"]
-    assert (night["verdict"], night["numbers"]["due"], night["numbers"]["ended"]) == ("ok", 1, 0)
-    night = in_database(database, noon)["night 21:00"]
-    assert (night["verdict"], night["numbers"]["missing"]) == ("problem", [synced])
-    query("update app.districts set updated_at = :at", at=moment + timedelta(minutes=1))
-    assert in_database(database, noon)["night 21:00"]["numbers"]["due"] == 0
-    query("update ops.syncs set status = 'failed', started_at = :at", at=moment + timedelta(minutes=1))
-    night = in_database(database, noon)["night 21:00"]
-    assert (night["verdict"], night["numbers"]["failed"], night["numbers"]["missing"]) == ("warning", [synced], [])
-
-
-def test_a_silent_district(synced: str, query: Query, database: Database) -> None:
-    """R11.8: no success for more than 26 hours."""
-    query("update ops.syncs set finished_at = now() - interval '27 hours'")
-    found = in_database(database)["freshness"]
-    assert found["numbers"] == {"active": 1, "silent": [synced]}
-    assert "roster status" in found["do"]
-
-
-@pytest.mark.parametrize(("seconds", "verdict"), [(10, "ok"), (60, "warning"), (400, "problem")])
-def test_requests_that_wait(seconds: int, verdict: str, synced: str, query: Query, database: Database) -> None:
-    """R11.3: a request should start within 30 seconds, unless a sync of the district is running."""
-    query("insert into ops.syncs (district_id, requested_at) values (1, now() - make_interval(secs => :seconds))", seconds=seconds)
-    assert in_database(database)["requests"]["verdict"] == verdict
-    with database.engine.connect() as session, district_lock(session.execution_options(isolation_level="AUTOCOMMIT"), 1, synced):
-        assert in_database(database)["requests"]["verdict"] == "ok"
-
-
-def test_holds_and_crashes_are_warnings(synced: str, query: Query, database: Database) -> None:
-    """R7.4, R11.4: people have to decide, but everything runs. Crashed syncs are marked as failed."""
-    query("insert into ops.syncs (district_id, status, started_at) values (1, 'processing', now())")
-    query("insert into ops.holds (sync_id, district_id, kind, plan_hash, status) values (1, 1, 'relinks', 'x', 'open')")
-    found = in_database(database)
-    assert (found["crashed syncs"]["verdict"], found["crashed syncs"]["numbers"]) == ("warning", {"marked_as_failed": 1})
-    assert (found["holds"]["verdict"], found["holds"]["numbers"]["open"]) == ("warning", 1)
-    assert query("select count(*) from ops.syncs where status = 'processing'") == [(0,)]
-
-
-def test_alerts_that_reach_nobody(
-    synced: str, query: Query, database: Database, unused_receiver: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """R11.8: having no receiver is a warning, a receiver that refuses is a problem. It is named by position: its URL is a secret."""
-    (receiver,) = receivers(Settings())
-    failing = "insert into ops.alert_receivers (receiver, failures, next_attempt_at) values (:name, 3, now())"
-    query(failing, name=receiver.name)
-    assert in_database(database)["alerts"]["numbers"]["refusing"] == [1]
-    monkeypatch.setenv("ROSTER_ALERT_URLS", "nothing://secret")
-    found = in_database(database)["alerts"]
-    assert found["numbers"]["unusable"] == [1]
-    assert "secret" not in str(found)
-    monkeypatch.delenv("ROSTER_ALERT_URLS")
-    assert in_database(database)["alerts"]["verdict"] == "warning"
+    shard("SUCCESS")
+    first = shard("FAILURE")
+    found = findings(roster, status=1)["shards"]
+    assert found["numbers"] == {"shards": 2, "ended_early": [first]}
+    shard("SUCCESS", first)
+    assert findings(roster, status=0)["shards"]["numbers"] == {"shards": 2, "ended_early": []}

@@ -66,8 +66,8 @@ def rows(database: Database, query: str) -> list[Any]:
 
 def synced(database: Database, clever_id: str, now: datetime) -> None:
     """Sync the district now; its agreement was recorded long ago."""
-    rows(database, "update app.districts set updated_at = '2026-01-01'")
-    run_sync(database, settings(), SyncRequest(clever_id), clock=lambda: now)
+    rows(database, "update app.districts set active_since = '2026-01-01'")
+    run_sync(database, settings(), SyncRequest(clever_id), clock=lambda _: now)
 
 
 # --- connections ---

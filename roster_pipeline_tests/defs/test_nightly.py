@@ -39,7 +39,7 @@ def tick(
     instance: dg.DagsterInstance, moment: datetime, *, late: timedelta = timedelta(), shared: bool = False
 ) -> tuple[Sequence[dg.RunRequest], str | None]:
     """The runs that the schedule of the evening requests, or why it requests none."""
-    schedule = nightly_schedules("21:00", clock=lambda: moment + late)[shared]
+    schedule = nightly_schedules("21:00", clock=lambda _: moment + late)[shared]
     with dg.build_schedule_context(
         instance=instance,
         scheduled_execution_time=moment,

@@ -144,7 +144,7 @@ def killed_in_pull(settings: Settings, request: SyncRequest, now: datetime) -> i
 
 def _sync_and_die(settings: Settings, request: SyncRequest, now: datetime) -> None:
     with open_database(settings) as database:
-        run.run_sync(database, settings, request, on_step=lambda _step: os.kill(os.getpid(), signal.SIGKILL), clock=lambda: now)
+        run.run_sync(database, settings, request, on_step=lambda _step: os.kill(os.getpid(), signal.SIGKILL), clock=lambda _: now)
 
 
 def barrier(parties: int) -> Any:

@@ -35,7 +35,7 @@ TABLES = (
     *(f"ops.{each}" for each in ("holds", "quarantine", "changes")),
 )
 # Numbers and times that differ between two databases although the same happened in both.
-_DIFFERS = {"change_id", "hold_id", "sync_id", "created_at", "updated_at", "pulled_at", "changed_at"}
+_DIFFERS = {"change_id", "hold_id", "sync_id", "created_at", "updated_at", "active_since", "pulled_at", "changed_at"}
 _SLOW_SECONDS = 1.5
 
 Rows = Mapping[str, Sequence[str]]

@@ -222,5 +222,8 @@ def test_no_child_outlives_its_parent(world: Scenario, clever: SandboxServer, nu
         parent.wait()
     with world.database.engine.connect() as opened:
         connection = opened.execution_options(isolation_level="AUTOCOMMIT")
-        until(lambda: mark_crashed_syncs(connection, now=world.clock()) == 1 or last_sync(world)[0] == "failed", seconds=WAIT_SECONDS)
+        until(
+            lambda: mark_crashed_syncs(connection, now=world.clock(connection)) == 1 or last_sync(world)[0] == "failed",
+            seconds=WAIT_SECONDS,
+        )
     assert last_sync(world) in {("failed", "Interrupted."), ("failed", ledger.CRASHED)}

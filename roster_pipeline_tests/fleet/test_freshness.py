@@ -39,7 +39,7 @@ class Nights:
         return district_id
 
     def recorded(self, clever_id: str, at: datetime) -> None:
-        self.connection.execute(text("update app.districts set updated_at = :at where clever_id = :id"), {"at": at, "id": clever_id})
+        self.connection.execute(text("update app.districts set active_since = :at where clever_id = :id"), {"at": at, "id": clever_id})
 
     def sync(self, district_id: int, began: datetime, status: str = "successful", trigger: str = "scheduled", last_sync: Any = OLD) -> int:
         """A sync that took five minutes, or has not ended yet."""
@@ -203,6 +203,34 @@ def test_a_new_district_has_26_hours(nights: Nights) -> None:
     nights.recorded(A, EVENING)
     assert nights.stale(EVENING + 26 * HOUR) == []
     assert nights.stale(EVENING + 27 * HOUR) == [A]
+
+
+def test_a_success_in_the_future_is_no_success(nights: Nights) -> None:
+    """R11.6: nobody knows how old it is. The last one before it counts, and so does the next one."""
+    district = nights.district(A)
+    nights.sync(district, EVENING)
+    nights.sync(district, EVENING + 400 * 24 * HOUR)
+    assert nights.stale(EVENING + 26 * HOUR) == []
+    assert nights.stale(EVENING + 27 * HOUR) == [A]
+    nights.sync(district, EVENING + 27 * HOUR)
+    assert nights.stale(EVENING + 28 * HOUR) == []
+
+
+def test_a_district_that_is_active_since_the_future_is_silent(nights: Nights) -> None:
+    """R11.6: not for as long as the clock was wrong."""
+    nights.district(A)
+    nights.recorded(A, EVENING + 400 * 24 * HOUR)
+    assert nights.stale(EVENING) == [A]
+
+
+def test_a_sync_in_the_future_does_not_count_as_one_of_this_night(nights: Nights) -> None:
+    """R11.6, R3.7: its refreshes do not use up those of every night until then."""
+    district = nights.district(A)
+    for _ in range(3):
+        nights.sync(district, EVENING + 400 * 24 * HOUR, trigger="refresh", last_sync=NEW)
+    assert nights.asked(EVENING + HOUR) == []
+    nights.sync(district, EVENING + MINUTE)
+    assert nights.asked(EVENING + HOUR) == [A]
 
 
 def test_a_silent_district_makes_one_alert(nights: Nights) -> None:

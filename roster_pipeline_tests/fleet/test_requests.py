@@ -141,6 +141,15 @@ def test_the_limit_of_requests_per_hour(database: Database) -> None:
     assert ask(database, now=NOW + timedelta(minutes=61)) == (6, False)
 
 
+def test_requests_of_the_future_do_not_count(database: Database) -> None:
+    """R11.6: a clock that was wrong during an hour stops no request afterwards."""
+    agree(database, requests_per_hour=1)
+    future = NOW + timedelta(days=400)
+    ended = "insert into ops.syncs (district_id, status, finished_at, requested_at) values (1, 'successful', :at, :at)"
+    rows(database, ended, at=future)
+    assert ask(database) == (2, False)
+
+
 def test_which_request_is_started_next(database: Database) -> None:
     """R11.3: the oldest row of each district, also if the application inserted it. The request of a district that is syncing waits."""
     agree(database)

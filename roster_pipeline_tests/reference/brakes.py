@@ -70,7 +70,11 @@ def tripped(
     """The acts of every brake that trips, if the sync would go from `before` to `after` without brakes."""
     deleted = deletions(before, after)
     if is_first:
-        return {("initial", None, None, None): deleted} if deleted and not rules.auto_initial else {}
+        # A district has at least schools, sections, students and teachers: without one of them, Clever does not show everything yet.
+        empty = [each for each in without_records(snapshot, rules) if each in {"schools", "sections", "students", "teachers"}]
+        held: list[Identity] = [("empty_collection", None, None, each) for each in empty]
+        held += [] if rules.auto_initial else [("initial", None, None, None)]
+        return dict.fromkeys(held, deleted) if deleted else {}
     acts: dict[Identity, set[str]] = defaultdict(set)
     for user_id in leavers(before, after):
         for role, school in active_roles(before, user_id):
@@ -98,9 +102,6 @@ def limit(before: State, identity: Identity, rules: Rules) -> Any:
 def empty_collections(before: State, snapshot: Snapshot, rules: Rules) -> list[str]:
     """Collections that Clever returns empty, although active rows of them could be soft-deleted."""
 
-    def ours(records: Sequence[Record]) -> list[Record]:
-        return [each for each in records if (each.get("district") or rules.clever_id) == rules.clever_id]
-
     def any_active(rows: Mapping[Id, Any]) -> bool:
         return any(row.clever_id is not None and row.deleted_at is None and not row.protected for row in rows.values())
 
@@ -109,15 +110,20 @@ def empty_collections(before: State, snapshot: Snapshot, rules: Rules) -> list[s
         holders = {holder for holder, held in rows if held == role}
         return any_active({each: before.users[each] for each in holders})
 
-    found = []
-    if not ours(snapshot.schools) and any_active(before.schools):
-        found.append("schools")
-    if not ours(snapshot.sections) and any_active(before.classrooms):
-        found.append("sections")
-    for collection, walked, role in WALKS:
-        if not any(walked in each["roles"] for each in ours(snapshot.users)) and any_active_role(role):
-            found.append(collection)
-    return found
+    is_active = {"schools": any_active(before.schools), "sections": any_active(before.classrooms)}
+    is_active |= {collection: any_active_role(role) for collection, _, role in WALKS}
+    return [each for each in without_records(snapshot, rules) if is_active[each]]
+
+
+def without_records(snapshot: Snapshot, rules: Rules) -> list[str]:
+    """Collections that Clever returns empty."""
+
+    def ours(records: Sequence[Record]) -> list[Record]:
+        return [each for each in records if (each.get("district") or rules.clever_id) == rules.clever_id]
+
+    shared = {"schools": ours(snapshot.schools), "sections": ours(snapshot.sections)}
+    shared |= {collection: [each for each in ours(snapshot.users) if walked in each["roles"]] for collection, walked, _ in WALKS}
+    return [each for each, records in shared.items() if not records]
 
 
 def active_roles(state: State, user_id: Id) -> set[tuple[str, Id | None]]:

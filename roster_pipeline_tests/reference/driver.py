@@ -178,7 +178,7 @@ class LiveDistrict:
         """Sync the snapshot, a minute after the last sync or decision."""
         now = self.clock.tick()
         source = recorded(snapshot, page_size)
-        return run_sync(self.database, SETTINGS, SyncRequest(self.clever_id), open_source=source, clock=lambda: now)
+        return run_sync(self.database, SETTINGS, SyncRequest(self.clever_id), open_source=source, clock=lambda _: now)
 
     def plan(self, snapshot: Snapshot, *, page_size: int = 100) -> "FullPlan":
         """The result of a full plan. Nothing is written, and the clock does not move."""
@@ -193,7 +193,7 @@ class LiveDistrict:
             patch.setattr(run, "describe_plan", read)
             now = self.clock.now + timedelta(seconds=1)
             source = recorded(snapshot, page_size)
-            planned: Any = run.plan_sync(self.database, SETTINGS, self.clever_id, open_source=source, clock=lambda: now)
+            planned: Any = run.plan_sync(self.database, SETTINGS, self.clever_id, open_source=source, clock=lambda _: now)
             assert isinstance(planned, FullPlan)
             return planned
 

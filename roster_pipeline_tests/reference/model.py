@@ -36,12 +36,13 @@ def sync(
         holds: every existing hold, by its number.
         is_first: no sync of the district has been applied yet (R7.6).
     """
+    is_first = is_first and not any(user.source == "clever" for user in state.users.values())
     free = Pass(state, snapshot, rules, now, NOTHING)
     free.run()
     holds = dict(holds or {})
     found = tripped(state, free.after, free.matches.relinked, free.new_admins, snapshot, rules, is_first=is_first)
     holding, _ = decide(found, holds, now, about_licenses=False)
-    if any(kind == "initial" for kind, *_ in holding):
+    if is_first and holding:
         # The plan is still recorded: everything that an approval would release, except students beyond the licenses.
         waits = replace(NOTHING, beyond=frozenset(free.beyond)) if rules.over_license_policy == "hold" else NOTHING
         waiting = Pass(state, snapshot, rules, now, waits)

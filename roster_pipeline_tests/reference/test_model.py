@@ -128,7 +128,7 @@ def sync_and_check(district: LiveDistrict, snapshot: Snapshot, arriving: Snapsho
     holds_after = district.holds()
     new = {each: hold.identity for each, hold in holds_after.items() if each not in holds_before}
     district.hold_acts |= {each: outcome.holds[identity].acts for each, identity in new.items() if identity in outcome.holds}
-    district.is_first &= any(kind == "initial" for kind, *_ in outcome.holding)
+    district.is_first &= report.counts.get("writes_nothing", False)
     step = Step(district, rules, before, district.rows(), district.changes(report.sync_id), report, holds_before, holds_after, outcome)
     check(step)
     return step

@@ -298,6 +298,9 @@ def _hold_one_person(world: Scenario, kind: str) -> tuple[str, str]:
     school = world.school("North")
     first, second = world.students(school, 2)
     if kind == "initial":
+        world.change.add_section(
+            school, name="class", students=[first], teachers=[world.change.add_user("teacher", "T", "A", schools=[school])]
+        )
         world.execute("insert into app.users (district_id, username) values (1, 'old')")
         return "old", second
     section = world.change.add_section(school, name="class", students=[first, second], teachers=[])

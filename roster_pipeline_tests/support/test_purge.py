@@ -146,10 +146,11 @@ def test_users_that_a_waiting_plan_matches_stay(database: Database) -> None:
     adopted = new_user(district, "ana", deleted_at="2026-01-01")
     other = new_user(district, "bo", deleted_at="2026-01-01")
     new_user(district, "eva")
-    assert district.sync(clever(student("u1", "ana"))).status == "held"
+    snapshot = clever(student("u1", "ana"), teacher("t1"), section("c1"))
+    assert district.sync(snapshot).status == "held"
     assert purge(district).user_ids == [other]
     district.approve(1)
-    district.sync(clever(student("u1", "ana")))
+    district.sync(snapshot)
     assert user(district, "u1")["user_id"] == adopted
 
 

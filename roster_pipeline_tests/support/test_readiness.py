@@ -310,7 +310,7 @@ def test_the_command(world: Scenario, monkeypatch: pytest.MonkeyPatch) -> None:
     result = run("--json")
     assert result.exit_code == 3
     document = json.loads(result.stdout)
-    assert (document["verdict"], document["would_be_held"]) == ("stop", ["initial"])
+    assert (document["verdict"], document["would_be_held"]) == ("stop", ["empty_collection", "empty_collection", "initial"])
     assert [each["topic"] for each in document["questions"]] == list(QUESTIONS)
     assert "marker" not in run().output.lower()
     assert not world.rows("select 1 from reconcile.readiness union all select 1 from ops.syncs union all select 1 from ops.holds")

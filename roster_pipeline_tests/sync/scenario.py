@@ -3,13 +3,13 @@
 Belongs here: what tests with a `Scenario` share. Does not belong here: expectations.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import text
 
+from roster_pipeline.database.clock import Clock, database_time
 from roster_pipeline.database.engine import Database
 from roster_pipeline.districts.agreement import Agreement, record_agreement
 from roster_pipeline.sandbox import Changes, District, Sandbox, SandboxServer
@@ -36,7 +36,7 @@ class Scenario:
         self.profile = profile
         self.district = server.sandbox.district()
         self.change: Changes = server.sandbox.change()
-        self.clock: Callable[[], datetime] = lambda: datetime.now(UTC)
+        self.clock: Clock = database_time
         self.agree()
 
     def agree(self, **agreement: Any) -> None:
@@ -126,7 +126,7 @@ class Scenario:
         """Approve holds; without ids, all open ones."""
         with self.database.engine.begin() as connection:
             for hold_id in hold_ids or [row[-1] for row in self.holds()]:
-                holds.approve(connection, hold_id, by="tester", now=self.clock())
+                holds.approve(connection, hold_id, by="tester", now=self.clock(connection))
 
 
 _STAMP = "2026-01-01T00:00:00.000Z"

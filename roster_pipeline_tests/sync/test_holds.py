@@ -111,7 +111,7 @@ def test_a_rejected_hold_stays_rejected_until_its_plan_changes(world: Scenario) 
     world.sync()
     [hold] = world.holds()
     with world.database.engine.begin() as connection:
-        holds.reject(connection, hold[-1], by="tester", now=world.clock())
+        holds.reject(connection, hold[-1], by="tester", now=world.clock(connection))
     assert world.sync().status == "held"
     assert world.holds("rejected") == [hold]
     assert not world.holds()
@@ -129,7 +129,7 @@ def test_an_expired_approval_releases_nothing(world: Scenario) -> None:
     world.sync()
     world.approve()
     later = datetime.now(UTC) + timedelta(hours=2)
-    world.clock = lambda: later
+    world.clock = lambda _: later
     assert world.sync().status == "held"
     assert len(world.holds("expired")) == len(world.holds()) == 1
     assert set(students["a"]) <= world.active()

@@ -203,6 +203,11 @@ def let_time_pass(district: LiveDistrict) -> None:
     district.clock.now += incremental.FULL_PLAN_EVERY
 
 
+def go_back_in_time(district: LiveDistrict) -> None:
+    """R11.6: the clock was wrong until now."""
+    district.clock.now -= timedelta(days=400)
+
+
 def write_by_hand(district: LiveDistrict) -> None:
     district.execute("update app.users set first_name = 'By hand' where district_id = :district and clever_id = 'p2'")
 
@@ -226,6 +231,7 @@ FULL: dict[str, tuple[Callable[[LiveDistrict], object] | None, Any]] = {
     "a collection comes back empty": (None, changed(without=["p10"])),
     "somebody else has written": (write_by_hand, changed(student("p12", "new"))),
     "the last full plan is a week ago": (let_time_pass, changed(student("p12", "new"))),
+    "the last full plan is in the future": (go_back_in_time, changed(student("p12", "new"))),
     "the history of the last sync is removed": (lose_history, changed()),
     "seats run short": (sell_too_few, changed(student("p12", "new"))),
 }

@@ -144,6 +144,7 @@ def test_a_second_sync_writes_nothing_under_any_policy(world: Scenario) -> None:
 @pytest.mark.parametrize("policy", ["wait", "hold"])
 def test_an_adopted_account_without_a_seat_waits_like_others(district: LiveDistrict, policy: str) -> None:
     """R9.2: an account from before Clever has no license. Only its created_at counts."""
+    district.sync(clever())  # Not the first sync (R7.6).
     district.agree(licenses=1, over_license_policy=policy)
     for name in ("ann", "ben"):
         new_user(district, name)

@@ -19,6 +19,7 @@ def test_the_clever_id_decides_and_a_name_never_takes_a_linked_user(district: Li
 
 def test_an_existing_user_of_the_name_is_adopted(district: LiveDistrict) -> None:
     """R5.2: the same name in another spelling. The user keeps the user id and gets source `clever`."""
+    district.sync(clever())  # Not the first sync (R7.6).
     ann = new_user(district, "ANN ")
     report = district.sync(clever(student("p1", "ann", name="Ana Clever")))
     row = user(district, "p1")
@@ -28,6 +29,7 @@ def test_an_existing_user_of_the_name_is_adopted(district: LiveDistrict) -> None
 
 def test_a_soft_deleted_user_is_adopted_and_restored(district: LiveDistrict) -> None:
     """R5.2, R5.4: logged as `adopt` alone."""
+    district.sync(clever())  # Not the first sync (R7.6).
     ann = new_user(district, "ann", deleted_at=LONG_AGO)
     report = district.sync(clever(student("p1", "ann")))
     assert (user(district, "p1")["user_id"], user(district, "p1")["deleted_at"]) == (ann, None)
@@ -36,6 +38,7 @@ def test_a_soft_deleted_user_is_adopted_and_restored(district: LiveDistrict) -> 
 
 def test_an_active_candidate_goes_before_deleted_ones(district: LiveDistrict) -> None:
     """R5.2."""
+    district.sync(clever())  # Not the first sync (R7.6).
     new_user(district, "ann", deleted_at=LONG_AGO)
     ann = new_user(district, "ann")
     district.sync(clever(student("p1", "ann")))
@@ -44,6 +47,7 @@ def test_an_active_candidate_goes_before_deleted_ones(district: LiveDistrict) ->
 
 def test_several_deleted_candidates_are_none(district: LiveDistrict) -> None:
     """R5.2: there must be exactly one candidate. Two deleted users with one name cannot be distinguished."""
+    district.sync(clever())  # Not the first sync (R7.6).
     candidates = {new_user(district, "ann", deleted_at=LONG_AGO) for _ in range(2)}
     district.sync(clever(student("p1", "ann")))
     assert user(district, "p1")["user_id"] not in candidates
@@ -51,6 +55,7 @@ def test_several_deleted_candidates_are_none(district: LiveDistrict) -> None:
 
 def test_two_people_of_one_name_adopt_nobody(district: LiveDistrict) -> None:
     """R5.2: exactly one on each side. The existing account is soft-deleted, and both people get their Clever id as username."""
+    district.sync(clever())  # Not the first sync (R7.6).
     ann = new_user(district, "ann")
     district.sync(clever(student("p1", "ann"), student("p2", "ann")))
     assert ann not in {user(district, each)["user_id"] for each in ("p1", "p2")}
@@ -59,6 +64,7 @@ def test_two_people_of_one_name_adopt_nobody(district: LiveDistrict) -> None:
 
 def test_adoption_stays_within_the_role_family(district: LiveDistrict) -> None:
     """R5.2: a teacher's account does not become a student's."""
+    district.sync(clever())  # Not the first sync (R7.6).
     ann = new_user(district, "ann", "teacher")
     district.sync(clever(student("p1", "ann")))
     assert user(district, "p1")["user_id"] != ann
@@ -66,6 +72,7 @@ def test_adoption_stays_within_the_role_family(district: LiveDistrict) -> None:
 
 def test_protected_and_barred_users_are_never_adopted(district: LiveDistrict) -> None:
     """R8.1, R8.3."""
+    district.sync(clever())  # Not the first sync (R7.6).
     ann = new_user(district, "ann", protected=True)
     ben = new_user(district, "ben", do_not_restore=True, deleted_at=LONG_AGO)
     district.sync(clever(student("p1", "ann"), student("p2", "ben")))
@@ -75,6 +82,7 @@ def test_protected_and_barred_users_are_never_adopted(district: LiveDistrict) ->
 
 def test_admins_do_not_match_by_their_district_username(district: LiveDistrict) -> None:
     """R5, SPEC 1: an admin's username is always the Clever id."""
+    district.sync(clever())  # Not the first sync (R7.6).
     ann = new_user(district, "ann", "teacher")
     district.sync(clever(teacher("p1", "ann", district_admin=True)))
     assert user(district, "p1")["user_id"] != ann

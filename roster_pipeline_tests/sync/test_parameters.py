@@ -18,7 +18,7 @@ def test_models_name_the_parameters_that_a_sync_gives(district: LiveDistrict) ->
     now = datetime(2026, 1, 1, tzinfo=UTC)
     with district.database.engine.connect() as connection:
         found = find_district(connection, district.clever_id)
-        context = SyncContext(connection, found, on_step=lambda _step: None, clock=lambda: now)
+        context = SyncContext(connection, found, on_step=lambda _step: None, clock=lambda _: now)
         given = run._start_planning(context, sync_id=None, now=now).runner.parameters
     named = {name for model in run.project_models() for name in sa.text(localize(model.sql)).compile().params}
     assert named == given.keys()

@@ -247,16 +247,16 @@ def test_records_are_restored_again_for_a_second_attempt(district: LiveDistrict,
 # A dry run has no lock: a sync of the district may commit between its pull and its plan ---------------------------------------------------
 
 
-def plan_during(district: LiveDistrict, snapshot: Snapshot, meanwhile: Callable[[], object], *, minutes: int = 1) -> PlanReport:
-    """A dry run that begins some minutes after the last sync. `meanwhile` is called between its pull and its plan."""
-    now = district.clock.now + timedelta(minutes=minutes)
+def plan_during(district: LiveDistrict, snapshot: Snapshot, meanwhile: Callable[[], object]) -> PlanReport:
+    """A dry run that begins a minute after the last sync. `meanwhile` is called between its pull and its plan."""
+    now = district.clock.now + timedelta(minutes=1)
 
     def on_step(step: Step) -> None:
         if step.name == "clever.district_admins":
             meanwhile()
 
     source = recorded(snapshot, page_size=2)
-    return plan_sync(district.database, SETTINGS, district.clever_id, open_source=source, on_step=on_step, clock=lambda: now)
+    return plan_sync(district.database, SETTINGS, district.clever_id, open_source=source, on_step=on_step, clock=lambda _: now)
 
 
 PEOPLE: list[Record] = [section("c1", ["p1"]), student("p1", "ann"), student("p2", "ben"), student("p3", "cy"), teacher("p4", "dee")]
@@ -284,8 +284,13 @@ def test_a_dry_run_makes_no_plan_if_a_newer_snapshot_is_accepted_meanwhile(distr
 def test_a_dry_run_makes_no_plan_if_seen_records_cannot_be_restored(district: LiveDistrict) -> None:
     """R3.2: a sync that began before it commits during it. Records that cannot be restored are not absent."""
     district.sync(clever(*PEOPLE))
+
+    def commit() -> None:
+        district.sync(clever(*MEANWHILE["somebody changed"]))
+        district.execute("update ops.syncs set pull_no = 1")
+
     with pytest.raises(TransientError, match="during this dry run"):
-        plan_during(district, clever(*PEOPLE), lambda: district.sync(clever(*MEANWHILE["somebody changed"])), minutes=9)
+        plan_during(district, clever(*PEOPLE), commit)
 
 
 def test_a_dry_run_during_a_sync_of_another_district(district: LiveDistrict) -> None:

@@ -35,6 +35,40 @@ create trigger audit_is_never_emptied before truncate on ops.audit for each stat
 
 -- First syncs and connections.
 
+-- Whether the sync was applied, at least in part. A first sync that is held as a whole has written nothing (R7.6).
+alter table ops.syncs add column is_applied boolean not null generated always as (
+    status = 'successful'
+    or (status = 'held' and not counts @> '{"held": [{"kind": "initial"}]}' and not counts @> '{"writes_nothing": true}')
+) stored;
+-- The order in which the pulls of a district began (R11.6). It is a number, because a time can be wrong.
+alter table ops.syncs add column pull_no bigint;
+
+-- A disconnected district's status before. It has it again when Clever lists it again (R11.7).
+alter table ops.connections add column status_before text check (status_before in ('requested', 'active', 'paused'));
+-- The application whose districts are listed: the SHA-256 of its client id. Null: no listing has said so yet.
+alter table ops.token_listings add column client text;
+-- Since when newer listings are not believed, and why: counts and a sentence.
+alter table ops.token_listings add column doubted_since timestamptz;
+alter table ops.token_listings add column doubt jsonb;
+alter table ops.alerts drop constraint alerts_kind_check;
+alter table ops.alerts add constraint alerts_kind_check check (kind in (
+    'sync_failed', 'hold_opened', 'licenses_crossed', 'data_quality', 'district_silent', 'connected', 'disconnected', 'run_failed',
+    'connections_doubtful'
+));
+-- Since when the district has been active: it was not due at a nightly time before that.
+alter table app.districts add column active_since timestamptz;
+update app.districts set active_since = least(
+    updated_at,
+    (select min(syncs.started_at) from ops.syncs where syncs.district_id = districts.district_id and syncs.status <> 'skipped')
+) where status = 'active';
+create function app.note_activation() returns trigger language plpgsql as $$
+begin
+    new.active_since = case when new.status = 'active' then coalesce(new.active_since, clock_timestamp()) end;
+    return new;
+end $$;
+create trigger note_activation before insert or update of status on app.districts
+    for each row execute function app.note_activation();
+
 -- Requests and the truth about syncs.
 
 -- The database's surroundings.
