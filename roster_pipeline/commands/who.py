@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 
-class _Text(click.ParamType):
+class _Text(click.ParamType[str]):
     """A text that is not blank. It is stored unchanged."""
 
     name = "text"

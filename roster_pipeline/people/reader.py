@@ -11,7 +11,7 @@ import csv
 import io
 import re
 from collections.abc import Iterator, Sequence
-from typing import IO, NamedTuple
+from typing import IO, Any, NamedTuple
 
 from roster_pipeline.errors import PermanentError
 
@@ -76,8 +76,7 @@ def read_rows(source: IO[bytes]) -> Iterator[PersonRow | RowError]:
     Raises:
         PermanentError: the file is not a CSV file in UTF-8, or its first line is not the header.
     """
-    source = _refuse_other_formats(source)
-    text = io.TextIOWrapper(source, encoding="utf-8-sig", errors="surrogateescape", newline="")
+    text = io.TextIOWrapper(_refuse_other_formats(source), encoding="utf-8-sig", errors="surrogateescape", newline="")
     try:
         header, number = text.readline(), 1
         named = _SEPARATOR.match(header)
@@ -104,7 +103,7 @@ def read_rows(source: IO[bytes]) -> Iterator[PersonRow | RowError]:
         text.detach()
 
 
-def _refuse_other_formats(source: IO[bytes]) -> IO[bytes]:
+def _refuse_other_formats(source: IO[bytes]) -> io.BufferedReader:
     """The same bytes. Raises PermanentError if their beginning is not that of a text in UTF-8."""
     start = b""
     while len(start) < _START and (more := source.read(_START - len(start))):
@@ -114,10 +113,10 @@ def _refuse_other_formats(source: IO[bytes]) -> IO[bytes]:
             raise PermanentError(f"The file is {what}, not CSV.", hint=hint)
     if start.startswith(_UTF_16) or b"\0" in start:
         raise PermanentError("The file is UTF-16, not UTF-8.", hint=_SAVE_AS)
-    return _Continued(start, source)
+    return io.BufferedReader(_Continued(start, source))
 
 
-class _Continued(io.BufferedIOBase):
+class _Continued(io.RawIOBase):
     """Bytes that have been read from a stream, and the rest of it. Closing it leaves the stream open."""
 
     def __init__(self, start: bytes, source: IO[bytes]) -> None:
@@ -127,11 +126,11 @@ class _Continued(io.BufferedIOBase):
     def readable(self) -> bool:
         return True
 
-    def read(self, size: int | None = -1, /) -> bytes:
-        start, self._start = self._start, b""
-        return start or self._source.read(-1 if size is None else size)
-
-    read1 = read
+    def readinto(self, buffer: Any, /) -> int:
+        read = self._start[: len(buffer)] or self._source.read(len(buffer))
+        self._start = self._start[len(buffer) :]
+        buffer[: len(read)] = read
+        return len(read)
 
 
 def _positions(header: str, delimiter: str, number: int) -> list[int]:

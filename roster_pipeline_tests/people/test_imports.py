@@ -212,10 +212,10 @@ class Rows(io.RawIOBase):
 def test_a_large_file_is_streamed(world: World) -> None:
     """R8.2: a file with four times the people needs no more memory of this process."""
 
-    def peak(number: int, **how: bool) -> tuple[ImportReport, int]:
+    def peak(number: int, *, preview: bool = False) -> tuple[ImportReport, int]:
         tracemalloc.start()
         try:
-            report = import_people(world.database, SETTINGS, DISTRICT, io.BufferedReader(Rows(number)), "users", **how)
+            report = import_people(world.database, SETTINGS, DISTRICT, io.BufferedReader(Rows(number)), "users", preview=preview)
             return report, tracemalloc.get_traced_memory()[1]
         finally:
             tracemalloc.stop()

@@ -88,7 +88,7 @@ class World:
         )
 
 
-def run(world: World, *rows: str, kind: Kind = "users", district: str = DISTRICT, **how: bool) -> ImportReport:
+def run(world: World, *rows: str, kind: Kind = "users", district: str = DISTRICT, **how: Any) -> ImportReport:
     lines = ("username,first_name,last_name,role,school,email", *rows)
     return import_people(world.database, SETTINGS, district, io.BytesIO("\n".join(lines).encode()), kind, **how)
 
