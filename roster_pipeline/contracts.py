@@ -1,16 +1,15 @@
 """The contract of each Clever resource: the columns, rules and descriptions of its records in staging, each in one place (R4.1).
 
 Belongs here: one Pandera model per resource, and what is derived from it (the name of a rule, the PostgreSQL type of a column).
-Does not belong here: decoding Clever's JSON (`clever/`), loading frames (`sync/landing.py`), rules that need more than one row
-(`dbt_like_sql/audits/`).
+Does not belong here: decoding Clever's JSON (`clever/`), loading frames (`sync/landing.py`), the list of all quarantine rules
+(`source/rules.py`), rules that need more than one row (`dbt_like_sql/audits/`).
 
 A nullable column is optional: a value that breaks its rule becomes null, and the row stays. A column that is not nullable is mandatory: a
-broken value quarantines the row (R4.2). The rules are named `<column>_missing`, `<column>_format` and `<column>_type`. Ids are text
-(Clever's are 24 hex digits). Blank text is null before the models see it.
+broken value quarantines the row (R4.2). The rules are named `<column>_missing` and `<column>_format`. Ids are text (Clever's are 24 hex
+digits). Blank text is null before the models see it.
 """
 
-from collections.abc import Iterator
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import pandas as pd
 import pandera.pandas as pa
@@ -145,21 +144,13 @@ RESOURCES: dict[str, type[Resource]] = {"schools": Schools, "terms": Terms, "cou
 
 
 class Column(NamedTuple):
-    """One staged column as PostgreSQL, Dagster and the docs see it."""
+    """One staged column as PostgreSQL, Dagster and the docs see it. `has_format`: a value can break a rule of the column."""
 
     name: str
     sql_type: str
     nullable: bool
     description: str
-
-
-class Rule(NamedTuple):
-    """One single-row rule. Severity `error` quarantines the row, `warn` drops the value."""
-
-    resource: str
-    name: str
-    severity: Literal["warn", "error"]
-    description: str
+    has_format: bool
 
 
 def columns(resource: str) -> tuple[Column, ...]:
@@ -171,26 +162,10 @@ def columns(resource: str) -> tuple[Column, ...]:
             (column.metadata or {}).get("type") or ("boolean" if column.dtype.type == pd.ArrowDtype(pyarrow.bool_()) else "text"),
             column.nullable,
             column.description or "",
+            bool(column.checks),
         )
         for name, column in schema.columns.items()
     )
-
-
-def rules() -> Iterator[Rule]:
-    """Every single-row rule of every resource, by the name that the quarantine, the counts and the asset checks use."""
-    for resource, model in RESOURCES.items():
-        for name, column in model.to_schema().columns.items():
-            severity: Literal["warn", "error"] = "warn" if column.nullable else "error"
-            outcome = "the value is dropped" if column.nullable else "the row is quarantined"
-            if not column.nullable:
-                yield Rule(resource, f"{name}_missing", severity, f"{name} is missing or blank: {outcome}.")
-            if column.checks:
-                yield Rule(resource, f"{name}_format", severity, f"{name} does not have its documented format: {outcome}.")
-            yield Rule(resource, f"{name}_type", severity, f"{name} does not have its documented JSON type: {outcome}.")
-    for resource in RESOURCES:
-        yield Rule(
-            resource, "foreign_district", "error", "The record belongs to another district than the token, and is never written (R3.6)."
-        )
 
 
 def rule_of(column: str, check: str) -> str:

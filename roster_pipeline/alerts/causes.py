@@ -11,11 +11,11 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from roster_pipeline import contracts
 from roster_pipeline.alerts.outbox import record_alert
 from roster_pipeline.brake_kinds import LICENSES
 from roster_pipeline.database.models import Models
 from roster_pipeline.database.tables import holds
+from roster_pipeline.source.rules import rules
 
 _OVER = sa.text("select scope from reconcile.license_reconciliation where district_id = :district_id and is_over")
 _LICENSES = sa.text(
@@ -79,9 +79,9 @@ def alert_failures(connection: Connection, failed: Sequence[Mapping[str, Any]], 
 
 def _errors(models: Models, counts: Mapping[str, Any]) -> dict[str, int]:
     """The number of failing records, by rule of severity error."""
-    rules = {f"{rule.resource}.{rule.name}" for rule in contracts.rules() if rule.severity == "error"}
+    errors = {f"{rule.resource}.{rule.name}" for rule in rules().values() if rule.severity == "error"}
     audits = {audit.table for audit in models.of("audits") if audit.severity == "error"}
-    found = {name: rows for name, rows in counts.get("findings", {}).items() if name in rules}
+    found = {name: rows for name, rows in counts.get("findings", {}).items() if name in errors}
     return found | {name: rows for name, rows in counts.get("audits", {}).items() if name in audits and rows}
 
 

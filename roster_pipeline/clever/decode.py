@@ -16,6 +16,7 @@ from msgspec import Raw, Struct
 from roster_pipeline.clever.records import District, Record, Wire, record_type
 from roster_pipeline.errors import PermanentError
 from roster_pipeline.source.digests import SnapshotIndex
+from roster_pipeline.source.rules import finding, rule
 from roster_pipeline.source.vocabulary import Collection, Finding
 
 T = TypeVar("T")
@@ -122,6 +123,7 @@ class CollectionDecoder:
         self._district = district
         self._index = index or SnapshotIndex()
         self._shape = record_type(collection, keep_student_email=keep_student_email)
+        _require_rules(self._shape, collection.resource)
         item = msgspec.defstruct("Item", [("data", self._shape)], gc=False)
         self._items: msgspec.json.Decoder[list[Any]] = msgspec.json.Decoder(list[item])  # type: ignore[valid-type]
         self._item: msgspec.json.Decoder[Any] = msgspec.json.Decoder(item)
@@ -141,10 +143,10 @@ class CollectionDecoder:
             decoded = [(item.data, offset, True) for item, offset in zip(self._items.decode(array), unseen, strict=True)]
         except msgspec.ValidationError:
             decoded = self._one_by_one([(items[offset], offset) for offset in unseen], findings)
-        # One set per page is cheap. The loops below run only if Clever has sent records of another district.
-        if not {record.district for record, _, _ in decoded} <= {self._district, None}:
-            findings += [Finding(each.id, "foreign_district", "error") for each, _, _ in decoded if self._is_foreign(each.district)]
-            decoded = [each for each in decoded if not self._is_foreign(each[0].district)]
+        # One set per page is cheap. The loops below run only if Clever has sent records of another district, or of none.
+        if not {record.district for record, _, _ in decoded} <= {self._district}:
+            findings += [self._strayed(each) for each, _, _ in decoded if each.district != self._district]
+            decoded = [each for each in decoded if each[0].district == self._district]
         return Decoded(
             [record for record, _, _ in decoded],
             findings,
@@ -167,8 +169,12 @@ class CollectionDecoder:
                     district=self._district,
                 )
 
-    def _is_foreign(self, district: str | None) -> bool:
-        return district is not None and district != self._district
+    def _strayed(self, record: Record) -> Finding:
+        """The finding of a record that does not say that it belongs to the token's district (R3.6)."""
+        return self._finding(record.id, "foreign_district" if record.district else "district_missing")
+
+    def _finding(self, clever_id: str, rule: str) -> Finding:
+        return finding(self._collection.resource, clever_id, rule)
 
     def _one_by_one(self, items: list[tuple[Raw, int]], findings: list[Finding]) -> list[tuple[Record, int, bool]]:
         decoded: list[tuple[Record, int, bool]] = []
@@ -186,18 +192,20 @@ class CollectionDecoder:
         try:
             values, broken = _salvage(msgspec.json.decode(item, type=SingleBody).data, self._shape)
         except msgspec.ValidationError:
-            values, broken = {}, {}
+            values, broken = {}, []
         clever_id = values.get("id", "")
-        if self._is_foreign(values.get("district")):
-            findings.append(Finding(clever_id, "foreign_district", "error"))
+        if values.get("district", self._district) != self._district:
+            findings.append(self._finding(clever_id, "foreign_district"))
             return None
         if not clever_id:
             self._wrong_types["id"] += 1
-            findings.append(Finding("", "id_missing", "error"))
+            findings.append(self._finding("", "id_missing"))
             return None
-        findings += [Finding(clever_id, f"{column}_type", "error" if mandatory else "warn") for column, mandatory in broken.items()]
-        self._wrong_types.update(column for column, mandatory in broken.items() if mandatory)
-        return None if any(broken.values()) else self._shape(**values)
+        found = {column: self._finding(clever_id, _type_rule(column)) for column in broken}
+        errors = [column for column, each in found.items() if each.severity == "error"]
+        findings += found.values()
+        self._wrong_types.update(errors)
+        return None if errors else self._shape(**values)
 
 
 # These values count as absent: the field keeps its default.
@@ -211,7 +219,6 @@ class _Field(NamedTuple):
     decoder: msgspec.json.Decoder[Any]
     nested: type[Wire] | None
     column: str
-    mandatory: bool
 
 
 @cache
@@ -222,10 +229,28 @@ def _fields(shape: type[Wire]) -> tuple[_Field, ...]:
             decoder=msgspec.json.Decoder(field.type),
             nested=next((part for part in (field.type, *get_args(field.type)) if isinstance(part, type) and issubclass(part, Wire)), None),
             column=shape.columns.get(field.name, field.name),
-            mandatory=field.name in shape.mandatory,
         )
         for field in msgspec.structs.fields(shape)
     )
+
+
+def _type_rule(column: str) -> str:
+    """The name of the rule that a value of the wrong JSON type breaks."""
+    return f"{column}_type"
+
+
+@cache
+def _require_rules(shape: type[Wire], resource: str) -> None:
+    """Every field that can have the wrong type has its rule in the list, at every depth (R4.9).
+
+    Raises:
+        UnknownRuleError: a field has none. A missing rule is found when the decoder is made, not by the first odd record.
+    """
+    for field in _fields(shape):
+        if field.name != "id":
+            rule(resource, _type_rule(field.column))
+        if field.nested:
+            _require_rules(field.nested, resource)
 
 
 @cache
@@ -236,14 +261,14 @@ def _loose(shape: type[Wire]) -> msgspec.json.Decoder[Any]:
     )
 
 
-def _salvage(data: Raw, shape: type[Wire]) -> tuple[dict[str, Any], dict[str, bool]]:
-    """The fields of a JSON object with the right type, ready for `shape(**values)`, and the broken fields as {column: is it mandatory}.
+def _salvage(data: Raw, shape: type[Wire]) -> tuple[dict[str, Any], list[str]]:
+    """The fields of a JSON object with the right type, ready for `shape(**values)`, and the columns of the broken ones.
 
     Raises:
         msgspec.ValidationError: `data` is not an object at all.
     """
     values: dict[str, Any] = {}
-    broken: dict[str, bool] = {}
+    broken: list[str] = []
     loose = _loose(shape).decode(data)
     for field in _fields(shape):
         raw = getattr(loose, field.name)
@@ -256,7 +281,7 @@ def _salvage(data: Raw, shape: type[Wire]) -> tuple[dict[str, Any], dict[str, bo
             if field.nested and text.startswith(b"{"):
                 inner_values, inner_broken = _salvage(raw, field.nested)
                 values[field.name] = field.nested(**inner_values)
-                broken |= inner_broken
+                broken += inner_broken
             else:
-                broken[field.column] = field.mandatory
+                broken.append(field.column)
     return values, broken

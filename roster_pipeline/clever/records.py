@@ -17,12 +17,10 @@ class Wire(Struct, gc=False):
     """Base of every wire object. It cannot have cycles, so the garbage collector skips it, which saves a third of the decode time.
 
     Class attributes:
-        mandatory: the fields whose wrong type rejects the whole record: the fields that R4.2 names, and those without which a person who is
-            present would look absent (a role, a school, the members of a section).
-        columns: the names of fields in rules, if they differ from Clever's.
+        columns: the names of fields in rules, if they differ from Clever's. Whether a wrong type rejects the whole record says the rule
+            (`source/rules.py`).
     """
 
-    mandatory: ClassVar[frozenset[str]] = frozenset()
     columns: ClassVar[Mapping[str, str]] = {}
 
 
@@ -60,8 +58,6 @@ class Entity(Wire):
 class School(Entity):
     """/schools."""
 
-    mandatory = frozenset({"district", "name"})
-
     name: str | None = None
     last_modified: str | None = None
 
@@ -73,8 +69,6 @@ class School(Entity):
 
 class Term(Entity):
     """/terms. Dates come as YYYY-MM-DD or as timestamps."""
-
-    mandatory = frozenset({"district"})
 
     name: str | None = None
     start_date: str | None = None
@@ -90,8 +84,6 @@ class Term(Entity):
 class Course(Entity):
     """/courses."""
 
-    mandatory = frozenset({"district"})
-
     name: str | None = None
     number: str | None = None
 
@@ -103,8 +95,6 @@ class Course(Entity):
 
 class Section(Entity):
     """/sections. `students` and `teachers` hold each user id once, in Clever's order; `teachers[0]` is the primary teacher (R6.2)."""
-
-    mandatory = frozenset({"district", "school", "name", "students", "teachers"})
 
     school: str | None = None
     name: str | None = None
@@ -135,7 +125,6 @@ def _distinct(ids: list[str]) -> list[str]:
 class Name(Wire):
     """A person's name."""
 
-    mandatory = frozenset({"first", "last"})
     columns = {"first": "first_name", "middle": "middle_name", "last": "last_name"}
 
     first: str | None = None
@@ -160,8 +149,6 @@ class Credentials(Wire):
 class StudentRole(Wire):
     """roles.student. `school` is the primary school, `schools` all of them."""
 
-    mandatory = frozenset({"school", "schools"})
-
     school: str | None = None
     schools: list[str] = []
     sis_id: str | None = None
@@ -181,8 +168,6 @@ class StudentRole(Wire):
 class TeacherRole(Wire):
     """roles.teacher."""
 
-    mandatory = frozenset({"school", "schools"})
-
     school: str | None = None
     schools: list[str] = []
     sis_id: str | None = None
@@ -198,8 +183,6 @@ class TeacherRole(Wire):
 class StaffRole(Wire):
     """roles.staff. Has no primary school."""
 
-    mandatory = frozenset({"schools"})
-
     schools: list[str] = []
     credentials: Credentials = field(default_factory=Credentials)
 
@@ -211,8 +194,6 @@ class DistrictAdminRole(Wire):
 class Roles(Wire):
     """The roles of a user; None if Clever does not send the key."""
 
-    mandatory = frozenset({"student", "teacher", "staff", "district_admin"})
-
     student: StudentRole | None = None
     teacher: TeacherRole | None = None
     staff: StaffRole | None = None
@@ -221,8 +202,6 @@ class Roles(Wire):
 
 class UserWithoutEmail(Entity):
     """/users?role=student of a district whose profile does not store a student's e-mail. It has no attribute for one."""
-
-    mandatory = frozenset({"district", "name", "roles"})
 
     name: Name = field(default_factory=Name)
     last_modified: str | None = None

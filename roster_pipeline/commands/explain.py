@@ -285,8 +285,7 @@ def _time(moment: datetime) -> str:
 def _rule(name: str) -> str:
     """The description of a rule that the record breaks."""
     # This import loads pandas, which takes half a second. It is only needed if there is a finding.
-    from roster_pipeline import contracts
+    from roster_pipeline.source.rules import rules
 
-    known = {rule.name: rule.description for rule in contracts.rules() if rule.resource == "users"}
-    known["clever_id_taken_as_username"] = "A protected user has this Clever id as username: the row is quarantined."
-    return known.get(name, name)
+    known = rules().get(("users", name))
+    return known.description if known else name

@@ -8,7 +8,6 @@ from typing import Any
 
 import click
 
-from roster_pipeline import contracts
 from roster_pipeline.commands.environment import read_settings
 from roster_pipeline.commands.output import json_option, print_json, print_table
 from roster_pipeline.commands.progress import show_progress
@@ -16,6 +15,7 @@ from roster_pipeline.commands.who import NOT_BLANK
 from roster_pipeline.database.engine import open_database
 from roster_pipeline.database.runner import slowest
 from roster_pipeline.process_memory import peak_mb
+from roster_pipeline.source.rules import rules
 from roster_pipeline.sync.ledger import Origin
 from roster_pipeline.sync.run import SyncReport, SyncRequest, project_models, run_sync
 
@@ -112,7 +112,7 @@ def print_outcome(status: str, message: str, changes: Mapping[str, Mapping[str, 
 
 def _found(report: SyncReport) -> list[tuple[str, int, str]]:
     """Findings in single records, then audits, each with its meaning. Rules that found nothing are left out."""
-    rules = {f"{rule.resource}.{rule.name}": rule.description for rule in contracts.rules()}
+    texts = {f"{rule.resource}.{rule.name}": rule.description for rule in rules().values()}
     audits = project_models().by_name
-    found = [(name, rows, rules.get(name, "")) for name, rows in report.counts["findings"].items() if rows]
+    found = [(name, rows, texts.get(name, "")) for name, rows in report.counts["findings"].items() if rows]
     return found + [(name, rows, audits[f"audits.{name}"].description) for name, rows in report.counts["audits"].items() if rows]

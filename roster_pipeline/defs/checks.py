@@ -1,6 +1,6 @@
 """The asset checks: every data-quality rule (R4.4) and every brake (R7.3), with counts and ids and never a value.
 
-Belongs here: the asset of each check, and turning a sync's counts into results. Does not belong here: the rules (`contracts.py`,
+Belongs here: the asset of each check, and turning a sync's counts into results. Does not belong here: the rules (`source/rules.py`,
 `dbt_like_sql/audits/`) and the brakes (`brake_kinds.py` describes them, `sync/brakes.py` decides). A check only displays: the sync's own
 transaction verifies what must hold before a write.
 """
@@ -15,13 +15,13 @@ from typing import Any, Literal
 
 import dagster as dg
 
-from roster_pipeline import contracts
 from roster_pipeline.brake_kinds import KINDS
 from roster_pipeline.database.models import Model, Models
 from roster_pipeline.defs.assets import asset_key, describe, source_of
 from roster_pipeline.defs.districts import districts
 from roster_pipeline.defs.lineage import Lineage
 from roster_pipeline.defs.report import Metadata, table
+from roster_pipeline.source.rules import rules
 
 # Resource -> its table in `app`. The tables of the other resources have the same name.
 _APP_TABLES = {"sections": "classrooms"}
@@ -89,8 +89,10 @@ class Check:
 
 
 def all_checks(models: Models, graph: Lineage) -> Iterator[Check]:
-    """One per single-row rule, one per audit, one per kind of brake."""
-    for rule in contracts.rules():
+    """One per quarantine rule (without those that an audit counts), one per audit, one per kind of brake."""
+    for rule in rules().values():
+        if rule.audit is not None:
+            continue
         yield Check(
             name=rule.name,
             asset=f"clever.{rule.resource}",

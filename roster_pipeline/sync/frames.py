@@ -13,6 +13,7 @@ import pyarrow
 import pyarrow.compute as pc
 
 from roster_pipeline import contracts
+from roster_pipeline.source.rules import finding
 from roster_pipeline.source.vocabulary import Collection, Finding
 
 STRING = pyarrow.string()
@@ -43,7 +44,7 @@ def frame_of(collection: Collection, columns: pyarrow.Table, findings: Sequence[
         findings: the findings of the source. Those with severity `error` are of records that are not in `columns`.
     """
     frame, broken = _validate(collection.resource, _clean(columns))
-    undecodable = sorted({finding.clever_id for finding in findings if finding.severity == "error" and finding.rule != "foreign_district"})
+    undecodable = sorted({each.clever_id for each in findings if each.severity == "error" and each.rule != "foreign_district"})
     if undecodable:
         rows = pyarrow.table({"clever_id": pyarrow.array(undecodable, STRING), "rejected": pyarrow.array([True] * len(undecodable))})
         frame = pyarrow.concat_tables([frame, rows], promote_options="default")
@@ -81,10 +82,9 @@ def _validate(resource: str, table: pyarrow.Table) -> tuple[pyarrow.Table, list[
     rejected = pd.Series(False, index=frame.index, dtype=pd.ArrowDtype(pyarrow.bool_()))
     for (column, check), rows in cases.groupby(["column", "check"])["index"]:
         positions = rows.astype(int)
-        is_error = column in mandatory
         rule = contracts.rule_of(column, check)
-        findings += [Finding(str(each), rule, "error" if is_error else "warn") for each in ids[positions]]
-        if is_error:
+        findings += [finding(resource, str(each), rule) for each in ids[positions]]
+        if column in mandatory:
             rejected[positions] = True
         else:
             frame.loc[positions, column] = None

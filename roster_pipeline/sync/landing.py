@@ -19,6 +19,7 @@ from psycopg import sql
 from roster_pipeline import contracts
 from roster_pipeline.database.session import OwnSession, not_one_session, own_transaction
 from roster_pipeline.source.protocol import SourceDistrict, SourcePage
+from roster_pipeline.source.rules import check_listed
 from roster_pipeline.source.vocabulary import Collection, Finding
 from roster_pipeline.sync.frames import Frame
 
@@ -101,6 +102,8 @@ class Landing:
     def _findings(self, resource: str, findings: Sequence[Finding]) -> None:
         if not findings:
             return
+        for each in set(findings):
+            check_listed(resource, each)
         self.findings.update((resource, each.rule, each.severity) for each in findings)
         columns: dict[str, Iterable[str]] = {
             "resource": [resource] * len(findings),
@@ -123,8 +126,9 @@ def copy_rows(connection: "psycopg.Connection[Any]", target: sql.Identifier, tab
     if not table.num_rows:
         return
     buffer = io.BytesIO()
-    # Null is written as nothing and blank text as quotes, so COPY can distinguish them.
-    pyarrow.csv.write_csv(table, buffer, pyarrow.csv.WriteOptions(include_header=False))
+    # Null is written as nothing and blank text as quotes, so COPY can distinguish them. In one chunk: of an empty chunk (a page of which no
+    # record could be decoded) write_csv writes memory that it has not filled.
+    pyarrow.csv.write_csv(table.combine_chunks(), buffer, pyarrow.csv.WriteOptions(include_header=False))
     statement = sql.SQL("copy {} ({}) from stdin (format csv)").format(target, sql.SQL(", ").join(map(sql.Identifier, table.column_names)))
     with connection.cursor() as cursor, cursor.copy(statement) as copy:
         copy.write(buffer.getbuffer())

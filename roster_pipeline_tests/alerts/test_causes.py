@@ -282,6 +282,24 @@ def test_errors_make_alerts_and_warnings_do_not(world: Scenario) -> None:
     assert recorded(world)[1:] == [("data_quality", {"rules": {"clever_id_taken": 1}})]
 
 
+@pytest.mark.parametrize(
+    ("field", "value", "rule"),
+    [
+        ("name", "Ada Byron", "name_type"),
+        ("roles", ["student"], "roles_type"),
+        ("id", None, "id_missing"),
+        ("district", None, "district_missing"),
+    ],
+)
+def test_what_the_decoder_rejects_makes_an_alert(world: Scenario, field: str, value: Any, rule: str) -> None:
+    """R4.9, R11.8: every rule of severity error is in the list that alerts are made from, wherever the broken record is found."""
+    student, *_ = world.students(world.school("a"), 3)
+    nightly(world)
+    world.change.patch("users", student, field, value)
+    nightly(world)
+    assert recorded(world) == [("data_quality", {"rules": {f"users.{rule}": 1}})]
+
+
 def test_the_outbox_holds_nothing_personal(world: Scenario) -> None:
     """SPEC 12: it has ids and counts only, for every kind of alert that a sync can cause."""
     marker = "Zzyzxmarker"

@@ -82,13 +82,13 @@ def test_blank_optional_values_are_none_and_no_finding(blank: Any) -> None:
     """Clever leaves a value out in three ways, and all mean None. So does blank mandatory text, which the contracts validate."""
     values = dict.fromkeys(["sis_id", "state_id", "student_number", "grade", "school", "schools", "credentials"], blank)
     name = dict.fromkeys(["first", "middle", "last"], blank)
-    record = person("p1", email=blank, name=name, last_modified=blank, district=blank)
+    record = person("p1", email=blank, name=name, last_modified=blank)
     record["roles"] = {"student": values, "teacher": None}
     (user,), findings = decode(Collection.STUDENTS, without_absent(record))
     assert findings == []
     student = user.roles.student
     assert {student.sis_id, student.state_id, student.student_number, student.grade, student.school} == {None}
-    assert {user.email, user.last_modified, user.district, user.name.first, user.name.middle, user.name.last} == {None}
+    assert {user.email, user.last_modified, user.name.first, user.name.middle, user.name.last} == {None}
     assert student.schools == []
     assert student.credentials.district_username is None
     assert user.roles.teacher is None
@@ -117,7 +117,7 @@ def test_empty_text_is_none_when_the_whole_page_decodes_at_once() -> None:
     }
     for collection, fields in sent.items():
         for keep_student_email in (True, False):
-            records, findings = decode(collection, {"id": "x", "district": ""} | fields, keep_student_email=keep_student_email)
+            records, findings = decode(collection, {"id": "x", "district": DISTRICT} | fields, keep_student_email=keep_student_email)
             assert (len(records), findings) == (1, [])
             assert '""' not in texts(records[0])
 
@@ -129,8 +129,8 @@ def without_absent(value: Any) -> Any:
 
 
 def test_absent_roles_and_objects_have_their_defaults() -> None:
-    """A user with only an id has all attributes."""
-    (user,), findings = decode(Collection.TEACHERS, {"id": "t1"})
+    """A user with only an id and a district has all attributes."""
+    (user,), findings = decode(Collection.TEACHERS, {"id": "t1", "district": DISTRICT})
     assert (user.name.last, user.roles.teacher, user.roles.district_admin, findings) == (None, None, None, [])
     (admin,), _ = decode(Collection.DISTRICT_ADMINS, person("a1", roles={"district_admin": {"title": "marker"}}))
     assert admin.roles.district_admin is not None
@@ -238,6 +238,17 @@ def test_foreign_rows_are_not_yielded(foreign: dict[str, Any]) -> None:
     records, findings = decode(Collection.SCHOOLS, school("a"), foreign, school("b"))
     assert [found.id for found in records] == ["a", "b"]
     assert findings == [Finding("x", "foreign_district", "error")]
+
+
+@pytest.mark.parametrize("blank", ["", None, ...], ids=["empty", "null", "absent"])
+@pytest.mark.parametrize("broken", [{}, {"last_modified": 5}], ids=["whole", "with a broken value"])
+@pytest.mark.parametrize("collection", Collection)
+def test_a_row_without_a_district_is_left_out(collection: Collection, broken: dict[str, Any], blank: Any) -> None:
+    """R3.6: of every collection. Nobody knows whose record it is, so it is quarantined, not trusted."""
+    without = without_absent({"id": "x", "district": blank} | broken)
+    records, findings = decode(collection, {"id": "a", "district": DISTRICT}, without)
+    assert [found.id for found in records] == ["a"]
+    assert Finding("x", "district_missing", "error") in findings
 
 
 def check_shape(pages: list[list[dict[str, Any]]]) -> None:

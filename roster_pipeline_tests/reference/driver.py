@@ -87,7 +87,12 @@ class RecordedPull:
         }.get(collection) or [each for each in self._snapshot.users if collection.role in each["roles"]]
         decoder = CollectionDecoder(collection, self._clever_id, keep_student_email=self._keep_student_email, index=self.index)
         for number, start in enumerate(range(0, len(records), self._page_size), 1):
-            body = json.dumps({"data": [{"data": each} for each in records[start : start + self._page_size]], "links": []})
+            # A record that names no district is one of this district; "" stays, which is a record without a district (R3.6).
+            page = [
+                {"data": {**each, "district": self._clever_id if each.get("district") is None else each["district"]}}
+                for each in records[start : start + self._page_size]
+            ]
+            body = json.dumps({"data": page, "links": []})
             yield Page(collection, number, decoder.decode(parse_body(body.encode(), ListBody).data))
         decoder.check_shape()
 

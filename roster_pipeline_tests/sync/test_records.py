@@ -20,6 +20,22 @@ def test_records_of_another_district_count_as_absent(district: LiveDistrict) -> 
     assert quarantine(district, report.sync_id) == {(*each, "foreign_district") for each in foreign}
 
 
+def test_records_without_a_district_are_quarantined(district: LiveDistrict) -> None:
+    """R3.6, R4.6: nothing new is created from them, and what exists behind them is left unchanged."""
+    old = [school("s2"), section("c1", ["p1"], ["p2"]), student("p1", "ann"), teacher("p2"), student("p5", "eve"), student("p6", "fay")]
+    district.sync(clever(*old))
+    before = district.state()
+    unsaid = [school("s2", "New", district=""), section("c1", district=""), student("p1", "zed", name="New Li", district="")]
+    newcomers = [school("s3", district=""), section("c2", district=""), student("p3", "cy", district="")]
+    report = district.sync(clever(*unsaid, *newcomers, *old[3:]))
+    assert district.state() == before
+    assert quarantine(district, report.sync_id) == {
+        *(("schools", each, "district_missing") for each in ("s2", "s3")),
+        *(("sections", each, "district_missing") for each in ("c1", "c2")),
+        *(("users", each, "district_missing") for each in ("p1", "p3")),
+    }
+
+
 def test_the_newest_of_two_records_wins(district: LiveDistrict) -> None:
     """R3.8: in any order."""
     old, new = student("p1", "ann", name="Old Li", last_modified=MONDAY), student("p1", "ann", name="New Li", last_modified=TUESDAY)
