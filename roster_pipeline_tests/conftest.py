@@ -60,6 +60,7 @@ SLOW = {
     "sync/test_incremental.py": "several syncs a test, each compared with a full plan",
     "sync/test_incremental_models.py": "several syncs a test",
     "sync/test_licenses.py": "several syncs a test",
+    "sync/test_odd_values.py": "hundreds of records a sync, many syncs",
     "sync/test_matching.py": "several syncs a test",
     "sync/test_restore.py": "several syncs a test",
     "sync/test_records.py": "several syncs a test",

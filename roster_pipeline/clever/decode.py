@@ -16,7 +16,8 @@ from msgspec import Raw, Struct
 from roster_pipeline.clever.records import District, Record, Wire, record_type
 from roster_pipeline.errors import PermanentError
 from roster_pipeline.source.digests import SnapshotIndex
-from roster_pipeline.source.rules import finding, rule
+from roster_pipeline.source.protocol import SourceDistrict
+from roster_pipeline.source.rules import DISTRICTS, finding, rule
 from roster_pipeline.source.vocabulary import Collection, Finding
 
 T = TypeVar("T")
@@ -84,13 +85,18 @@ def _decode_tolerating_surrogates(body: bytes, shape: type[T]) -> T:
         return msgspec.json.decode(_ESCAPE.sub(lambda match: match[1] or b"", body), type=shape)
 
 
-def parse_district(item: SingleBody) -> District | None:
-    """The district object, without optional values of the wrong type; None if it has no readable id."""
+def parse_district(item: SingleBody) -> SourceDistrict | None:
+    """The district object, with a finding for each optional value of the wrong type; None if it has no readable id."""
+    _require_rules(District, DISTRICTS)
     try:
-        values, _ = _salvage(item.data, District)
+        values, broken = _salvage(item.data, District)
     except msgspec.ValidationError:
         return None
-    return District(**values) if "id" in values else None
+    if "id" not in values:
+        return None
+    district = District(**values)
+    findings = [finding(DISTRICTS, district.id, _type_rule(column)) for column in broken]
+    return SourceDistrict(district.id, district.name, district.state, district.last_sync, tuple(findings))
 
 
 class Decoded(NamedTuple):

@@ -166,7 +166,7 @@ class DistrictPull:
             items = self._get(self._path("districts"), {}, DistrictsBody).data
         for district in map(parse_district, items):
             if district is not None and district.id == self.district_clever_id:
-                return SourceDistrict(district.id, district.name, district.state, district.last_sync)
+                return district
         raise PermanentError("The district's token does not lead to the district.", district=self.district_clever_id)
 
     def pages(self, collection: Collection) -> Iterator[Page]:

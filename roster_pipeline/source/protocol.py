@@ -22,13 +22,16 @@ class SourceDistrict(NamedTuple):
     """The district as the source describes it now.
 
     Attributes:
+        state: Clever's own word for it, such as `running`, `pending` or `error`.
         last_sync: when the source last loaded the district's data, as the source writes it (R3.7). None if it never has.
+        findings: what was wrong with optional values, which are left out.
     """
 
     id: str
     name: str | None
     state: str | None
     last_sync: str | None
+    findings: tuple[Finding, ...] = ()
 
 
 class Listing(NamedTuple):

@@ -7,6 +7,7 @@ finds a broken record (`clever/decode.py`), and rules that need more than one re
 A finding is made with `finding`, and loaded by `sync/landing.py`. Both refuse a rule that is not in this list.
 """
 
+import re
 from collections.abc import Iterator, Mapping
 from functools import cache
 from types import MappingProxyType
@@ -20,7 +21,7 @@ class Rule(NamedTuple):
     """One quarantine rule.
 
     Attributes:
-        resource: a key of `contracts.RESOURCES`, or `districts` for the district object.
+        resource: a key of `contracts.RESOURCES`, or DISTRICTS.
         name: as in `ops.quarantine`. Unique within its resource.
         severity: `error` quarantines the record, and is worth an alert. `warn` drops the value, and the record stays.
         audit: the audit that counts the same records, if the database finds them. Its check and its alert are those of this rule too.
@@ -37,10 +38,13 @@ class UnknownRuleError(LookupError):
     """A finding of a rule that is not in this list, or with another severity: nothing would check it, explain it or send an alert."""
 
 
+# The resource of the district object. It has no contract: it is one record.
+DISTRICTS = "districts"
+
 # The fields of each object in JSON, by the name that the rule of their type has. A field of severity `error` quarantines the record: the
 # fields that R4.2 names, and those without which a person who is present would look absent (a role, a school, the members of a section).
 _TYPES: Mapping[str, Mapping[str, Severity]] = {
-    "districts": {"name": "warn", "state": "warn", "last_sync": "warn"},
+    DISTRICTS: {"name": "warn", "state": "warn", "last_sync": "warn"},
     "schools": {"district": "error", "name": "error", "last_modified": "warn"},
     "terms": {"district": "error", "name": "warn", "start_date": "warn", "end_date": "warn"},
     "courses": {"district": "error", "name": "warn", "number": "warn"},
@@ -85,6 +89,7 @@ _OF_RECORDS = {
     "district_missing": "The record does not say which district it belongs to: it is quarantined (R3.6).",
     "foreign_district": "The record belongs to another district than the token, and is never written (R3.6).",
 }
+_ID = re.compile(contracts.ID.strip("^$"))
 _OUTCOMES: Mapping[Severity, str] = {"error": "the row is quarantined", "warn": "the value is dropped"}
 
 
@@ -93,7 +98,7 @@ def _listed() -> Iterator[Rule]:
         for field, severity in fields.items():
             text = f"{field} does not have its documented JSON type: {_OUTCOMES[severity]}."
             yield Rule(resource, f"{field}_type", severity, text)
-    yield Rule("districts", "last_sync_format", "warn", f"last_sync is not a time: {_OUTCOMES['warn']}.")
+    yield Rule(DISTRICTS, "last_sync_format", "warn", f"last_sync is not a time: {_OUTCOMES['warn']}.")
     for resource in contracts.RESOURCES:
         yield from _of_columns(resource)
         for name, text in _OF_RECORDS.items():
@@ -140,12 +145,12 @@ def rule(resource: str, name: str) -> Rule:
 
 
 def finding(resource: str, clever_id: str, name: str) -> Finding:
-    """A finding of the rule of this name. `clever_id` is "" if the record has no readable id.
+    """A finding of the rule of this name. An id that is none becomes "": in its place could be anything, a name too.
 
     Raises:
         UnknownRuleError: it is not in the list.
     """
-    return Finding(clever_id, name, rule(resource, name).severity)
+    return Finding(clever_id if _ID.fullmatch(clever_id) else "", name, rule(resource, name).severity)
 
 
 def check_listed(resource: str, found: Finding) -> None:

@@ -1,10 +1,12 @@
 """The columns of one page -> one validated frame, and its findings.
 
-Belongs here: cleaning text (R4.5), and what a broken rule does to a row (R4.2). Does not belong here: how a source's records become columns
-(`clever/columns.py`), and loading (`landing.py`). Everything works on columns; there is no loop over people.
+Belongs here: cleaning text (R4.5), the canonical form of dates and times (R4.9), and what a broken rule does to a row (R4.2). Does not
+belong here: how a source's records become columns (`clever/columns.py`), and loading (`landing.py`). Texts are cleaned and validated by
+column, without a loop over people.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from datetime import date
 from typing import NamedTuple
 
 import pandas as pd
@@ -13,6 +15,7 @@ import pyarrow
 import pyarrow.compute as pc
 
 from roster_pipeline import contracts
+from roster_pipeline.source import times
 from roster_pipeline.source.rules import finding
 from roster_pipeline.source.vocabulary import Collection, Finding
 
@@ -21,6 +24,9 @@ STRING = pyarrow.string()
 # A line break or a tab becomes a space. Every other control character is removed (R4.5).
 _BREAKS = r"\r\n|[\t\n\x0b\x0c\r\x{85}\x{2028}\x{2029}]"
 _CONTROLS = r"\p{Cc}"
+# How a date or time is parsed, by the type of its column, and what stands for one that cannot be.
+_PARSE: Mapping[str, Callable[[str], date | None]] = {"timestamptz": times.instant, "date": times.day}
+_UNREADABLE = "unreadable"
 
 
 class Frame(NamedTuple):
@@ -43,7 +49,7 @@ def frame_of(collection: Collection, columns: pyarrow.Table, findings: Sequence[
         columns: the columns of the resource's contract, one row per record of the page.
         findings: the findings of the source. Those with severity `error` are of records that are not in `columns`.
     """
-    frame, broken = _validate(collection.resource, _clean(columns))
+    frame, broken = _validate(collection.resource, _parse_times(collection.resource, _clean(columns)))
     undecodable = sorted({each.clever_id for each in findings if each.severity == "error" and each.rule != "foreign_district"})
     if undecodable:
         rows = pyarrow.table({"clever_id": pyarrow.array(undecodable, STRING), "rejected": pyarrow.array([True] * len(undecodable))})
@@ -62,6 +68,21 @@ def clean_text(values: pyarrow.Array) -> pyarrow.Array:
 def _clean(columns: pyarrow.Table) -> pyarrow.Table:
     cleaned = [clean_text(values) if values.type == STRING else values for values in columns.columns]
     return pyarrow.table(cleaned, names=columns.column_names)
+
+
+def _parse_times(resource: str, columns: pyarrow.Table) -> pyarrow.Table:
+    """Every date and time in its one canonical form (R4.9). Any other value becomes `_UNREADABLE`, which breaks the rule of its column."""
+    for column in contracts.columns(resource):
+        if column.sql_type in _PARSE:
+            texts = columns.column(column.name).to_pylist()
+            values = pyarrow.array([text and _canonical(column.sql_type, text) for text in texts], STRING)
+            columns = columns.set_column(columns.schema.get_field_index(column.name), column.name, values)
+    return columns
+
+
+def _canonical(sql_type: str, text: str) -> str:
+    parsed = _PARSE[sql_type](text)
+    return _UNREADABLE if parsed is None else parsed.isoformat()
 
 
 def _validate(resource: str, table: pyarrow.Table) -> tuple[pyarrow.Table, list[Finding]]:

@@ -18,8 +18,9 @@ from psycopg import sql
 
 from roster_pipeline import contracts
 from roster_pipeline.database.session import OwnSession, not_one_session, own_transaction
+from roster_pipeline.source import times
 from roster_pipeline.source.protocol import SourceDistrict, SourcePage
-from roster_pipeline.source.rules import check_listed
+from roster_pipeline.source.rules import DISTRICTS, check_listed, finding
 from roster_pipeline.source.vocabulary import Collection, Finding
 from roster_pipeline.sync.frames import Frame
 
@@ -60,17 +61,22 @@ class Landing:
         self._execute('create temporary table "clever.findings" (resource text, clever_id text, rule text, severity text)')
 
     def district(self, district: SourceDistrict, pulled_at: datetime) -> None:
-        """Load the district object."""
-        values = (district.id, district.name or "", district.state, _instant(district.last_sync), pulled_at)
+        """Load the district object, and what was wrong with it. Its texts are clean."""
+        findings = list(district.findings)
+        last_sync = times.instant(district.last_sync) if district.last_sync else None
+        if district.last_sync and last_sync is None:
+            findings.append(finding(DISTRICTS, district.id, "last_sync_format"))
+        values = (district.id, district.name or "", district.state, last_sync, pulled_at)
         with own_transaction(self._connection, self._own):
             self._connection.execute('insert into pg_temp."clever.districts" values (%s, %s, %s, %s, %s)', values)
+        self._findings(DISTRICTS, findings)
 
     def load(self, collection: Collection, page: SourcePage, frame: Frame) -> None:
         """Load one page: its rows and its findings."""
         table = frame.table
         unreadable = table.num_rows - len(page.digests)
         digests = [digest and digest.hex() for digest in page.digests] + [None] * unreadable
-        if broken := {finding.clever_id for finding in frame.findings}:
+        if broken := {each.clever_id for each in frame.findings}:
             # Records with findings get no digest, so they are validated again on every pull.
             ids = table.column("clever_id").to_pylist()
             digests = [None if clever_id in broken else digest for clever_id, digest in zip(ids, digests, strict=True)]
@@ -132,11 +138,3 @@ def copy_rows(connection: "psycopg.Connection[Any]", target: sql.Identifier, tab
     statement = sql.SQL("copy {} ({}) from stdin (format csv)").format(target, sql.SQL(", ").join(map(sql.Identifier, table.column_names)))
     with connection.cursor() as cursor, cursor.copy(statement) as copy:
         copy.write(buffer.getbuffer())
-
-
-def _instant(text: str | None) -> datetime | None:
-    """A timestamp of the district object. A value that is no timestamp is None, as any broken optional value (R4.2)."""
-    try:
-        return datetime.fromisoformat(text) if text else None
-    except ValueError:
-        return None

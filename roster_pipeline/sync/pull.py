@@ -8,14 +8,16 @@ import time
 from collections.abc import Callable
 from datetime import datetime
 
+import pyarrow
+
 from roster_pipeline.database.engine import psycopg_connection
 from roster_pipeline.database.runner import Step
 from roster_pipeline.database.session import own_session
 from roster_pipeline.process_memory import give_back_large_blocks
 from roster_pipeline.settings import Settings
-from roster_pipeline.source.protocol import OnListing, RosterSource
+from roster_pipeline.source.protocol import OnListing, RosterSource, SourceDistrict
 from roster_pipeline.source.vocabulary import Collection
-from roster_pipeline.sync.frames import frame_of
+from roster_pipeline.sync.frames import clean_text, frame_of
 from roster_pipeline.sync.landing import Landing
 from roster_pipeline.sync.restore import snapshot_index
 from roster_pipeline.sync.session import PullResult, SyncContext
@@ -55,7 +57,7 @@ def pull_district(source: RosterSource, landing: Landing, *, started_at: datetim
     Raises:
         RosterError: the pull is not complete. The landing must not be used.
     """
-    before = source.district()
+    before = _clean_district(source.district())
     for collection in Collection:
         start = time.perf_counter()
         for page in source.pages(collection):
@@ -64,7 +66,7 @@ def pull_district(source: RosterSource, landing: Landing, *, started_at: datetim
             del page
         landing.rows[collection] += source.index.count_seen(collection)
         on_step(Step(f"clever.{collection}", landing.rows[collection], time.perf_counter() - start))
-    after = source.district()
+    after = _clean_district(source.district())
     # The first last_sync counts: data that Clever loaded during the pull is only partly in the snapshot (R3.7).
     landing.district(before, started_at)
     stats = source.stats
@@ -78,3 +80,9 @@ def pull_district(source: RosterSource, landing: Landing, *, started_at: datetim
     }
     moved = before.last_sync != after.last_sync
     return PullResult(started_at, landing, moved=moved, last_sync=before.last_sync, index=source.index, cost=cost)
+
+
+def _clean_district(district: SourceDistrict) -> SourceDistrict:
+    """The district object with its texts as they are stored (R4.5)."""
+    name, state, last_sync = clean_text(pyarrow.array([district.name, district.state, district.last_sync], pyarrow.string())).to_pylist()
+    return district._replace(name=name, state=state, last_sync=last_sync)

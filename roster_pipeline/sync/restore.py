@@ -21,6 +21,7 @@ from roster_pipeline.database.engine import psycopg_connection
 from roster_pipeline.database.models import SQL
 from roster_pipeline.districts.agreement import District
 from roster_pipeline.errors import TransientError
+from roster_pipeline.source import times
 from roster_pipeline.source.digests import SnapshotIndex
 from roster_pipeline.source.vocabulary import Collection
 from roster_pipeline.sync import frames
@@ -114,6 +115,6 @@ def _key(district: District, code: Sequence[Path]) -> bytes:
 @cache
 def code_digest(source: tuple[Path, ...]) -> bytes:
     """A hash of the code between a record and staging: the code of the source, and the code that all sources share."""
-    shared = [Path(str(module.__file__)) for module in (contracts, frames, landing_module)]
+    shared = [Path(str(module.__file__)) for module in (contracts, frames, landing_module, times)]
     files = [*source, *shared, *sorted((SQL / "staging").glob("*.sql"))]
     return blake2b(b"".join(file.read_bytes() for file in files)).digest()
