@@ -108,6 +108,7 @@ class Decoded(NamedTuple):
         digests: the digest of each record; None if a value of the record was dropped.
         positions: the position of each record in the pull of its resource.
         end: the position after the page's last record.
+        size: how many records Clever sent on the page, with the seen and the unusable ones.
     """
 
     records: list[Record]
@@ -115,6 +116,7 @@ class Decoded(NamedTuple):
     digests: list[bytes | None]
     positions: list[int]
     end: int
+    size: int
 
 
 class CollectionDecoder:
@@ -159,6 +161,7 @@ class CollectionDecoder:
             [digests[offset] if is_complete else None for _, offset, is_complete in decoded],
             [first + offset for _, offset, _ in decoded],
             first + len(items),
+            len(items),
         )
 
     def check_shape(self) -> None:

@@ -9,6 +9,9 @@ from urllib.parse import parse_qs, urljoin, urlsplit
 from roster_pipeline.clever.decode import Link
 from roster_pipeline.clever.errors import IncompletePullError
 
+# The links that Clever documents for a list. A link of another name may be the one that leads on.
+_RELATIONS = {"self", "next", "prev"}
+
 
 class Cursors:
     """The cursors of one collection at `base_url` + `path`, as its pages are read."""
@@ -25,8 +28,10 @@ class Cursors:
         """The `starting_after` of the next page; None on the last page, which is the one without a `next` link, empty or not.
 
         Raises:
-            IncompletePullError: `next` leads to another host or path, has no cursor, or repeats a cursor.
+            IncompletePullError: a link has an unknown name; `next` leads to another host or path, has no cursor, or repeats a cursor.
         """
+        if not {link.rel for link in links} <= _RELATIONS:
+            raise self._error("has a link of an unknown name, which may be the one to the next page")
         targets = {urljoin(self._page, link.uri) for link in links if link.rel == "next"}
         if not targets:
             return None
@@ -42,6 +47,15 @@ class Cursors:
             raise self._error(f"has a next link back to a page that was there before, after {len(self._seen)} pages")
         self._seen.add(cursor)
         return cursor
+
+    def check_end(self, records: int, limit: int) -> None:
+        """Check a page without `next`. Clever sends `next` on every full page: where nothing follows, it leads to an empty page.
+
+        Raises:
+            IncompletePullError: the page has as many records as were asked for, so the collection may go on after it.
+        """
+        if records >= limit:
+            raise self._error("is full and has no next link")
 
     def _error(self, what: str) -> IncompletePullError:
         return IncompletePullError(f"A page of Clever's {what}.", district=self._district, path=self._path)

@@ -200,6 +200,8 @@ class DistrictPull:
                     number += 1
                     self.stats.pages[collection] += 1
                     page = Page(collection, number, decoder.decode(body.data))
+                    if cursor is None:
+                        cursors.check_end(page.decoded.size, self._settings.clever_page_limit)
                     # A body has megabytes. It is freed before its page is used, and the page is freed before the next one is decoded.
                     del body
                     yield page

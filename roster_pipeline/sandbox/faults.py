@@ -22,6 +22,8 @@ FaultKind = Literal[
     "next_earlier",  # `next` leads back to the beginning
     "next_without_cursor",  # `next` has no cursor
     "next_other_host",  # `next` is an absolute uri on another host
+    "next_renamed",  # the link to the next page has another name
+    "without_next",  # a page without `next`, also if it is full
     "without_links",  # a list without `links`
     "without_data",  # a list without `data`
 ]

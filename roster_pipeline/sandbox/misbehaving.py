@@ -101,8 +101,13 @@ def _break_list(fault: Fault, query: Query, body: bytes) -> bytes:
         "next_without_cursor": query.path,
         "next_other_host": f"https://clever.invalid{query.moved('starting_after', 'f' * 24)}",
     }
+    others = [link for link in page["links"] if link["rel"] != "next"]
     if fault.kind in next_uri:
-        page["links"] = [link for link in page["links"] if link["rel"] != "next"] + [{"rel": "next", "uri": next_uri[fault.kind]}]
+        page["links"] = [*others, {"rel": "next", "uri": next_uri[fault.kind]}]
+    elif fault.kind == "next_renamed":
+        page["links"] = [link | {"rel": link["rel"].replace("next", "following")} for link in page["links"]]
+    elif fault.kind == "without_next":
+        page["links"] = others
     else:
         page.pop(fault.kind.removeprefix("without_"), None)
     return encode(page)

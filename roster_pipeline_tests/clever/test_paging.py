@@ -112,6 +112,32 @@ def test_two_different_next_links_end_the_pull(clever: ScriptedClever, make_pull
         list(pull.pages(Collection.SCHOOLS))
 
 
+@pytest.mark.parametrize("records", ["ab", "abc"], ids=["full", "more than asked for"])
+@pytest.mark.parametrize("first", [True, False], ids=["first page", "later page"])
+def test_a_full_page_without_next_is_not_the_end(records: str, first: bool, clever: ScriptedClever, make_pull: MakePull) -> None:
+    """R3.2: Clever sends `next` on every full page. Where nothing follows, it leads to an empty page."""
+    full = Reply(page(*map(school, records)))
+    clever.script(SCHOOLS, *([full] if first else [Reply(page(school("0"), following=next_page("0"))), full]))
+    with make_pull() as pull, pytest.raises(IncompletePullError, match="full and has no next link") as caught:
+        list(pull.pages(Collection.SCHOOLS))
+    assert isinstance(caught.value, TransientError)
+    clever.script(SCHOOLS, Reply(page(*map(school, "ab"), following=next_page("b"))), Reply(page()))
+    with make_pull() as pull:
+        assert ids(list(pull.pages(Collection.SCHOOLS))) == [["a", "b"], []]
+
+
+@pytest.mark.parametrize("rel", ["following", "Next", "last", "", "NEXT"])
+@pytest.mark.parametrize("records", ["a", ""], ids=["short", "empty"])
+def test_a_link_of_an_unknown_name_ends_the_pull(rel: str, records: str, clever: ScriptedClever, make_pull: MakePull) -> None:
+    """R3.2: it may be `next` under a new name, so the page is not taken for the last one, however short it is."""
+    body = page(*map(school, records))
+    body["links"].append({"rel": rel, "uri": next_page("a")})
+    clever.script(SCHOOLS, Reply(body), Reply(page()))
+    with make_pull() as pull, pytest.raises(IncompletePullError, match="unknown name"):
+        list(pull.pages(Collection.SCHOOLS))
+    assert clever.paths() == [SCHOOLS]
+
+
 def test_a_cursor_loop_ends_the_pull(clever: ScriptedClever, make_pull: MakePull) -> None:
     """R3.2: a -> b -> a is noticed, and not retried in this pull."""
     clever.script(

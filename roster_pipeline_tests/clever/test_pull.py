@@ -11,7 +11,8 @@ import pytest
 
 from roster_pipeline.clever.pull import DistrictPull
 from roster_pipeline.errors import PermanentError
-from roster_pipeline.source.vocabulary import Collection
+from roster_pipeline.source.protocol import SourceDistrict
+from roster_pipeline.source.vocabulary import Collection, Finding
 
 from .scripted import DISTRICT, Reply, ScriptedClever, page
 
@@ -32,7 +33,8 @@ def test_the_district(clever: ScriptedClever, make_pull: MakePull) -> None:
     clever.script(ONE, Reply({"data": DISTRICT_OBJECT | {"state": 5}, "links": []}))
     with make_pull() as pull:
         district = pull.district()
-    assert district == (DISTRICT, "Marker", None, "2026-01-01T00:00:00.000Z")
+    dropped = Finding(DISTRICT, "state_type", "warn")
+    assert district == SourceDistrict(DISTRICT, "Marker", None, "2026-01-01T00:00:00.000Z", (dropped,))
 
 
 def test_the_district_from_the_list(clever: ScriptedClever, make_pull: MakePull) -> None:
@@ -93,7 +95,7 @@ def test_recorded_users(clever: ScriptedClever, make_pull: MakePull) -> None:
     """R3.4: every declared field of 2,098 recorded users equals what was sent. Nothing else is in memory, and there is no finding."""
     sent = recorded("clever-go.users.json")
     clever.script("/v3.0/users", Reply(sent))
-    with make_pull() as pull:
+    with make_pull(clever_page_limit=10_000) as pull:
         (found,) = pull.pages(Collection.STUDENTS)
     assert found.findings == []
     assert [msgspec.to_builtins(record) for record in found.records] == [expected_user(item["data"]) for item in sent["data"]]
@@ -126,7 +128,7 @@ def test_recorded_sections(clever: ScriptedClever, make_pull: MakePull) -> None:
     """R3.4, R6.2: the same for 378 recorded sections with 8,954 enrollments."""
     sent = recorded("clever-go.sections.json")
     clever.script("/v3.0/sections", Reply(sent))
-    with make_pull() as pull:
+    with make_pull(clever_page_limit=10_000) as pull:
         (found,) = pull.pages(Collection.SECTIONS)
     assert found.findings == []
     kept = ("id", "district", "school", "name", "course", "term_id", "students", "teachers", "teacher", "last_modified")
@@ -141,4 +143,4 @@ def test_recorded_district(clever: ScriptedClever, make_pull: MakePull) -> None:
     """The recorded list of districts."""
     clever.script("/v3.0/districts", Reply(recorded("clever-go.districts.json")))
     with make_pull() as pull:
-        assert pull.district() == (DISTRICT, "#DEMO_DISTRICT", "running", "2021-03-02T22:25:23.709Z")
+        assert pull.district() == SourceDistrict(DISTRICT, "#DEMO_DISTRICT", "running", "2021-03-02T22:25:23.709Z")

@@ -47,6 +47,8 @@ CASES = {
     "cursor loop": Bad("next_self", "next link back"),
     "cursor loop to the beginning": Bad("next_earlier", "next link back"),
     "next without a cursor": Bad("next_without_cursor", "without a cursor"),
+    "next under another name": Bad("next_renamed", "unknown name", r"/users\?"),
+    "a full page without next": Bad("without_next", "full and has no next", r"/users\?"),
     "next on another host": Bad("next_other_host", "leads elsewhere"),
 }
 

@@ -155,6 +155,16 @@ def test_wrong_next_links(clever: Client) -> None:
     assert next_uri(clever, second) is None
 
 
+def test_a_full_page_whose_next_is_not_found(clever: Client) -> None:
+    """R3.2: a client must not take it for the last page."""
+    names = [link["rel"] for link in clever.get(SCHOOLS).json()["links"]]
+    assert names.count("next") == 1
+    clever.sandbox.misbehave("next_renamed", "schools", times=1)
+    assert [link["rel"] for link in clever.get(SCHOOLS).json()["links"]] == [name.replace("next", "following") for name in names]
+    clever.sandbox.misbehave("without_next", "schools", times=1)
+    assert [link["rel"] for link in clever.get(SCHOOLS).json()["links"]] == [name for name in names if name != "next"]
+
+
 @pytest.mark.parametrize(("kind", "key"), [("without_links", "links"), ("without_data", "data")])
 def test_page_without_a_key(clever: Client, kind: FaultKind, key: str) -> None:
     """R3.2: a page without `data` is not an empty page."""

@@ -203,7 +203,7 @@ def test_only_unseen_records_are_decoded(broken_neighbour: bool) -> None:
 
 def test_a_page_of_seen_records_is_empty() -> None:
     people = [person("p1"), person("p2")]
-    assert decode(decoder_of(index_of(people)), *people) == Decoded([], [], [], [], 2)
+    assert decode(decoder_of(index_of(people)), *people) == Decoded([], [], [], [], 2, 2)
 
 
 def test_a_record_that_changed_is_unseen() -> None:
