@@ -6,6 +6,7 @@ Belongs here: which results, holds, licenses and findings are worth an alert. Do
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from hashlib import blake2b
 from typing import Any
 
 import sqlalchemy as sa
@@ -15,6 +16,7 @@ from roster_pipeline.alerts.outbox import record_alert
 from roster_pipeline.brake_kinds import LICENSES
 from roster_pipeline.database.models import Models
 from roster_pipeline.database.tables import holds
+from roster_pipeline.source.protocol import Listing
 from roster_pipeline.source.rules import rules
 
 _OVER = sa.text("select scope from reconcile.license_reconciliation where district_id = :district_id and is_over")
@@ -22,6 +24,9 @@ _LICENSES = sa.text(
     "select scope, licenses, used, without_seat, held from reconcile.license_reconciliation "
     "where district_id = :district_id and is_over order by scope"
 )
+
+# Clever's own word for a district whose data it could not load: until it is mended, Clever goes on showing the old data.
+_IN_ERROR = "error"
 
 
 def scopes_over_licenses(connection: Connection, district_id: int) -> set[str]:
@@ -57,6 +62,8 @@ def alert_plan(
     # With the policy `hold`, the alert of the hold already reports the same students.
     if not any(hold["kind"] == LICENSES.name for hold in opened) and any(row["scope"] not in were_over for row in over):
         record_alert(connection, "licenses_crossed", sync_id, facts={"scopes": over}, **about)
+    if counts.get("clever_state") == _IN_ERROR != previous.get("clever_state"):
+        record_alert(connection, "district_in_error", sync_id, facts={"state": _IN_ERROR}, **about)
     if worse := _worse(_errors(models, counts), _errors(models, previous)):
         record_alert(connection, "data_quality", sync_id, facts={"rules": worse}, **about)
 
@@ -75,6 +82,16 @@ def alert_failures(connection: Connection, failed: Sequence[Mapping[str, Any]], 
             is_urgent=row["requested_role"] is not None,
             now=now,
         )
+
+
+def alert_unusable_tokens(connection: Connection, listing: Listing, *, now: datetime) -> None:
+    """Record an alert if entries of a listing cannot be used (R3.1), one for each set of such districts and number of unreadable ones."""
+    if not listing.without_token and not listing.unreadable:
+        return
+    without_token = sorted(listing.without_token)
+    facts = {"without_token": without_token, "unreadable": listing.unreadable}
+    occasion = blake2b(" ".join([*without_token, str(listing.unreadable)]).encode(), digest_size=8).hexdigest()
+    record_alert(connection, "tokens_unusable", occasion, now=now, facts=facts)
 
 
 def _errors(models: Models, counts: Mapping[str, Any]) -> dict[str, int]:

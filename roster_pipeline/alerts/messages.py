@@ -158,6 +158,12 @@ def _rules(facts: Mapping[str, Any]) -> str:
     return "Records by rule: " + ", ".join(f"{rule} {rows:,}" for rule, rows in sorted(facts.get("rules", {}).items())) + "."
 
 
+def _unusable_tokens(facts: Mapping[str, Any]) -> str:
+    districts = facts.get("without_token", ())
+    named = f"Without a usable token: {', '.join(districts)}. " if districts else ""
+    return f"{named}Entries without an owner: {facts.get('unreadable', 0):,}."
+
+
 def _listed(facts: Mapping[str, Any], name: str) -> Iterable[Mapping[str, Any]]:
     listed: Iterable[Mapping[str, Any]] = facts.get(name, ())
     return listed
@@ -225,5 +231,19 @@ KINDS: Mapping[Kind, _Texts] = {
         lambda facts: str(facts.get("reason", "")),
         "nothing was changed. Check CLEVER_CLIENT_ID and what Clever's dashboard shows. A fault at Clever passes by itself; if the list is "
         "right, `roster connections accept --by YOU` applies it.",
+    ),
+    "tokens_unusable": _Texts(
+        "Clever's list of tokens has entries that cannot be used",
+        "lists of tokens with unusable entries",
+        _unusable_tokens,
+        "`roster status` shows the districts. Syncs of those without a usable token fail, all others go on. While an entry has no owner, no"
+        " district counts as disconnected. A district that connects the application again at Clever gets a new token.",
+    ),
+    "district_in_error": _Texts(
+        "Clever itself reports an error in the data of district {district}",
+        "districts in error at Clever",
+        _plain,
+        "ask the district or Clever what is wrong with its own load: until it is mended, Clever goes on showing old data. The sync was "
+        "applied: `roster status {district}`.",
     ),
 }

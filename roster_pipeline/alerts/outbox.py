@@ -22,6 +22,8 @@ Kind = Literal[
     "disconnected",
     "run_failed",
     "connections_doubtful",
+    "tokens_unusable",
+    "district_in_error",
 ]
 
 

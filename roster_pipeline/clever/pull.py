@@ -232,6 +232,12 @@ class DistrictPull:
     def _auth(self) -> _BearerAuth:
         token = (self.tokens or {}).get(self.district_clever_id)
         if token is None:
+            if isinstance(self.tokens, TokenListing) and self.district_clever_id in self.tokens.without_token:
+                raise PermanentError(
+                    "Clever lists the district, but without a token that can be used.",
+                    hint="Only this district is affected. If it lasts, ask Clever, or ask the district to connect the application again.",
+                    district=self.district_clever_id,
+                )
             raise PermanentError(
                 "There is no token: the district has not connected the application at Clever, or has disconnected it.",
                 district=self.district_clever_id,

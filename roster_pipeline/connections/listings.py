@@ -17,6 +17,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 from sqlalchemy.dialects import postgresql as pg
 
+from roster_pipeline.alerts.causes import alert_unusable_tokens
 from roster_pipeline.alerts.outbox import record_alert
 from roster_pipeline.database.audit import record_act
 from roster_pipeline.database.clock import is_future
@@ -100,6 +101,7 @@ def reconcile_connections(connection: Connection, listing: Listing, *, now: date
         if doubt is not None and accepted_by is None:
             _record_doubt(connection, doubt, listing, now=now)
             return Reconciled(doubt=doubt)
+        alert_unusable_tokens(connection, listing, now=now)
         found = _apply(connection, listing, known, now=now)
         values = {"began_at": began_at, "client": listing.client, "doubted_since": None, "doubt": None}
         connection.execute(sa.update(token_listings).values(values))
@@ -148,8 +150,13 @@ def _doubt(listing: Listing, client: str | None, known: Mapping[str, _Known]) ->
     connected = [clever_id for clever_id, each in known.items() if each.status != "disconnected"]
     if client is not None and listing.client != client:
         return Doubt([], len(connected))
-    missing = sorted(set(connected) - listing.district_ids)
+    missing = _missing(connected, listing)
     return Doubt(missing, len(connected)) if len(missing) > max(LOST_FLOOR, len(connected) * LOST_SHARE / 100) else None
+
+
+def _missing(connected: Sequence[str], listing: Listing) -> list[str]:
+    """The connected districts that the listing lacks. Nobody, if it has an entry without an owner: that may be any of them (R3.1)."""
+    return [] if listing.unreadable else sorted(set(connected) - listing.district_ids)
 
 
 def _record_doubt(connection: Connection, doubt: Doubt, listing: Listing, *, now: datetime) -> None:
@@ -162,7 +169,7 @@ def _record_doubt(connection: Connection, doubt: Doubt, listing: Listing, *, now
 
 
 def _apply(connection: Connection, listing: Listing, known: Mapping[str, _Known], *, now: datetime) -> Reconciled:
-    lost = sorted(each for each, was in known.items() if was.status != "disconnected" and each not in listing.district_ids)
+    lost = _missing([each for each, was in known.items() if was.status != "disconnected"], listing)
     for clever_id in lost:
         _disconnect(connection, clever_id, known[clever_id].status, now=now)
     back: dict[str, list[str]] = {"requested": [], "noted": [], "returned": []}

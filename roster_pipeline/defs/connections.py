@@ -38,4 +38,6 @@ def connections(context: dg.SensorEvaluationContext, roster_database: RosterData
         if clever_ids:
             context.log.info(f"{what}: {', '.join(clever_ids)}")
     new = len(found.requested) + len(found.returned)
-    return dg.SkipReason(f"{len(listing)} connected; {new} new, {len(found.disconnected)} lost.")
+    unusable = len(listing.without_token) + listing.unreadable
+    reported = f" {unusable} entries cannot be used." if unusable else ""
+    return dg.SkipReason(f"{len(listing)} connected; {new} new, {len(found.disconnected)} lost.{reported}")

@@ -67,7 +67,9 @@ class _Api:
         query = _query(request)
         owner_type, district = query.get("owner_type"), query.get("district")
         listed = [
-            token for token in self._sandbox.tokens() if owner_type in (None, "district") and district in (None, "", token["owner"]["id"])
+            token
+            for token in self._sandbox.tokens()
+            if owner_type in (None, "district") and (not district or district == token["owner"]["id"])
         ]
         return Response(encode({"data": listed, "links": [{"rel": "self", "uri": query.uri}]}), media_type=JSON)
 

@@ -71,10 +71,15 @@ class SnapshotIndex:
         key: at most 16 bytes that go into every digest. It identifies everything that decides what a record becomes, so digests made with
             another key never match.
         digests: the digests of each resource, joined.
+        sizes: how many records of each collection the snapshot has, with those without a digest.
+
+    Attributes:
+        sizes: as given. A collection that is not in it has none.
     """
 
-    def __init__(self, key: bytes = b"", digests: Mapping[str, bytes] | None = None) -> None:
+    def __init__(self, key: bytes = b"", digests: Mapping[str, bytes] | None = None, sizes: Mapping[Collection, int] | None = None) -> None:
         self._key = key
+        self.sizes = sizes or {}
         self._snapshot = {resource: _SortedDigests(joined) for resource, joined in (digests or {}).items()}
         self._nothing = _SortedDigests(b"")
         self._next_position: Counter[str] = Counter()

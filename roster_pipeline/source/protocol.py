@@ -42,11 +42,15 @@ class Listing(NamedTuple):
         age: how many seconds ago the listing was requested. If there are two listings, the one that was requested later is newer. It is no
             time, because this machine's clock can be wrong (R11.6).
         client: the application that they are connected to, as a hash of its client id.
+        without_token: those districts that are listed without a usable token. Their own syncs fail, and nobody else's (R3.1).
+        unreadable: how many entries do not say which district they are about. As long as there is one, no district counts as missing.
     """
 
     district_ids: frozenset[str]
     age: float
     client: str
+    without_token: frozenset[str] = frozenset()
+    unreadable: int = 0
 
 
 OnListing = Callable[[Listing], None]

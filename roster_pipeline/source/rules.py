@@ -7,7 +7,6 @@ finds a broken record (`clever/decode.py`), and rules that need more than one re
 A finding is made with `finding`, and loaded by `sync/landing.py`. Both refuse a rule that is not in this list.
 """
 
-import re
 from collections.abc import Iterator, Mapping
 from functools import cache
 from types import MappingProxyType
@@ -89,7 +88,6 @@ _OF_RECORDS = {
     "district_missing": "The record does not say which district it belongs to: it is quarantined (R3.6).",
     "foreign_district": "The record belongs to another district than the token, and is never written (R3.6).",
 }
-_ID = re.compile(contracts.ID.strip("^$"))
 _OUTCOMES: Mapping[Severity, str] = {"error": "the row is quarantined", "warn": "the value is dropped"}
 
 
@@ -145,12 +143,12 @@ def rule(resource: str, name: str) -> Rule:
 
 
 def finding(resource: str, clever_id: str, name: str) -> Finding:
-    """A finding of the rule of this name. An id that is none becomes "": in its place could be anything, a name too.
+    """A finding of the rule of this name. `clever_id` is "" if the record has no readable id.
 
     Raises:
         UnknownRuleError: it is not in the list.
     """
-    return Finding(clever_id if _ID.fullmatch(clever_id) else "", name, rule(resource, name).severity)
+    return Finding(clever_id, name, rule(resource, name).severity)
 
 
 def check_listed(resource: str, found: Finding) -> None:

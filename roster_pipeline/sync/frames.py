@@ -49,12 +49,22 @@ def frame_of(collection: Collection, columns: pyarrow.Table, findings: Sequence[
         columns: the columns of the resource's contract, one row per record of the page.
         findings: the findings of the source. Those with severity `error` are of records that are not in `columns`.
     """
+    findings = _with_readable_ids(findings)
     frame, broken = _validate(collection.resource, _parse_times(collection.resource, _clean(columns)))
     undecodable = sorted({each.clever_id for each in findings if each.severity == "error" and each.rule != "foreign_district"})
     if undecodable:
         rows = pyarrow.table({"clever_id": pyarrow.array(undecodable, STRING), "rejected": pyarrow.array([True] * len(undecodable))})
         frame = pyarrow.concat_tables([frame, rows], promote_options="default")
     return Frame(frame, [*findings, *broken])
+
+
+def _with_readable_ids(findings: Sequence[Finding]) -> list[Finding]:
+    """The findings with ids as they are stored; "" where the text is no id: in the place of one could be anything, a name too."""
+    if not findings:
+        return []
+    ids = clean_text(pyarrow.array([each.clever_id for each in findings], STRING))
+    readable = pc.if_else(pc.fill_null(pc.match_substring_regex(ids, contracts.ID), False), ids, "").to_pylist()
+    return [each._replace(clever_id=clever_id) for each, clever_id in zip(findings, readable, strict=True)]
 
 
 def clean_text(values: pyarrow.Array) -> pyarrow.Array:

@@ -5,6 +5,7 @@ is read (`clever/`), and what the rows mean (`dbt_like_sql/`).
 """
 
 import time
+from collections import Counter
 from collections.abc import Callable
 from datetime import datetime
 
@@ -16,6 +17,7 @@ from roster_pipeline.database.session import own_session
 from roster_pipeline.process_memory import give_back_large_blocks
 from roster_pipeline.settings import Settings
 from roster_pipeline.source.protocol import OnListing, RosterSource, SourceDistrict
+from roster_pipeline.source.shape import refuse_vanished
 from roster_pipeline.source.vocabulary import Collection
 from roster_pipeline.sync.frames import clean_text, frame_of
 from roster_pipeline.sync.landing import Landing
@@ -55,16 +57,22 @@ def pull_district(source: RosterSource, landing: Landing, *, started_at: datetim
         source: entered, with the index of the last accepted snapshot.
 
     Raises:
-        RosterError: the pull is not complete. The landing must not be used.
+        RosterError: the pull is not complete, or the shape of the data has changed. The landing must not be used.
     """
     before = _clean_district(source.district())
     for collection in Collection:
         start = time.perf_counter()
+        broken = Counter[str]()
         for page in source.pages(collection):
             if page.digests or page.findings:
-                landing.load(collection, page, frame_of(collection, page.columns, page.findings))
+                frame = frame_of(collection, page.columns, page.findings)
+                landing.load(collection, page, frame)
+                broken.update(each.rule for each in frame.findings)
+                del frame
             del page
         landing.rows[collection] += source.index.count_seen(collection)
+        had = source.index.sizes.get(collection, 0)
+        refuse_vanished(collection, broken, records=landing.rows[collection], before=had, district=before.id)
         on_step(Step(f"clever.{collection}", landing.rows[collection], time.perf_counter() - start))
     after = _clean_district(source.district())
     # The first last_sync counts: data that Clever loaded during the pull is only partly in the snapshot (R3.7).
@@ -79,7 +87,7 @@ def pull_district(source: RosterSource, landing: Landing, *, started_at: datetim
         "known": sum(source.index.count_seen(collection) for collection in Collection),
     }
     moved = before.last_sync != after.last_sync
-    return PullResult(started_at, landing, moved=moved, last_sync=before.last_sync, index=source.index, cost=cost)
+    return PullResult(started_at, landing, moved=moved, last_sync=before.last_sync, state=before.state, index=source.index, cost=cost)
 
 
 def _clean_district(district: SourceDistrict) -> SourceDistrict:

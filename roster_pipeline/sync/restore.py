@@ -30,6 +30,17 @@ from roster_pipeline.sync.landing import copy_rows
 from roster_pipeline.sync.session import PlanningContext, PullResult
 
 _SEEN = "clever.seen"
+# How many records of each collection the last accepted snapshot has, in the order of `Collection`. A person can be in several.
+_SIZES = """
+    select
+        (select count(*) from staging.schools where district_id = %(district_id)s),
+        (select count(*) from staging.terms where district_id = %(district_id)s),
+        (select count(*) from staging.courses where district_id = %(district_id)s),
+        (select count(*) from staging.sections where district_id = %(district_id)s),
+        count(student_schools), count(teacher_schools), count(staff_schools), count(*) filter (where is_district_admin)
+    from staging.users
+    where district_id = %(district_id)s
+"""
 
 
 def snapshot_index(connection: Connection, district: District, code: Sequence[Path]) -> SnapshotIndex:
@@ -40,7 +51,8 @@ def snapshot_index(connection: Connection, district: District, code: Sequence[Pa
     """
     driver = psycopg_connection(connection)
     digests = {each: _digests(driver, sql.Identifier("staging", each), district.district_id) for each in contracts.RESOURCES}
-    return SnapshotIndex(_key(district, code), digests)
+    row = driver.execute(_SIZES, {"district_id": district.district_id}).fetchone()
+    return SnapshotIndex(_key(district, code), digests, dict(zip(Collection, row or (), strict=False)))
 
 
 def restore_seen(context: PlanningContext, pulled: PullResult, among: Mapping[str, sql.Identifier] | None = None) -> int:

@@ -224,7 +224,12 @@ def _plan_and_apply(context: SyncContext, pulled: PullResult, pull_no: int, sync
         _refuse_outdated(planning, pull_no)
         previous, were_over = ledger.last_applied(connection, district_id), scopes_over_licenses(connection, district_id)
         outcome = _plan_and_write(planning, pulled)
-        pull_counts = {"moved_during_pull": pulled.moved, "last_sync": pulled.last_sync, "pull": pulled.cost}
+        pull_counts = {
+            "moved_during_pull": pulled.moved,
+            "last_sync": pulled.last_sync,
+            "clever_state": pulled.state,
+            "pull": pulled.cost,
+        }
         outcome = replace(outcome, counts={**outcome.counts, **pull_counts})
         alert_plan(
             connection,

@@ -94,6 +94,7 @@ class PullResult:
         started_at: when the pull began.
         landing: the unseen records.
         moved: whether the district's last_sync differs between the pull's start and its end (R3.7).
+        state: Clever's own word for the district when the pull began, such as `running` or `error`.
         last_sync: the district's last_sync when the pull began, as Clever writes it. Newer data at Clever has a later one.
         index: the seen records. They are not in the landing yet.
         cost: requests, retries, bytes, pages and seen records, for people who watch.
@@ -103,6 +104,7 @@ class PullResult:
     landing: Landing
     moved: bool
     last_sync: str | None
+    state: str | None
     index: SnapshotIndex
     cost: dict[str, Any]
 

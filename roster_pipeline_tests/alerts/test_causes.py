@@ -300,6 +300,16 @@ def test_what_the_decoder_rejects_makes_an_alert(world: Scenario, field: str, va
     assert recorded(world) == [("data_quality", {"rules": {f"users.{rule}": 1}})]
 
 
+def test_a_district_that_clever_itself_reports_in_error(world: Scenario) -> None:
+    """R11.8: counted in every sync, and told when it begins. Other words, such as `pending`, are counted only."""
+    world.students(world.school("a"), 2)
+    for state, alerts in (("running", 0), ("error", 1), ("error", 1), ("pending", 1), ("error", 2), (None, 2)):
+        world.change.set_district(state=state)
+        nightly(world)
+        assert world.value("select counts ->> 'clever_state' from ops.syncs order by sync_id desc limit 1") == state
+        assert kinds(world) == ["district_in_error"] * alerts
+
+
 def test_the_outbox_holds_nothing_personal(world: Scenario) -> None:
     """SPEC 12: it has ids and counts only, for every kind of alert that a sync can cause."""
     marker = "Zzyzxmarker"

@@ -23,6 +23,8 @@ FACTS: dict[Kind, dict[str, Any]] = {
     "disconnected": {},
     "connected": {"status": "active"},
     "connections_doubtful": {"missing": 40, "connected": 50, "reason": "Clever's list lacks 40 of 50."},
+    "tokens_unusable": {"without_token": [DISTRICT], "unreadable": 1},
+    "district_in_error": {"state": "error"},
 }
 
 
@@ -65,7 +67,7 @@ def test_one_alert(kind: Kind) -> None:
     assert link.startswith(f"Look at: {UI}/")
     assert last == "Alert 9, 2026-01-14 21:07 PST."
     assert not re.search(r"\b(DISTRICT|SYNC|HOLD|RUN_ID|JOB)\b|[{}]", message.text)
-    if kind not in ("run_failed", "connections_doubtful"):
+    if kind not in ("run_failed", "connections_doubtful", "tokens_unusable"):
         assert DISTRICT in first
     for number in re.findall(r"\d+", str(FACTS[kind])):
         assert number in first + "".join(details)

@@ -3,6 +3,7 @@
 import logging
 import traceback
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from pydantic import SecretStr
@@ -63,23 +64,70 @@ def test_the_newest_token_of_a_district_counts(clever: ScriptedClever, make_sett
     assert revealed(list_tokens(make_settings())) == {"d1": "new", "d2": "x", "d3": "y"}
 
 
-BROKEN_LISTINGS = {
-    "no data": {},
-    "token is a number": tokens(d1="one", d2=5),
-    "token could not be a header": tokens(d1=f"{TOKEN}\n"),
-    "empty token": tokens(d1=""),
-    "no owner": {"data": [{"access_token": TOKEN}]},
-    "empty owner": tokens(**{"": TOKEN}),
-}
+def entry(**changes: Any) -> dict[str, Any]:
+    """The entry of another district, with some other values; `...` leaves one out."""
+    values = {
+        "id": "t9",
+        "created": "2026-01-01T00:00:00.000Z",
+        "owner": {"type": "district", "id": "d9"},
+        "access_token": "nine",
+    } | changes
+    return {name: value for name, value in values.items() if value is not ...}
 
 
-@pytest.mark.parametrize("body", BROKEN_LISTINGS.values(), ids=BROKEN_LISTINGS.keys())
-def test_a_listing_is_never_partial(body: object, clever: ScriptedClever, make_pull: MakePull) -> None:
-    """R3.2, R11.7: one unreadable entry makes the listing unreadable, so no district counts as disconnected."""
-    clever.script(LISTING, Reply(body))
-    with pytest.raises(TransientError, match="shape") as caught, make_pull():
+BROKEN_TOKENS = [None, "", 5, f"{TOKEN}\n", "a b", [], {}, ...]
+BROKEN_OWNERS = [None, ..., {}, [], 5, {"type": "district"}, {"id": "d9"}, {"type": "district", "id": None}, {"type": "district", "id": ""}]
+
+
+@pytest.mark.parametrize("token", BROKEN_TOKENS)
+def test_an_entry_without_a_usable_token_concerns_its_district_alone(
+    token: Any, clever: ScriptedClever, make_pull: MakePull, make_settings: MakeSettings
+) -> None:
+    """R3.1: the district is connected, and its own sync fails. Everybody else syncs."""
+    body = tokens(**{DISTRICT: TOKEN})
+    clever.script(LISTING, Reply(body | {"data": [entry(access_token=token), *body["data"]]}))
+    clever.script(SCHOOLS, Reply(page()))
+    with make_pull() as pull:
+        list(pull.pages(Collection.SCHOOLS))
+    listing = list_tokens(make_settings()).listing()
+    assert (listing.district_ids, listing.without_token, listing.unreadable) == ({DISTRICT, "d9"}, {"d9"}, 0)
+    with pytest.raises(PermanentError, match="without a token that can be used") as caught, make_pull("d9"):
         pass
     assert TOKEN not in str(caught.value)
+
+
+@pytest.mark.parametrize("item", [*(entry(owner=each) for each in BROKEN_OWNERS), None, 5, "x", [], {}])
+def test_an_entry_without_an_owner_is_counted(item: Any, clever: ScriptedClever, make_settings: MakeSettings) -> None:
+    """R3.1, R11.7: nobody knows which district it is about. The others have their tokens."""
+    body = tokens(d1="one", d2="two")
+    clever.script(LISTING, Reply(body | {"data": [body["data"][0], item, body["data"][1]]}))
+    listing = list_tokens(make_settings())
+    assert revealed(listing) == {"d1": "one", "d2": "two"}
+    assert (listing.without_token, listing.unreadable) == (frozenset(), 1)
+
+
+@pytest.mark.parametrize("created", [None, 5, ..., "", {}])
+def test_a_token_without_a_time_is_usable(created: Any, clever: ScriptedClever, make_settings: MakeSettings) -> None:
+    """R3.1: only the choice between two tokens of one district needs it; any other is newer."""
+    clever.script(LISTING, Reply({"data": [entry(created=created), entry(owner={"type": "district", "id": "d8"})], "links": []}))
+    assert set(list_tokens(make_settings())) == {"d8", "d9"}
+    clever.script(LISTING, Reply({"data": [entry(access_token="new"), entry(created=created)], "links": []}))
+    assert revealed(list_tokens(make_settings())) == {"d9": "new"}
+
+
+def test_an_older_token_is_used_where_the_newest_cannot_be(clever: ScriptedClever, make_settings: MakeSettings) -> None:
+    """R3.1: a district with one usable entry is not without a token."""
+    clever.script(LISTING, Reply({"data": [entry(), entry(created="2027-01-01T00:00:00.000Z", access_token=None)], "links": []}))
+    listing = list_tokens(make_settings())
+    assert (revealed(listing), listing.without_token) == ({"d9": "nine"}, frozenset())
+
+
+@pytest.mark.parametrize("body", [{}, {"data": None}, {"data": {}}, [], {"data": [], "links": [{"rel": "following", "uri": "/x"}]}])
+def test_a_listing_is_never_partial(body: object, clever: ScriptedClever, make_pull: MakePull) -> None:
+    """R3.2, R11.7: a listing that is no list, or does not end, is unreadable, so no district counts as disconnected."""
+    clever.script(LISTING, Reply(body))
+    with pytest.raises(TransientError), make_pull():
+        pass
 
 
 @pytest.mark.parametrize("status", [401, 403])

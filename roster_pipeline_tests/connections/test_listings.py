@@ -31,9 +31,9 @@ class Listings:
         self.connection = connection
         self.now = NOW
 
-    def ingest(self, *listed: str, age: float = 0, client: str = "ours", accepted_by: str | None = None) -> Reconciled:
+    def ingest(self, *listed: str, age: float = 0, client: str = "ours", accepted_by: str | None = None, **more: Any) -> Reconciled:
         self.now += timedelta(minutes=1)
-        listing = Listing(frozenset(listed), age, client)
+        listing = Listing(frozenset(listed), age, client, **more)
         return reconcile_connections(self.connection, listing, now=self.now, accepted_by=accepted_by)
 
     def rows(self, query: str) -> list[Any]:
@@ -164,6 +164,26 @@ def test_an_older_listing_that_comes_late_changes_nothing(listings: Listings) ->
     assert listings.ingest(B, age=600) == Reconciled()
     assert listings.ingest(B, age=120) == Reconciled()
     assert listings.written() == before
+
+
+def test_a_listing_with_an_entry_without_an_owner_disconnects_nobody(listings: Listings) -> None:
+    """R3.1, R11.7: the entry may be that of the district that seems to be missing. New districts are noticed, and it is told once."""
+    listings.ingest(A, B)
+    assert listings.ingest(A, C, unreadable=1) == Reconciled(requested=[C])
+    assert listings.statuses() == {A: "requested", B: "requested", C: "requested"}
+    listings.ingest(A, C, unreadable=1)
+    assert listings.rows("select facts from ops.alerts where kind = 'tokens_unusable'") == [({"without_token": [], "unreadable": 1},)]
+    assert listings.ingest(A, C) == Reconciled(disconnected=[B])
+
+
+def test_a_district_without_a_usable_token_is_connected_and_told(listings: Listings) -> None:
+    """R3.1, R11.7: it is not lost. There is one alert for each set of such districts."""
+    listings.ingest(A, B)
+    for _ in range(2):
+        assert listings.ingest(A, B, without_token=frozenset({B})) == Reconciled()
+    listings.ingest(A, B, without_token=frozenset({A, B}))
+    told = listings.rows("select facts ->> 'without_token' from ops.alerts where kind = 'tokens_unusable' order by alert_id")
+    assert told == [(f'["{B}"]',), (f'["{A}", "{B}"]',)]
 
 
 def test_two_listings_at_once(database: Database) -> None:

@@ -53,7 +53,7 @@ alter table ops.token_listings add column doubt jsonb;
 alter table ops.alerts drop constraint alerts_kind_check;
 alter table ops.alerts add constraint alerts_kind_check check (kind in (
     'sync_failed', 'hold_opened', 'licenses_crossed', 'data_quality', 'district_silent', 'connected', 'disconnected', 'run_failed',
-    'connections_doubtful'
+    'connections_doubtful', 'tokens_unusable', 'district_in_error'
 ));
 -- Since when the district has been active: it was not due at a nightly time before that.
 alter table app.districts add column active_since timestamptz;
