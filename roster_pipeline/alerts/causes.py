@@ -25,7 +25,7 @@ _LICENSES = sa.text(
     "where district_id = :district_id and is_over order by scope"
 )
 
-# Clever's own word for a district whose data it could not load: until it is mended, Clever goes on showing the old data.
+# Clever's own word for a district whose data it could not load: until it is fixed, Clever goes on showing the old data.
 _IN_ERROR = "error"
 
 

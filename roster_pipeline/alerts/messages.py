@@ -243,7 +243,7 @@ KINDS: Mapping[Kind, _Texts] = {
         "Clever itself reports an error in the data of district {district}",
         "districts in error at Clever",
         _plain,
-        "ask the district or Clever what is wrong with its own load: until it is mended, Clever goes on showing old data. The sync was "
+        "ask the district or Clever what is wrong with its own load: until it is fixed, Clever goes on showing old data. The sync was "
         "applied: `roster status {district}`.",
     ),
 }

@@ -1,4 +1,4 @@
-"""Whether a field that every record needs has gone from a whole collection: the shape of the data has changed (R4.2).
+"""Whether a field that every record needs is missing in a whole collection: the shape of the data has changed (R4.2).
 
 Belongs here: the decision, from how often each rule was broken. Does not belong here: a type that changed for most records
 (`clever/decode.py`), and fields that a district can switch off (a username, an id of its own system): the brake `identities` holds such a
@@ -11,7 +11,7 @@ from roster_pipeline.errors import PermanentError
 from roster_pipeline.source.rules import rules
 from roster_pipeline.source.vocabulary import Collection
 
-# A field is gone if more than nine of ten records lack it. One record alone is never the shape of the data.
+# A field has vanished if more than nine of ten records lack it. One record alone is never the shape of the data.
 _NEARLY_ALL = 0.9
 _LEAST_RECORDS = 2
 _MISSING = "_missing"

@@ -301,7 +301,7 @@ def test_what_the_decoder_rejects_makes_an_alert(world: Scenario, field: str, va
 
 
 def test_a_district_that_clever_itself_reports_in_error(world: Scenario) -> None:
-    """R11.8: counted in every sync, and told when it begins. Other words, such as `pending`, are counted only."""
+    """R11.8: counted in every sync, and reported when it begins. Other words, such as `pending`, are counted only."""
     world.students(world.school("a"), 2)
     for state, alerts in (("running", 0), ("error", 1), ("error", 1), ("pending", 1), ("error", 2), (None, 2)):
         world.change.set_district(state=state)

@@ -19,7 +19,7 @@ from roster_pipeline.source.vocabulary import Collection
     ids=["nine of ten", "one record", "no snapshot", "other rules", "an empty collection"],
 )
 def test_records_that_are_quarantined_one_by_one(collection: Collection, broken: dict[str, int], records: int, before: int) -> None:
-    """R4.2: one bad row never stops a district, and a first snapshot has nothing that could be gone."""
+    """R4.2: one bad row never stops a district, and a first snapshot has nothing that could have vanished."""
     refuse_vanished(collection, broken, records=records, before=before, district="d")
 
 
@@ -27,7 +27,7 @@ def test_records_that_are_quarantined_one_by_one(collection: Collection, broken:
     ("collection", "rule"),
     [(Collection.SCHOOLS, "name_missing"), (Collection.STUDENTS, "district_missing"), (Collection.TEACHERS, "last_name_missing")],
 )
-def test_a_field_that_is_gone(collection: Collection, rule: str) -> None:
+def test_a_field_that_has_vanished(collection: Collection, rule: str) -> None:
     """R4.2: above nine of ten records. The error names the collection and the field."""
     with pytest.raises(PermanentError) as caught:
         refuse_vanished(collection, {rule: 91}, records=100, before=1, district="d")

@@ -1,4 +1,4 @@
-"""A field that decides something is gone from a whole collection: the sync fails and writes nothing (R3.6, R4.2)."""
+"""A field that decides something is missing in a whole collection: the sync fails and writes nothing (R3.6, R4.2)."""
 
 from typing import Any
 
@@ -28,7 +28,7 @@ def without(record: Record, field: str) -> Record:
     return record | {outer: without(record[outer], inner)}
 
 
-GONE = [
+VANISHED = [
     ("schools", SCHOOLS, "name"),
     ("schools", SCHOOLS, "district"),
     ("sections", SECTIONS, "name"),
@@ -41,8 +41,8 @@ GONE = [
 ]
 
 
-@pytest.mark.parametrize(("collection", "records", "field"), GONE, ids=[f"{collection} {field}" for collection, _, field in GONE])
-def test_a_field_that_is_gone_from_a_collection(district: LiveDistrict, collection: str, records: list[Record], field: str) -> None:
+@pytest.mark.parametrize(("collection", "records", "field"), VANISHED, ids=[f"{collection} {field}" for collection, _, field in VANISHED])
+def test_a_field_that_has_vanished(district: LiveDistrict, collection: str, records: list[Record], field: str) -> None:
     """R3.6, R4.2: nothing is written, also if most records are byte for byte those of the last snapshot otherwise."""
     others = [each for group in (SCHOOLS, SECTIONS, STUDENTS, TEACHERS) if group is not records for each in group]
     district.sync(clever(*others, *records))
@@ -63,7 +63,7 @@ def test_some_records_without_a_field_are_quarantined(district: LiveDistrict) ->
     assert (report.status, report.counts["findings"]) == ("successful", {"users.last_name_missing": 9})
 
 
-def test_a_first_snapshot_has_nothing_that_could_be_gone(district: LiveDistrict) -> None:
+def test_a_first_snapshot_has_nothing_that_could_have_vanished(district: LiveDistrict) -> None:
     """R4.2: its broken records are quarantined, so an error at one of two collections does not hide the other."""
     report = district.sync(clever(*SCHOOLS, *(without(each, "name") for each in STUDENTS), *TEACHERS))
     assert report.counts["findings"] == {"users.first_name_missing": 10, "users.last_name_missing": 10}

@@ -40,7 +40,7 @@ CASES: list[tuple[dict[str, Any], str]] = [
 
 @pytest.mark.parametrize(("changes", "reason"), CASES, ids=[str(changes) for changes, _ in CASES])
 def test_a_bad_entry_concerns_its_own_district_alone(world: Scenario, sandbox: Sandbox, changes: dict[str, Any], reason: str) -> None:
-    """R3.1, R11.7: the other district syncs, nobody is disconnected, and it is told once."""
+    """R3.1, R11.7: the other district syncs, nobody is disconnected, and it is reported once."""
     world.execute("update app.districts set status = 'active', profile = 'typing_agent' where clever_id = :id", id=OTHER)
     sandbox.districts[OTHER].token |= changes
     for _ in range(2):
@@ -48,8 +48,8 @@ def test_a_bad_entry_concerns_its_own_district_alone(world: Scenario, sandbox: S
     with pytest.raises(PermanentError, match=reason):
         run_sync(world.database, world.settings, SyncRequest(OTHER))
     assert dict(world.rows("select clever_id, status from app.districts")) == {DISTRICT: "active", OTHER: "active"}
-    told = world.rows("select facts from ops.alerts where kind = 'tokens_unusable'")
-    assert told == [({"without_token": [OTHER] if "access_token" in changes else [], "unreadable": int("owner" in changes)},)]
+    reported = world.rows("select facts from ops.alerts where kind = 'tokens_unusable'")
+    assert reported == [({"without_token": [OTHER] if "access_token" in changes else [], "unreadable": int("owner" in changes)},)]
     assert world.value("select count(*) from ops.alerts where kind = 'disconnected'") == 0
 
 
