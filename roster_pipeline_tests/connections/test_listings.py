@@ -176,7 +176,7 @@ def test_a_listing_with_an_entry_without_an_owner_disconnects_nobody(listings: L
     assert listings.ingest(A, C) == Reconciled([], [], [], [B])
 
 
-def test_a_district_without_a_usable_token_is_connected_and_told(listings: Listings) -> None:
+def test_a_district_without_a_usable_token_is_connected_and_reported(listings: Listings) -> None:
     """R3.1, R11.7: it is not lost. There is one alert for each set of such districts."""
     listings.ingest(A, B)
     for _ in range(2):

@@ -13,7 +13,7 @@ from roster_pipeline.source.vocabulary import Collection
         (Collection.STUDENTS, {"district_missing": 90}, 100, 100),
         (Collection.STUDENTS, {"first_name_missing": 1}, 1, 5),
         (Collection.STUDENTS, {"last_name_missing": 100}, 100, 0),
-        (Collection.STUDENTS, {"name_type": 100, "email_format": 100, "foreign_district": 100}, 100, 100),
+        (Collection.STUDENTS, {"name_type": 100, "email_format": 100, "id_missing": 100}, 100, 100),
         (Collection.SECTIONS, {}, 0, 100),
     ],
     ids=["nine of ten", "one record", "no snapshot", "other rules", "an empty collection"],

@@ -20,12 +20,12 @@ def without(record: Record, field: str) -> Record:
     """The record without this field; a field of the name or of a role as `name.first`."""
     outer, _, inner = field.partition(".")
     if outer == "district":
-        return record | {"district": ""}
+        return {**record, "district": ""}
     if outer == "roles":
-        return record | {"roles": {role: without(each, inner) if each else each for role, each in record["roles"].items()}}
+        return {**record, "roles": {role: without(each, inner) if each else each for role, each in record["roles"].items()}}
     if not inner:
         return {name: value for name, value in record.items() if name != outer}
-    return record | {outer: without(record[outer], inner)}
+    return {**record, outer: without(record[outer], inner)}
 
 
 VANISHED = [
