@@ -87,7 +87,7 @@ class TokenListing(dict[str, SecretStr]):
                 continue
             if entry.owner.type == "district":
                 token = _read(_TOKEN, entry.access_token)
-                owned.append((_read(_CREATED, entry.created) or "", entry.owner.id, token and SecretStr(token)))
+                owned.append((_read(_CREATED, entry.created) or "", entry.owner.id, SecretStr(token) if token else None))
         self.update((clever_id, token) for _, clever_id, token in sorted(owned, key=lambda each: each[0]) if token)
         self.without_token = frozenset(clever_id for _, clever_id, _ in owned) - self.keys()
 

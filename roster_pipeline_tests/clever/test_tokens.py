@@ -75,8 +75,18 @@ def entry(**changes: Any) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not ...}
 
 
-BROKEN_TOKENS = [None, "", 5, f"{TOKEN}\n", "a b", [], {}, ...]
-BROKEN_OWNERS = [None, ..., {}, [], 5, {"type": "district"}, {"id": "d9"}, {"type": "district", "id": None}, {"type": "district", "id": ""}]
+BROKEN_TOKENS: list[Any] = [None, "", 5, f"{TOKEN}\n", "a b", [], {}, ...]
+BROKEN_OWNERS: list[Any] = [
+    None,
+    ...,
+    {},
+    [],
+    5,
+    {"type": "district"},
+    {"id": "d9"},
+    {"type": "district", "id": None},
+    {"type": "district", "id": ""},
+]
 
 
 @pytest.mark.parametrize("token", BROKEN_TOKENS)
@@ -90,7 +100,7 @@ def test_an_entry_without_a_usable_token_concerns_its_district_alone(
     with make_pull() as pull:
         list(pull.pages(Collection.SCHOOLS))
     listing = list_tokens(make_settings()).listing()
-    assert (listing.district_ids, listing.without_token, listing.unreadable) == ({DISTRICT, "d9"}, {"d9"}, 0)
+    assert (listing.district_ids, listing.without_token, listing.unreadable) == (frozenset({DISTRICT, "d9"}), frozenset({"d9"}), 0)
     with pytest.raises(PermanentError, match="without a token that can be used") as caught, make_pull("d9"):
         pass
     assert TOKEN not in str(caught.value)

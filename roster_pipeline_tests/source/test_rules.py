@@ -2,6 +2,8 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
 
 import pytest
 import sqlglot
@@ -12,14 +14,17 @@ from sqlglot import exp
 
 from roster_pipeline.clever.columns import flatten
 from roster_pipeline.clever.decode import CollectionDecoder, ListBody, SingleBody, _fields, _require_rules, parse_body, parse_district
+from roster_pipeline.clever.pull import Page
 from roster_pipeline.clever.records import District, Wire, record_type
-from roster_pipeline.database.engine import Database, psycopg_connection
+from roster_pipeline.database.engine import Database
 from roster_pipeline.database.models import SQL
+from roster_pipeline.districts.agreement import District as Agreed
 from roster_pipeline.source.rules import UnknownRuleError, check_listed, finding, rule, rules
 from roster_pipeline.source.vocabulary import Collection, Finding
 from roster_pipeline.sync.frames import frame_of
-from roster_pipeline.sync.landing import Landing
-from roster_pipeline.sync.run import project_models
+from roster_pipeline.sync.run import SyncRequest, project_models, run_sync
+from roster_pipeline_tests.reference.driver import SETTINGS, LiveDistrict, RecordedPull
+from roster_pipeline_tests.reference.rows import Snapshot
 from roster_pipeline_tests.source.odd import HERE, WHOLE, odd_records, paths, replaced
 
 
@@ -64,12 +69,28 @@ def test_a_decoder_whose_fields_have_no_rule_is_not_made(monkeypatch: pytest.Mon
     "found", [Finding("x", "nickname_type", "warn"), Finding("x", "name_type", "warn")], ids=["no such rule", "another severity"]
 )
 def test_an_unlisted_finding_is_not_written(database: Database, found: Finding) -> None:
-    """R4.9: whichever source it comes from."""
-    with database.engine.connect() as connection:
-        landing = Landing(psycopg_connection(connection))
-        with pytest.raises(UnknownRuleError, match="users"):
-            landing._findings("users", [found])
-    with pytest.raises(UnknownRuleError):
+    """R4.9: whichever source it comes from. The sync fails before it writes anything."""
+
+    class Careless(RecordedPull):
+        def pages(self, collection: Collection) -> Iterator[Page]:
+            for page in super().pages(collection):
+                yield replace(page, decoded=page.decoded._replace(findings=[found]))
+
+    live = LiveDistrict.sign_up(database)
+    snapshot = Snapshot([], [], [{"id": "p1", "name": {"first": "A", "last": "B"}, "roles": {"student": {"school": "s1"}}}])
+
+    def opened(_settings: object, district: Agreed, _on_listing: object) -> RecordedPull:
+        return Careless(snapshot, 10, district)
+
+    with pytest.raises(UnknownRuleError, match="users"):
+        run_sync(database, SETTINGS, SyncRequest(live.clever_id), open_source=opened)
+    assert live.execute("select count(*) as rows from ops.quarantine") == [{"rows": 0}]
+
+
+def test_a_finding_is_only_made_of_a_listed_rule() -> None:
+    """R4.9: `finding` is how the decoder and the frames make theirs."""
+    assert finding("users", "x", "grade_type") == Finding("x", "grade_type", "warn")
+    with pytest.raises(UnknownRuleError, match="source/rules"):
         finding("users", "x", "nickname_type")
 
 
@@ -97,7 +118,8 @@ def test_every_rule_has_a_text() -> None:
 def test_the_district_object_is_read_without_its_broken_values() -> None:
     """R4.2: an optional value of the wrong type is dropped."""
     for path in paths(WHOLE["districts"]):
-        for odd in (None, 5, {}, [], True):
+        wrong: list[Any] = [None, 5, {}, [], True]
+        for odd in wrong:
             if path and path != ("id",):
                 record = replaced(WHOLE["districts"], path, odd)
                 assert parse_district(SingleBody(Raw(json.dumps(record).encode()))) is not None
