@@ -45,6 +45,17 @@ class ListBody(Struct):
             raise ValueError("data is not an array")
 
 
+class CountBody(Struct):
+    """The answer to `count=true`: `{"count": 600, "links": [...]}`. Recorded of v1 only, so a body without a count is as good as none."""
+
+    count: Raw = Raw(b"null")
+
+    @property
+    def records(self) -> int | None:
+        """How many records the collection has; None if the body does not say so."""
+        return int(self.count) if bytes(self.count).isdigit() else None
+
+
 class SingleBody(Struct):
     """One object: `{"data": {...}, "links": [...]}`."""
 

@@ -57,5 +57,16 @@ class Cursors:
         if records >= limit:
             raise self._error("is full and has no next link")
 
+    def check_count(self, read: int, counted: int | None) -> None:
+        """Compare what was read with Clever's own count of the collection, which is None where Clever does not say.
+
+        Fewer records than were read are no fault: some may have been removed since.
+
+        Raises:
+            IncompletePullError: Clever has more records than its pages had.
+        """
+        if counted is not None and counted > read:
+            raise self._error(f"was the last one after {read} records, but Clever counts {counted}")
+
     def _error(self, what: str) -> IncompletePullError:
         return IncompletePullError(f"A page of Clever's {what}.", district=self._district, path=self._path)

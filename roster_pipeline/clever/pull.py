@@ -19,7 +19,7 @@ from requests.auth import AuthBase
 
 from roster_pipeline.clever import columns, decode, records
 from roster_pipeline.clever.columns import flatten
-from roster_pipeline.clever.decode import CollectionDecoder, Decoded, DistrictsBody, ListBody, SingleBody, parse_district
+from roster_pipeline.clever.decode import CollectionDecoder, CountBody, Decoded, DistrictsBody, ListBody, SingleBody, parse_district
 from roster_pipeline.clever.errors import RefusedError
 from roster_pipeline.clever.http import SYSTEM_CLOCK, CleverHttp, Clock, Deadline
 from roster_pipeline.clever.paging import Cursors
@@ -33,6 +33,9 @@ from roster_pipeline.source.protocol import OnListing, PullStats, SourceDistrict
 from roster_pipeline.source.vocabulary import Collection, Finding
 
 T = TypeVar("T")
+
+# A Clever that does not count says so with one of these. The pages have been read to their end all the same.
+_COUNT_REFUSED = {requests.codes.bad_request, requests.codes.not_found, requests.codes.not_implemented}
 
 
 @dataclass(frozen=True)
@@ -189,7 +192,7 @@ class DistrictPull:
         with ThreadPoolExecutor(max_workers=1, thread_name_prefix="clever-prefetch") as prefetcher:
             pending: Future[ListBody] | None = prefetcher.submit(self._get, path, params, ListBody)
             try:
-                number = 0
+                number = read = 0
                 while pending is not None:
                     body = pending.result()
                     cursor = cursors.following(body.links)
@@ -200,6 +203,7 @@ class DistrictPull:
                     number += 1
                     self.stats.pages[collection] += 1
                     page = Page(collection, number, decoder.decode(body.data))
+                    read += page.decoded.size
                     if cursor is None:
                         cursors.check_end(page.decoded.size, self._settings.clever_page_limit)
                     # A body has megabytes. It is freed before its page is used, and the page is freed before the next one is decoded.
@@ -210,6 +214,19 @@ class DistrictPull:
                 if pending is not None:
                     self._deadline.stopped.set()
         decoder.check_shape()
+        cursors.check_count(read, self._count(collection))
+
+    def _count(self, collection: Collection) -> int | None:
+        """How many records Clever counts in a collection; None if it does not say (the body is not documented for v3)."""
+        params: dict[str, str | int] = {"count": "true", "limit": 1}
+        if collection.role:
+            params["role"] = collection.role
+        try:
+            return self._get(self._path(collection.resource), params, CountBody).records
+        except RefusedError as error:
+            if error.status not in _COUNT_REFUSED:
+                raise
+            return None
 
     def _path(self, resource: str) -> str:
         return f"/{self._settings.clever_api_version}/{resource}"

@@ -84,13 +84,17 @@ class ScriptedClever:
     """Both of Clever's hosts in one server. `script(path, replies...)` queues answers for a path; the last one repeats.
 
     Attributes:
-        seen: every request so far.
+        seen: every request so far, without those that only count.
+        counted: the requests that only count.
+        count: the answer to `count=true` of every collection; at first it does not count.
         most_at_once: the largest number of requests that waited for their answer at the same time.
     """
 
     def __init__(self) -> None:
         self.seen: list[Seen] = []
         self.most_at_once = 0
+        self.counted: list[Seen] = []
+        self.count = Reply({"links": []})
         self._at_once = 0
         self._replies: dict[str, list[Reply]] = defaultdict(list)
         self._changed = threading.Condition()
@@ -132,9 +136,12 @@ class ScriptedClever:
         url = urlsplit(handler.path)
         with self._changed:
             query = {key: values[-1] for key, values in parse_qs(url.query).items()}
-            self.seen.append(Seen(url.path, query, handler.headers.get("Authorization", ""), handler.client_address[1]))
+            seen = self.counted if "count" in query else self.seen
+            seen.append(Seen(url.path, query, handler.headers.get("Authorization", ""), handler.client_address[1]))
             self._changed.notify_all()
             queue = self._replies[url.path] or [Reply(b"<html>no such page</html>", 404)]
+            if "count" in query:
+                queue = [self.count]
             reply = queue.pop(0) if len(queue) > 1 else queue[0]
             self._at_once += 1
             self.most_at_once = max(self.most_at_once, self._at_once)

@@ -138,6 +138,32 @@ def test_a_link_of_an_unknown_name_ends_the_pull(rel: str, records: str, clever:
     assert clever.paths() == [SCHOOLS]
 
 
+@pytest.mark.parametrize("count", [0, 1, 2])
+def test_clevers_own_count_is_compared(count: int, clever: ScriptedClever, make_pull: MakePull) -> None:
+    """R3.2: fewer records may have been removed since they were read. One that no page had is missing."""
+    clever.script(SCHOOLS, Reply(page(school("a"))))
+    clever.count = Reply({"count": count, "links": []})
+    with make_pull() as pull:
+        pages = pull.pages(Collection.SCHOOLS)
+        assert ids([next(pages)]) == [["a"]]
+        if count < 2:
+            assert next(pages, None) is None
+        else:
+            with pytest.raises(IncompletePullError, match="after 1 records, but Clever counts 2"):
+                next(pages)
+    assert clever.counted[-1].query == {"count": "true", "limit": "1"}
+
+
+@pytest.mark.parametrize("answer", [{"links": []}, page(), {"count": None}, {"count": "2"}, {"count": -1}, {"count": 1.5}, 400, 404, 501])
+def test_a_clever_that_does_not_count(answer: object, clever: ScriptedClever, make_pull: MakePull) -> None:
+    """R3.2: the answer to `count=true` is recorded of v1 only. Without one, the links alone decide."""
+    clever.script("/v3.0/users", Reply(page(person("a"))))
+    clever.count = Reply(status=answer) if isinstance(answer, int) else Reply(answer)
+    with make_pull() as pull:
+        assert ids(list(pull.pages(Collection.STUDENTS))) == [["a"]]
+    assert clever.counted[-1].query == {"count": "true", "limit": "1", "role": "student"}
+
+
 def test_a_cursor_loop_ends_the_pull(clever: ScriptedClever, make_pull: MakePull) -> None:
     """R3.2: a -> b -> a is noticed, and not retried in this pull."""
     clever.script(

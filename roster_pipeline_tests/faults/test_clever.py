@@ -49,6 +49,7 @@ CASES = {
     "next without a cursor": Bad("next_without_cursor", "without a cursor"),
     "next under another name": Bad("next_renamed", "unknown name", r"/users\?"),
     "a full page without next": Bad("without_next", "full and has no next", r"/users\?"),
+    "a count above what was read": Bad("body", "but Clever counts", "/users.*count=true", {"body": {"count": 10**6, "links": []}}),
     "next on another host": Bad("next_other_host", "leads elsewhere"),
 }
 
