@@ -23,6 +23,7 @@ from roster_pipeline.defs.lineage import lineage
 from roster_pipeline.defs.report import WHOLE_SYNC_AT, is_accepted, metadata_of, read_numbers, whole_sync
 from roster_pipeline.defs.resources import RosterDatabase
 from roster_pipeline.defs.tags import origin_of
+from roster_pipeline.sync.ledger import RequestEndedError
 from roster_pipeline.sync.run import SyncReport, SyncRequest, project_models, run_sync
 
 MODELS = project_models()
@@ -100,6 +101,12 @@ def observation_of(connection: Connection, report: SyncReport) -> dg.AssetObserv
     return dg.AssetObservation(SYNCED_AT, partition=report.district.clever_id, metadata=metadata)
 
 
+def no_results() -> Iterator[dg.Output[None]]:
+    """What a successful run yields that has no result of any check: Dagster requires an output of each. It records nothing about them."""
+    for spec in sync_assets.check_specs:
+        yield dg.Output(None, output_name=spec.get_python_identifier())
+
+
 def second_attempt(failure: dg.Failure, retry_number: int) -> Exception:
     """The exception to raise for a failure. After the first attempt it asks Dagster to retry the step in a minute, if that can help: the
     database may have been away for a moment. Faults of Clever are retried inside the pull (R3.3).
@@ -120,13 +127,18 @@ def second_attempt(failure: dg.Failure, retry_number: int) -> Exception:
 )
 def sync_assets(
     context: dg.AssetExecutionContext, roster_database: RosterDatabase
-) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult | dg.AssetCheckEvaluation]:
+) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult | dg.AssetCheckEvaluation | dg.AssetObservation | dg.Output[None]]:
     """Sync the district of this run's partition."""
-    request = SyncRequest(context.partition_key, origin_of(context.run))
     try:
         with as_dagster_failures(), roster_database.open() as database:
+            request = SyncRequest(context.partition_key, origin_of(context.run))
             report = run_sync(database, roster_database.settings, request)
             results = list(results_of(database, report))
+    except RequestEndedError as ended:
+        context.log.info(f"No sync. {ended.reason}")
+        yield dg.AssetObservation(SYNCED_AT, partition=context.partition_key, metadata={"no_sync": ended.reason})
+        yield from no_results()
+        return
     except dg.Failure as failure:
         # A lock conflict says nothing about the district's last sync.
         if "running_sync_id" not in failure.metadata:

@@ -33,6 +33,7 @@ from roster_pipeline.districts.agreement import District, find_district
 from roster_pipeline.errors import RosterError, SyncRunningError
 from roster_pipeline.settings import Settings
 from roster_pipeline.sync import ledger
+from roster_pipeline.sync.ledger import RequestEndedError
 from roster_pipeline.sync.run import SkippedError, SyncReport, SyncRequest, run_sync
 
 log = logging.getLogger(__name__)
@@ -52,7 +53,8 @@ class Failure:
     """Why there is no report.
 
     Attributes:
-        status: `running`: another sync of the district is running; `skipped`: the district is no longer active.
+        status: `running`: another sync of the district is running; `skipped`: the district is no longer active, or the
+            request has been answered.
         reason: ids and counts only.
         is_transient: another attempt can succeed without anybody changing anything.
     """
@@ -73,7 +75,7 @@ def sync_here(settings: Settings, request: SyncRequest) -> Outcome:
             return run_sync(database, settings, request)
     except SyncRunningError as error:
         return Failure("running", f"{error.reason} It is sync {error.running_sync_id}.", is_transient=True)
-    except SkippedError as error:
+    except (SkippedError, RequestEndedError) as error:
         return Failure("skipped", error.reason)
     except RosterError as error:
         return Failure("failed", str(error), is_transient=error.retryable)

@@ -23,6 +23,10 @@ ANSWERED_BY = "Answered by sync"
 CRASHED = "The process that ran this sync ended before the sync did. Nothing of it was applied; the next sync starts again."
 
 
+class RequestEndedError(PermanentError):
+    """The request that a run was started for has ended meanwhile: another sync has answered it, or it may not start. This is no failure."""
+
+
 @dataclass(frozen=True)
 class Origin:
     """Who or what started a sync: columns of its row.
@@ -57,7 +61,8 @@ def begin(connection: Connection, district_id: int, origin: Origin, *, now: date
     All other queued requests of the district are answered by this sync too.
 
     Raises:
-        PermanentError: the queued row has been answered already.
+        RequestEndedError: the queued row has ended meanwhile, so nothing is to be done.
+        PermanentError: the row is no request of this district that waits.
     """
     origin = _second_attempt(connection, origin)
     values = {"trigger": "initial" if is_first_sync(connection, district_id) else origin.trigger, "status": "processing"}
@@ -65,7 +70,7 @@ def begin(connection: Connection, district_id: int, origin: Origin, *, now: date
         return _insert(connection, district_id, origin, now=now, **values, started_at=now)
     # In one transaction, also if the connection is in autocommit.
     with psycopg_connection(connection).transaction():
-        sync_id = _start_queued(connection, origin, **values, started_at=now)
+        sync_id = _start_queued(connection, district_id, origin, **values, started_at=now)
         waiting = sa.and_(syncs.c.district_id == district_id, syncs.c.status == "queued")
         answered = {"status": "skipped", "finished_at": now, "message": f"{ANSWERED_BY} {sync_id}."}
         connection.execute(sa.update(syncs).where(waiting).values(answered))
@@ -73,12 +78,17 @@ def begin(connection: Connection, district_id: int, origin: Origin, *, now: date
 
 
 def refused(connection: Connection, district_id: int | None, origin: Origin, *, now: datetime, status: str, message: str) -> int:
-    """A row that ends as it begins: `skipped` (the district may not sync) or `failed` (it is unknown, or its settings cannot be used)."""
+    """A row that ends as it begins: `skipped` (the district may not sync) or `failed` (it is unknown, or its settings cannot be used).
+
+    Raises:
+        RequestEndedError, PermanentError: as in `begin`.
+    """
     origin = _second_attempt(connection, origin)
     ended = {"status": status, "started_at": now, "finished_at": now, "message": message}
     with psycopg_connection(connection).transaction():
-        if origin.sync_id is not None:
-            sync_id = _start_queued(connection, origin, **ended)
+        # No request can be one of an unknown district.
+        if origin.sync_id is not None and district_id is not None:
+            sync_id = _start_queued(connection, district_id, origin, **ended)
         else:
             sync_id = _insert(connection, district_id, origin, now=now, **ended)
         # An unknown id is a typing error. The person that made it sees the error, so no alert is needed.
@@ -199,10 +209,17 @@ def _second_attempt(connection: Connection, origin: Origin) -> Origin:
     return replace(origin, sync_id=None, **row) if row is not None else origin
 
 
-def _start_queued(connection: Connection, origin: Origin, **values: Any) -> int:
-    queued = sa.and_(syncs.c.sync_id == origin.sync_id, syncs.c.status == "queued")
-    starting = sa.update(syncs).where(queued).values(dagster_run_id=origin.dagster_run_id, **values).returning(syncs.c.sync_id)
-    sync_id = connection.execute(starting).scalar()
-    if sync_id is None:
-        raise PermanentError(f"Request {origin.sync_id} is not queued any more.", hint="`roster status` shows what became of it.")
-    return int(sync_id)
+def _start_queued(connection: Connection, district_id: int, origin: Origin, **values: Any) -> int:
+    ours = sa.and_(syncs.c.sync_id == origin.sync_id, syncs.c.district_id == district_id)
+    values = {"dagster_run_id": origin.dagster_run_id, **values}
+    starting = sa.update(syncs).where(ours, syncs.c.status == "queued").values(values).returning(syncs.c.sync_id)
+    if (sync_id := connection.execute(starting).scalar()) is not None:
+        return int(sync_id)
+    row = connection.execute(sa.select(syncs.c.status, syncs.c.message, syncs.c.started_at).where(ours)).one_or_none()
+    if row is None:
+        raise PermanentError(f"This district has no request {origin.sync_id}.", hint="`roster status DISTRICT` shows its requests.")
+    if row.status in ("skipped", "failed") and row.started_at is None:
+        raise RequestEndedError(f"Request {origin.sync_id} has ended already ({row.status}). {row.message}")
+    raise PermanentError(
+        f"Request {origin.sync_id} is not queued any more: it is {row.status}.", hint="`roster request` requests another sync."
+    )

@@ -120,6 +120,7 @@ def run_sync(
         clock: how a session reads the time.
 
     Raises:
+        RequestEndedError: the request has ended meanwhile, so no sync was needed.
         RosterError: the sync failed. It is recorded in `ops.syncs`, unless the database failed or another sync is running (R11.2).
     """
     require_current_schema(database)

@@ -13,7 +13,7 @@ from roster_pipeline.database.lock import district_lock
 from roster_pipeline.definitions import defs
 from roster_pipeline.defs.requests import GAVE_UP, requests
 from roster_pipeline.defs.resources import RosterDatabase
-from roster_pipeline.defs.tags import ON_DEMAND, origin_of
+from roster_pipeline.defs.tags import ON_DEMAND, origin_of, request_tags
 from roster_pipeline_tests.defs.runs import run
 
 PLAIN = "insert into ops.syncs (district_id, requested_by) values (1, 'the application')"
@@ -158,6 +158,25 @@ def test_a_request_whose_run_finds_the_lock_taken_stays_queued(dagster: dg.Dagst
     assert not ended.success
     assert rows(database, "select status from ops.syncs") == [("queued",)]
     assert starting(dagster) == [("request-1-1", clever_id)]
+
+
+def test_a_request_that_is_answered_before_its_run_begins(dagster: dg.DagsterInstance, database: Database, clever_id: str) -> None:
+    """R11.4: the run of request 2 was started, then that of request 1, whose row became visible later. The sync of 1 answers 2. The run of
+    2 succeeds, makes no sync, and reports no result of any asset or check; it says which sync has answered."""
+    rows(database, PLAIN)
+    rows(database, PLAIN)
+    assert run(dagster, clever_id, **request_tags(1)).success
+    before = rows(database, "select * from ops.syncs order by sync_id")
+    late = run(dagster, clever_id, **request_tags(2))
+    assert late.success
+    assert rows(database, "select * from ops.syncs order by sync_id") == before
+    assert not late.asset_materializations_for_node("sync")
+    assert not late.get_asset_check_evaluations()
+    (observation,) = late.asset_observations_for_node("sync")
+    assert observation.partition == clever_id
+    assert observation.metadata["no_sync"].value == "Request 2 has ended already (skipped). Answered by sync 1."
+    assert rows(database, "select event from ops.alerts where kind in ('sync_failed', 'run_failed')") == []
+    assert starting(dagster) == []
 
 
 def test_many_requests_are_one_query_to_dagster(dagster: dg.DagsterInstance, database: Database, clever_id: str) -> None:

@@ -29,7 +29,7 @@ from roster_pipeline.errors import SyncRunningError
 from roster_pipeline.fleet.requests import request_sync
 from roster_pipeline.sandbox import Sandbox
 from roster_pipeline.settings import settings
-from roster_pipeline.sync.ledger import ANSWERED_BY, Origin
+from roster_pipeline.sync.ledger import ANSWERED_BY, Origin, RequestEndedError
 from roster_pipeline.sync.run import SyncReport, SyncRequest, run_sync
 from roster_pipeline_tests.conftest import _libpq_url
 from roster_pipeline_tests.defs.conftest import environment, instance
@@ -163,7 +163,7 @@ class Daemon:
     """Ticks of the sensor, and their runs, with the limits of dagster.yaml: one run per key, SLOTS at a time, one per district."""
 
     def __init__(self, dagster: dg.DagsterInstance, slots: ThreadPoolExecutor, *, on_step: Callable[[Any], Any]) -> None:
-        self._runs: dict[str, Future[SyncReport]] = {}
+        self._runs: dict[str, Future[SyncReport | None]] = {}
         self._turns: defaultdict[str, Lock] = defaultdict(Lock)
         self._dagster = dagster
         self._slots = slots
@@ -179,8 +179,9 @@ class Daemon:
             time.sleep(TICK_SECONDS)
 
     def reports(self) -> list[SyncReport]:
-        """The reports of the runs that have ended. Raises the error of a run that failed."""
-        return [run.result() for run in self._runs.values() if run.done()]
+        """The reports of the syncs that have ended. Raises the error of a run that failed."""
+        ended = [run.result() for run in self._runs.values() if run.done()]
+        return [report for report in ended if report is not None]
 
     def _tick(self) -> None:
         with dg.build_sensor_context(instance=self._dagster, resources={"roster_database": RosterDatabase()}) as context:
@@ -192,10 +193,13 @@ class Daemon:
                 run = self._dagster.add_run(dg.DagsterRun("sync_district", str(uuid4()), status=dg.DagsterRunStatus.STARTED, tags=tags))
                 self._runs[key] = self._slots.submit(self._run, run, district, self._turns[district])
 
-    def _run(self, run: dg.DagsterRun, district: str, turn: Lock) -> SyncReport:
-        """Syncs a district, as the run's asset does."""
+    def _run(self, run: dg.DagsterRun, district: str, turn: Lock) -> SyncReport | None:
+        """Syncs a district, as the run's asset does. No report if another sync has answered the request meanwhile."""
         with turn, RosterDatabase().open() as database:
-            return run_sync(database, settings(), SyncRequest(district, origin_of(run)), on_step=self._on_step)
+            try:
+                return run_sync(database, settings(), SyncRequest(district, origin_of(run)), on_step=self._on_step)
+            except RequestEndedError:
+                return None
 
 
 def read_at(row: Row, syncs: dict[int, Row]) -> datetime:

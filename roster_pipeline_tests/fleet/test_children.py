@@ -172,6 +172,14 @@ def test_a_district_that_is_not_active_is_skipped(world: Scenario) -> None:
     assert outcome.status == "skipped"
 
 
+def test_a_request_that_has_been_answered_is_skipped(world: Scenario) -> None:
+    """R11.4: another sync answered it before the child began."""
+    world.execute("insert into ops.syncs (district_id, status, finished_at, message) values (1, 'skipped', now(), 'Answered by sync 2.')")
+    outcome = sync_in_child(world.database, world.settings, SyncRequest(DISTRICT, Origin(sync_id=1, dagster_run_id="run-1")))
+    assert outcome == Failure("skipped", "Request 1 has ended already (skipped). Answered by sync 2.")
+    assert last_sync(world) == ("skipped", "Answered by sync 2.")
+
+
 def test_a_district_that_is_being_synced(world: Scenario) -> None:
     """R11.2: there is no row, and another attempt is worth it later."""
     district_id = world.value("select district_id from app.districts")

@@ -15,7 +15,7 @@ from roster_pipeline.database.lock import district_lock
 from roster_pipeline.districts.agreement import Agreement, record_agreement, set_status
 from roster_pipeline.errors import PermanentError, RosterError, SyncRunningError, TransientError
 from roster_pipeline.fleet.requests import Queued, request_sync, startable
-from roster_pipeline.sync.ledger import Origin
+from roster_pipeline.sync.ledger import Origin, RequestEndedError
 from roster_pipeline.sync.run import SyncRequest, run_sync
 from roster_pipeline_tests.sync.scenario import DISTRICT, Scenario, scenario
 
@@ -221,9 +221,33 @@ def test_a_sync_answers_all_waiting_requests_of_its_district(world: Scenario) ->
     assert first[:4] == ("successful", "initial", "the application", "run-1")
     assert second == ("skipped", "on_demand", "the application", None, "Answered by sync 1.")
     assert ask(database, DISTRICT) == (3, False)
-    with pytest.raises(PermanentError, match="Request 1 is not queued any more"):
+    with pytest.raises(PermanentError, match="Request 1 is not queued any more: it is successful"):
         answer(world, 1)
+    with pytest.raises(RequestEndedError, match=r"Request 2 has ended already \(skipped\). Answered by sync 1."):
+        answer(world, 2)
     assert statuses(database) == ["successful", "skipped", "queued"]
+
+
+def test_a_request_that_may_not_start_meanwhile_is_no_failure(world: Scenario) -> None:
+    """R11.4: the daemon dismissed the row after its run was started, because the district was paused. The run finds it ended."""
+    rows(world.database, PLAIN)
+    assert next_up(world.database) == [Queued(1, DISTRICT)]
+    rows(world.database, "update app.districts set status = 'paused'")
+    assert next_up(world.database) == []
+    with pytest.raises(RequestEndedError, match="The district is paused"):
+        answer(world, 1, run="run-1")
+    assert rows(world.database, "select status, dagster_run_id from ops.syncs") == [("skipped", None)]
+
+
+@pytest.mark.parametrize("reference", [DISTRICT, "no-such-district"])
+def test_a_run_cannot_answer_the_request_of_another_district(world: Scenario, reference: str) -> None:
+    """R13.1: a run's tags can be written by hand. The request stays queued."""
+    agree(world.database, "another")
+    rows(world.database, "insert into ops.syncs (district_id, requested_by) values (2, 'the application')")
+    request = SyncRequest(reference, Origin(sync_id=1, dagster_run_id="run-1"))
+    with pytest.raises(PermanentError, match="no request 1" if reference == DISTRICT else "no-such-district"):
+        run_sync(world.database, world.settings, request)
+    assert rows(world.database, "select status, dagster_run_id from ops.syncs where sync_id = 1") == [("queued", None)]
 
 
 def test_a_request_stays_queued_while_another_sync_runs(world: Scenario) -> None:
