@@ -4,6 +4,7 @@ Belongs here: the error classes and their attributes. Does not belong here: retr
 about an error. No message may contain a name, username, e-mail, number or token: ids and counts only (SPEC 12).
 """
 
+import traceback
 from typing import ClassVar
 
 
@@ -64,3 +65,14 @@ class SyncRunningError(TransientError):
     def __init__(self, reason: str, *, running_sync_id: int | None, district: str | None = None) -> None:
         self.running_sync_id = running_sync_id
         super().__init__(reason, hint="Wait until it ends; `roster status` shows it.", district=district)
+
+
+def described(error: BaseException) -> str:
+    """An error in one sentence that may be stored and shown. The reason of a RosterError is ours. Any other error is a defect, and its text
+    may quote a value, so that only its class and the lines that it passed are given."""
+    if isinstance(error, RosterError):
+        return error.reason
+    passed = " > ".join(
+        f"{frame.name} {frame.filename.rpartition('/')[2]}:{frame.lineno}" for frame in traceback.extract_tb(error.__traceback__)
+    )
+    return f"Internal error: {type(error).__name__} ({passed})."

@@ -12,10 +12,11 @@ import hashlib
 import logging
 import re
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, as_completed
+from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
@@ -28,6 +29,7 @@ from roster_pipeline.database.engine import Database, translate_database_errors
 from roster_pipeline.database.lock import delivery_lock
 from roster_pipeline.database.tables import APPLIED, alert_deliveries, alert_receivers, alerts, districts, syncs
 from roster_pipeline.districts.nights import NIGHTLY_TIMES, due_districts, last_scheduled_at, night_ends_at, was_active
+from roster_pipeline.errors import described
 from roster_pipeline.settings import Settings
 
 if TYPE_CHECKING:
@@ -37,6 +39,10 @@ log = logging.getLogger(__name__)
 
 # A sensor's tick may take 60 seconds. All receivers are called at the same time.
 SEND_SECONDS = 30.0
+# After a sync, the person or the process that waits for it also waits for the receivers.
+SEND_AFTER_SYNC_SECONDS = 10.0
+# The database is never waited for either: the next round does the rest.
+_STATEMENT_TIMEOUT = "5s"
 FIRST_PAUSE, LONGEST_PAUSE = timedelta(minutes=1), timedelta(hours=1)
 
 # Commas also separate the addresses inside a mailto URL: the next URL begins where a scheme follows.
@@ -84,7 +90,27 @@ def receivers(settings: Settings) -> list[Receiver]:
     return [Receiver(position, _name(url), _service(url)) for position, url in enumerate(urls, start=1) if url not in urls[: position - 1]]
 
 
-def deliver(database: Database, settings: Settings, *, now: datetime) -> DeliveryReport:
+@contextmanager
+def delivering(database: Database, settings: Settings) -> Iterator[None]:
+    """After the block, tries once to deliver what the syncs in it have caused (R11.8), and changes nothing of how the block ends. What a
+    receiver did not accept is tried again by the daemon, or after the next sync."""
+    try:
+        yield
+    except Exception:
+        try_to_deliver(database, settings)
+        raise
+    try_to_deliver(database, settings)
+
+
+def try_to_deliver(database: Database, settings: Settings) -> None:
+    """Deliver once what is due. It takes seconds at most, and a failure is only logged."""
+    try:
+        deliver(database, settings, now=datetime.now(UTC), seconds=SEND_AFTER_SYNC_SECONDS)
+    except Exception as error:  # noqa: BLE001 - delivery must not change how a sync has ended
+        log.warning("alerts could not be delivered now; the next sync or the daemon tries again: %s", described(error))
+
+
+def deliver(database: Database, settings: Settings, *, now: datetime, seconds: float | None = None) -> DeliveryReport:
     """Send each due alert to every receiver that has not accepted it yet. Close the alerts that every receiver has accepted.
 
     An urgent alert is due at once. Any other alert is due when the syncs that the schedule started have ended, and at the latest when the
@@ -92,20 +118,26 @@ def deliver(database: Database, settings: Settings, *, now: datetime) -> Deliver
 
     Args:
         now: aware UTC.
+        seconds: how long to wait for the receivers; by default SEND_SECONDS.
 
     Raises:
         RosterError: the database cannot be read or written. A receiver that fails, or a wrong URL, raises nothing.
     """
     with translate_database_errors(), database.engine.connect() as opened:
         connection = opened.execution_options(isolation_level="AUTOCOMMIT")
-        with delivery_lock(connection) as is_ours:
-            if not is_ours:
-                return DeliveryReport(elsewhere=True)
-            due = _due(connection, now)
-            return _deliver(connection, settings, due, now) if due else DeliveryReport()
+        connection.exec_driver_sql(f"set statement_timeout = '{_STATEMENT_TIMEOUT}'")
+        try:
+            with delivery_lock(connection) as is_ours:
+                if not is_ours:
+                    return DeliveryReport(elsewhere=True)
+                due = _due(connection, now)
+                return _deliver(connection, settings, due, now, seconds or SEND_SECONDS) if due else DeliveryReport()
+        finally:
+            # The session has a time-out that nobody else expects.
+            connection.invalidate()
 
 
-def _deliver(connection: Connection, settings: Settings, due: Sequence[Alert], now: datetime) -> DeliveryReport:
+def _deliver(connection: Connection, settings: Settings, due: Sequence[Alert], now: datetime, seconds: float) -> DeliveryReport:
     everybody = receivers(settings)
     unusable = [receiver for receiver in everybody if receiver.service is None]
     for receiver in unusable:
@@ -119,7 +151,7 @@ def _deliver(connection: Connection, settings: Settings, due: Sequence[Alert], n
             in_parts = receiver.name in failing
             sending[_send(receiver.service, compose(missing, settings.roster_ui_url), in_parts=in_parts)] = receiver, missing
     accepting = []
-    for future in _as_they_end(sending):
+    for future in _as_they_end(sending, seconds):
         receiver, sent = sending[future]
         if future.result():
             _record_acceptance(connection, receiver, sent, now)
@@ -286,9 +318,9 @@ def _send(service: "NotifyBase", message: Message, *, in_parts: bool) -> "Future
     return future
 
 
-def _as_they_end(sending: Iterable["Future[bool]"]) -> Iterable["Future[bool]"]:
-    """Each attempt as it ends, within SEND_SECONDS."""
+def _as_they_end(sending: Iterable["Future[bool]"], seconds: float) -> Iterable["Future[bool]"]:
+    """Each attempt as it ends, within so many seconds."""
     try:
-        yield from as_completed(list(sending), timeout=SEND_SECONDS)
+        yield from as_completed(list(sending), timeout=seconds)
     except TimeoutError:
         return

@@ -7,10 +7,11 @@ from typing import Any
 import click
 from sqlalchemy import Connection
 
-from roster_pipeline.commands.environment import current_database
+from roster_pipeline.alerts.delivery import try_to_deliver
+from roster_pipeline.commands.environment import current_database, read_settings
 from roster_pipeline.commands.output import json_option, print_json, print_table
 from roster_pipeline.database.clock import database_time
-from roster_pipeline.database.engine import translate_database_errors
+from roster_pipeline.database.engine import Database, translate_database_errors
 from roster_pipeline.districts.agreement import all_districts, find_district
 from roster_pipeline.districts.nights import PACIFIC, next_scheduled_at
 from roster_pipeline.fleet.recovery import mark_crashed_syncs
@@ -32,7 +33,9 @@ def status(district: str | None, *, watch: bool, as_json: bool) -> None:
     with current_database() as database, translate_database_errors(), database.engine.connect() as opened:
         connection = opened.execution_options(isolation_level="AUTOCOMMIT")
         if not watch:
-            _show(_document(connection, district), as_json=as_json)
+            document = _document(connection, district)
+            _show(document, as_json=as_json)
+            _deliver(database, document)
             return
         shown: Mapping[str, Any] | None = None
         try:
@@ -42,11 +45,18 @@ def status(district: str | None, *, watch: bool, as_json: bool) -> None:
                     if not as_json:
                         click.clear()  # only a terminal; a file or a pipe gets one page after the other
                     _show(document, as_json=as_json)
+                    _deliver(database, document)
                 # The crashed syncs are reported once. The next document has 0 there, and that alone is no reason to print again.
                 shown = {**document, "marked_as_failed": 0}
                 time.sleep(WATCH_SECONDS)
         except KeyboardInterrupt:
             return
+
+
+def _deliver(database: Database, document: Mapping[str, Any]) -> None:
+    """The process that ends a sync delivers its alert (R11.8)."""
+    if document["marked_as_failed"]:
+        try_to_deliver(database, read_settings())
 
 
 def _document(connection: Connection, reference: str | None) -> dict[str, Any]:

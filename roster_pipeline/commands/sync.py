@@ -1,5 +1,6 @@
 """`roster sync`: syncs one district now, in this process, and prints a summary."""
 
+import sys
 import time
 from collections.abc import Mapping
 from contextlib import nullcontext
@@ -8,12 +9,14 @@ from typing import Any
 
 import click
 
+from roster_pipeline.alerts.delivery import delivering
 from roster_pipeline.commands.environment import read_settings
 from roster_pipeline.commands.output import json_option, print_json, print_table
 from roster_pipeline.commands.progress import show_progress
 from roster_pipeline.commands.who import NOT_BLANK
 from roster_pipeline.database.engine import open_database
 from roster_pipeline.database.runner import slowest
+from roster_pipeline.errors import described
 from roster_pipeline.process_memory import peak_mb
 from roster_pipeline.source.rules import rules
 from roster_pipeline.sync.ledger import Origin
@@ -34,18 +37,31 @@ def sync(context: click.Context, district: str, requested_by: str | None, reason
     """Sync one DISTRICT now: pull it from Clever, plan what changes, and write that in one transaction."""
     settings = read_settings()
     request = SyncRequest(district, Origin(requested_by=requested_by, reason=reason))
-    with open_database(settings) as database, nullcontext(lambda _: None) if as_json else show_progress() as on_step:
-        began = time.perf_counter()
-        report = run_sync(database, settings, request, on_step=on_step)
-        seconds = time.perf_counter() - began
+    report: SyncReport | None = None
+    try:
+        with open_database(settings) as database, delivering(database, settings):
+            with nullcontext(lambda _: None) if as_json else show_progress() as on_step:
+                began = time.perf_counter()
+                report = run_sync(database, settings, request, on_step=on_step)
+                seconds = time.perf_counter() - began
+            _show(report, seconds, profile=profile, as_json=as_json)
+    except Exception as error:
+        if report is None:
+            raise
+        # R11.4: the exit status says how the sync has ended.
+        click.echo(f"Sync {report.sync_id} is applied ({report.status}), but not shown. {described(error)}", err=True)
+    if report.status == "held":
+        context.exit(HELD)
+
+
+def _show(report: SyncReport, seconds: float, *, profile: bool, as_json: bool) -> None:
     if as_json:
         print_json(_document(report) | (_profile(report, seconds) if profile else {}))
     else:
         if profile:
             _print_profile(report, seconds)
         _print_report(report)
-    if report.status == "held":
-        context.exit(HELD)
+    sys.stdout.flush()
 
 
 def _document(report: SyncReport) -> dict[str, Any]:

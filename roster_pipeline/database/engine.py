@@ -1,7 +1,7 @@
 """One open database: its server, a small pool of sessions, and the translation of its errors.
 
-Belongs here: the engine and its sessions, Dagster's own database beside the application's, and the translation of driver errors
-into those of `errors.py`. Does not belong here: addresses (`urls.py`), what a session sets (`session.py`), running a server
+Belongs here: the engine and its sessions, Dagster's own database beside the application's, and where driver errors are translated. Does
+not belong here: what they mean (`refusals.py`), addresses (`urls.py`), what a session sets (`session.py`), running a server
 (`embedded.py`), the schema (`migrate.py`), and queries about districts.
 """
 
@@ -18,9 +18,10 @@ from psycopg.conninfo import make_conninfo
 from psycopg.pq import PGconn, Ping
 from sqlalchemy import URL, Connection, Engine, create_engine, event
 
-from roster_pipeline.database.blockers import blockers_in_words, blockers_of, listen_for_blockers
+from roster_pipeline.database.blockers import listen_for_blockers
 from roster_pipeline.database.embedded import EmbeddedServer
 from roster_pipeline.database.lock import CREATE_DATABASE_LOCK
+from roster_pipeline.database.refusals import translated
 from roster_pipeline.database.session import set_up
 from roster_pipeline.database.urls import are_on_one_server, for_dagster, parse_url
 from roster_pipeline.errors import PermanentError, RosterError, TransientError
@@ -106,8 +107,8 @@ def psycopg_connection(connection: Connection) -> "psycopg.Connection[Any]":
 def translate_database_errors() -> Iterator[None]:
     """Translates every error of the driver in the block into PermanentError or TransientError.
 
-    The message has SQLSTATE, table, column and constraint. It does not have the driver's own text, and the driver's error is not the cause
-    either, because both can contain row values. An interrupt is raised again: if the clean-up after it fails in the middle of a statement,
+    `refusals.py` has the messages. They do not have the driver's own text, and the driver's error is not the cause either, because both can
+    contain row values. An interrupt is raised again: if the clean-up after it fails in the middle of a statement,
     the driver's error must not hide it.
     """
     try:
@@ -115,7 +116,7 @@ def translate_database_errors() -> Iterator[None]:
     except (sqlalchemy.exc.DBAPIError, psycopg.Error) as error:
         if (interrupt := _interrupt_behind(error)) is not None:
             raise interrupt from None
-        raise _translated(error.orig if isinstance(error, sqlalchemy.exc.DBAPIError) else error) from None
+        raise translated(error.orig if isinstance(error, sqlalchemy.exc.DBAPIError) else error) from None
 
 
 def _interrupt_behind(error: BaseException) -> BaseException | None:
@@ -124,68 +125,6 @@ def _interrupt_behind(error: BaseException) -> BaseException | None:
     while isinstance(cause, Exception | GeneratorExit):
         cause = cause.__context__
     return cause
-
-
-def _translated(error: BaseException | None) -> RosterError:
-    if not isinstance(error, psycopg.Error):
-        return PermanentError(f"The database driver failed: {type(error).__name__}.")
-    state = error.sqlstate
-    if state is None:  # The error is not from the server.
-        if isinstance(error, psycopg.OperationalError):
-            return TransientError("The connection to the database was lost.", hint="Try again; the transaction was rolled back.")
-        return PermanentError(f"The database driver failed: {type(error).__name__}.")
-    if state == "XX000" and error.diag.source_function in _GROWS_A_FILE:
-        return TransientError("The database refused: its disk quota, or its limit for a file, is used up.", hint=_HINTS["53100"])
-    where = ", ".join(
-        f"{what} {name}"
-        for what, name in (
-            ("table", ".".join(part for part in (error.diag.schema_name, error.diag.table_name) if part)),
-            ("column", error.diag.column_name),
-            ("constraint", error.diag.constraint_name),
-        )
-        if name
-    )
-    if state == "55P03":
-        return TransientError(
-            "Another session holds a lock for too long (SQLSTATE 55P03).",
-            hint=f"{blockers_in_words(blockers_of(error))} Try again; nothing was written.".strip(),
-        )
-    reason = f"The database refused: {type(error).__name__}, SQLSTATE {state}" + (f", {where}." if where else ".")
-    if state in _TRANSIENT_STATES or state[:2] in _TRANSIENT_CLASSES:
-        return TransientError(reason, hint=_HINTS.get(state, "Try again; the transaction was rolled back."))
-    return PermanentError(reason, hint=_HINTS.get(state, ""))
-
-
-# PostgreSQL's functions that enlarge a table or a temporary file. It reports a full disk as 53100, but a used-up quota as internal error.
-_GROWS_A_FILE = {"mdextend", "mdzeroextend", "BufFileDumpBuffer"}
-_TRANSIENT_CLASSES = {
-    "08",  # connection
-    "53",  # disk full, out of memory, too many connections
-    "58",  # an error of the operating system
-}
-_TRANSIENT_STATES = {
-    "25006",  # read-only: during a failover the address still leads to the standby
-    "40001",  # serialization failure
-    "40P01",  # deadlock
-    "55006",  # object in use
-    "55P03",  # lock not available
-    "57014",  # cancelled, also by a time-out of the server
-    "57P01",  # shut down by an administrator
-    "57P02",  # crashed
-    "57P03",  # starting up or shutting down
-    "57P05",  # idle session time-out
-}
-_MIGRATE = "Run `roster migrate`."
-_HINTS = {
-    "25006": "The server is read-only: a standby, or in the middle of a failover.",
-    "3F000": _MIGRATE,
-    "42501": "Grant the missing privilege to the user of ROSTER_DATABASE_URL.",
-    "42703": _MIGRATE,
-    "42883": _MIGRATE,
-    "42P01": _MIGRATE,
-    "53100": "The server's disk is full: free some space.",
-    "53300": "The server has no free connection: raise max_connections or run fewer syncs at once.",
-}
 
 
 @contextmanager
@@ -230,21 +169,25 @@ def _check_server(engine: Engine) -> None:
 
 
 def _unreachable(url: URL, said: str) -> RosterError:
-    """The reason why no session could be opened. libpq gives no SQLSTATE for it, and its text can be in any language, so a ping decides."""
+    """The reason why no session could be opened. libpq gives no SQLSTATE for it, and its text can be in any language, so a ping decides.
+
+    The first line of the text is repeated: it names the server, the user and the database, and never the password.
+    """
     host = url.host or str(url.query.get("host", "the local socket"))
     server = f"{host}:{url.port or url.query.get('port', 5432)}"
     keys = {"host": url.query.get("host", url.host), "port": url.query.get("port", url.port), "connect_timeout": CONNECT_SECONDS}
     answer = PGconn.ping(make_conninfo("", **{key: str(value) for key, value in keys.items() if value}).encode())
-    if answer == Ping.OK and not re.search("too many|connection slots|shutting down|starting up", said):
-        return PermanentError(
-            f"PostgreSQL at {server} refuses the session: wrong user or password, or no database {url.database!r}.",
-            hint="Check the URL and the server's pg_hba.conf.",
-        )
-    if answer == Ping.OK:
-        return TransientError(
-            f"PostgreSQL at {server} accepts no session at the moment.", hint="Try again; if it stays, raise max_connections."
-        )
-    return TransientError(f"PostgreSQL at {server} does not answer.", hint="Check that it runs and that host and port are right.")
+    if answer != Ping.OK:
+        return TransientError(f"PostgreSQL at {server} does not answer.", hint="Check that it runs and that host and port are right.")
+    line = next(iter(said.splitlines()), "").removeprefix("connection failed: ").rpartition(" failed: ")[2].strip()
+    if re.search("too many|connection slots|shutting down|starting up", said):
+        hint = "Try again; if it stays, raise max_connections, or the limit of the role or database that is named."
+        return TransientError(f"PostgreSQL at {server} accepts no session at the moment: {line}", hint=hint)
+    if re.search("SSL|certificate", line):
+        hint = "The server's TLS and the URL's sslmode do not fit: correct one of them."
+        return PermanentError(f"PostgreSQL at {server} refuses the session: {line}", hint=hint)
+    hint = "Check the URL (user, password, database) and the server's pg_hba.conf."
+    return PermanentError(f"PostgreSQL at {server} refuses the session: {line}", hint=hint)
 
 
 @contextmanager

@@ -13,10 +13,12 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+import psycopg
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from roster_pipeline.database.models import Model
+from roster_pipeline.database.refusals import name_step
 from roster_pipeline.process_memory import peak_mb
 
 T = TypeVar("T")
@@ -57,7 +59,11 @@ def timed(name: str, on_step: Callable[[Step], None], work: Callable[[], T]) -> 
 
 def _measured(name: str, work: Callable[[], T]) -> tuple[T, Step]:
     start = time.perf_counter()
-    result = work()
+    try:
+        result = work()
+    except (sa.exc.DBAPIError, psycopg.Error) as error:
+        name_step(error, name)
+        raise
     return result, Step(name, result if isinstance(result, int) else 0, time.perf_counter() - start)
 
 

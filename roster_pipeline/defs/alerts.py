@@ -79,8 +79,8 @@ def _was_locked(context: dg.RunFailureSensorContext) -> bool:
 
 
 def _has_reported(connection: Connection, run_id: str) -> bool:
-    """Whether `ops.syncs` has a failed or skipped sync of this run, or one that is still ending."""
-    row = sa.exists().where(syncs.c.dagster_run_id == run_id, syncs.c.status.in_(["failed", "skipped", "processing"]))
+    """Whether `ops.syncs` has a sync of this run, also an applied one: what follows its commit can fail (R11.4)."""
+    row = sa.exists().where(syncs.c.dagster_run_id == run_id)
     return bool(connection.execute(sa.select(row)).scalar_one())
 
 

@@ -3,13 +3,12 @@
 Does not belong here: what can fail, and whether it can be retried (`errors.py`).
 """
 
-import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import dagster as dg
 
-from roster_pipeline.errors import RosterError, SyncRunningError
+from roster_pipeline.errors import RosterError, SyncRunningError, described
 from roster_pipeline.sync.ledger import RequestEndedError
 
 
@@ -29,14 +28,7 @@ def as_dagster_failures() -> Iterator[None]:
     except dg.Failure:
         raise
     except Exception as error:  # noqa: BLE001 - every text but our own has to be kept out of the event log
-        lines = [
-            f"{frame.name} ({frame.filename.rpartition('/')[2]}:{frame.lineno})" for frame in traceback.extract_tb(error.__traceback__)
-        ]
-        raise dg.Failure(
-            f"Internal error: {type(error).__name__}. Its transaction is rolled back.",
-            metadata={"passed through": dg.MetadataValue.text(" > ".join(lines))},
-            allow_retries=False,
-        ) from None
+        raise dg.Failure(described(error), allow_retries=False) from None
 
 
 def _failure(error: RosterError) -> dg.Failure:

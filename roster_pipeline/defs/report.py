@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from roster_pipeline.database.migrate import lasting_table
-from roster_pipeline.database.tables import syncs
+from roster_pipeline.database.tables import APPLIED, syncs
 from roster_pipeline.source.vocabulary import Collection as Pulled
 from roster_pipeline.support.readiness import QUESTIONS
 
@@ -92,18 +92,21 @@ def whole_sync(report: "SyncReport", connection: Connection) -> Metadata:
     """Time and memory of a sync as a whole, and the district's last syncs to compare it with, because Dagster plots all districts in one
     line."""
     # `finished_at` is written in the sync's own transaction, so it does not include the time of the commit.
+    # Without requests that were answered or skipped: those are no syncs. A failed row can have ended before it began.
+    began = sa.func.coalesce(syncs.c.started_at, syncs.c.requested_at).label("began")
+    ours = sa.and_(syncs.c.district_id == report.district.district_id, syncs.c.sync_id <= report.sync_id)
     query = (
-        sa.select(syncs.c.sync_id, syncs.c.started_at, syncs.c.finished_at, syncs.c.status, syncs.c.counts["changes"].label("changes"))
-        .where(syncs.c.district_id == report.district.district_id, syncs.c.sync_id <= report.sync_id, syncs.c.finished_at.is_not(None))
+        sa.select(syncs.c.sync_id, began, syncs.c.finished_at, syncs.c.status, syncs.c.counts["changes"].label("changes"))
+        .where(ours, syncs.c.status.in_([*APPLIED, "failed"]))
         .order_by(syncs.c.sync_id.desc())
         .limit(COMPARED)
     )
     last = [
         {
             "sync_id": row["sync_id"],
-            "began": f"{row['started_at']:%Y-%m-%d %H:%M} UTC",
+            "began": f"{row['began']:%Y-%m-%d %H:%M} UTC",
             "status": row["status"],
-            "seconds": round((row["finished_at"] - row["started_at"]).total_seconds(), 3),
+            "seconds": round((row["finished_at"] - row["began"]).total_seconds(), 3),
             "rows_written": sum(sum(actions.values()) for actions in (row["changes"] or {}).values()),
         }
         for row in _rows(connection, query)

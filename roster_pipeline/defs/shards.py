@@ -7,7 +7,6 @@ A run per district would mean a thousand starts of Dagster a night. The result i
 materialized for the same partitions.
 """
 
-import logging
 import time
 from collections.abc import Iterator, Mapping
 from typing import Any, cast
@@ -17,6 +16,7 @@ import sqlalchemy as sa
 from pydantic import Field
 from sqlalchemy import Connection
 
+from roster_pipeline.alerts.delivery import delivering
 from roster_pipeline.database.engine import Database, translate_database_errors
 from roster_pipeline.database.tables import APPLIED, districts, syncs
 from roster_pipeline.defs.failures import as_dagster_failures
@@ -27,6 +27,7 @@ from roster_pipeline.defs.sync import (
     LAST_REPORTED_AT,
     evaluation,
     keep_connections,
+    not_shown,
     observation_of,
     results_of,
     second_attempt,
@@ -34,11 +35,9 @@ from roster_pipeline.defs.sync import (
     synced,
 )
 from roster_pipeline.defs.tags import origin_of
-from roster_pipeline.errors import RosterError
-from roster_pipeline.fleet.children import Failure, Outcome, sync_in_child
+from roster_pipeline.errors import described
+from roster_pipeline.fleet.children import Failure, Outcome, Unreported, sync_in_child
 from roster_pipeline.sync.run import SyncReport, SyncRequest
-
-log = logging.getLogger(__name__)
 
 # The pause before the second attempt, for the case that the database or Clever was away for a moment. As in a run of one district.
 PAUSE_SECONDS = 60.0
@@ -77,7 +76,7 @@ def sync_districts(context: dg.OpExecutionContext, config: Shard, roster_databas
     keep_connections(context.instance)
     ended: dict[str, dict[str, Any]] = {}
     try:
-        with as_dagster_failures(), roster_database.open() as database:
+        with as_dagster_failures(), roster_database.open() as database, delivering(database, roster_database.settings):
             done = _done_before(database, context.run)
             ended |= {district: _DONE | {"district": district, "sync_id": sync_id} for district, sync_id in done.items()}
             waiting = [district for district in dict.fromkeys(config.districts) if district not in done]
@@ -127,12 +126,16 @@ def _report(context: dg.OpExecutionContext, database: Database, district: str, o
         if outcome.status == "failed":
             yield evaluation(synced(outcome.reason), district)
         return
-    context.log.info(summary(outcome))
-    try:
-        events = _events(context.instance, database, outcome)
-    except RosterError as error:
-        log.warning("sync %s is applied, but not shown in Dagster: %s", outcome.sync_id, error)
+    if isinstance(outcome, Unreported):
+        context.log.warning(not_shown(outcome.sync_id, "Its process ended before it reported."))
+        yield evaluation(synced(), district)
         return
+    try:
+        context.log.info(summary(outcome))
+        events = _events(context.instance, database, outcome)
+    except Exception as error:  # noqa: BLE001 - it costs the events of this district, and never the districts after it
+        context.log.warning(not_shown(outcome.sync_id, described(error)))
+        events = [evaluation(synced(), district)]
     yield from events
 
 

@@ -14,7 +14,6 @@ import signal
 import sys
 import threading
 import time
-import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -23,14 +22,16 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Literal
 
+import sqlalchemy as sa
 from pydantic import SecretStr
 from sqlalchemy import Connection
 
 from roster_pipeline.database.clock import Clock, database_time
 from roster_pipeline.database.engine import Database, open_database, translate_database_errors
 from roster_pipeline.database.lock import district_lock
+from roster_pipeline.database.tables import APPLIED, districts, syncs
 from roster_pipeline.districts.agreement import District, find_district
-from roster_pipeline.errors import RosterError, SyncRunningError
+from roster_pipeline.errors import RosterError, SyncRunningError, described
 from roster_pipeline.settings import Settings
 from roster_pipeline.sync import ledger
 from roster_pipeline.sync.ledger import RequestEndedError
@@ -64,24 +65,35 @@ class Failure:
     is_transient: bool = False
 
 
-Outcome = SyncReport | Failure
+@dataclass(frozen=True)
+class Unreported:
+    """A sync that was applied, although its process was stopped or died before it reported (R11.4). As in `ops.syncs`."""
+
+    sync_id: int
+    status: str
+    message: str
+
+
+Outcome = SyncReport | Failure | Unreported
 Work = Callable[[Settings, SyncRequest], Outcome]
 
 
 def sync_here(settings: Settings, request: SyncRequest) -> Outcome:
     """Sync in this process. Errors are returned as a Failure, because not every exception can be sent to another process."""
+    report = None
     try:
         with open_database(settings) as database:
-            return run_sync(database, settings, request)
+            report = run_sync(database, settings, request)
     except SyncRunningError as error:
         return Failure("running", f"{error.reason} It is sync {error.running_sync_id}.", is_transient=True)
     except (SkippedError, RequestEndedError) as error:
         return Failure("skipped", error.reason)
-    except RosterError as error:
-        return Failure("failed", str(error), is_transient=error.retryable)
-    except Exception as error:  # noqa: BLE001 - its text may quote a value, so only its class and the lines of its traceback are reported
-        passed = " > ".join(f"{frame.name}:{frame.lineno}" for frame in traceback.extract_tb(error.__traceback__))
-        return Failure("failed", f"Internal error: {type(error).__name__} ({passed}).")
+    except Exception as error:  # noqa: BLE001 - its text may quote a value, so it is only described
+        if report is None:
+            text = str(error) if isinstance(error, RosterError) else described(error)
+            return Failure("failed", text, is_transient=isinstance(error, RosterError) and error.retryable)
+        log.warning("sync %s is applied. What follows a sync failed: %s", report.sync_id, described(error))
+    return report
 
 
 def sync_in_child(
@@ -100,7 +112,7 @@ def sync_in_child(
         clock: how a session reads the time.
 
     Returns:
-        The sync's report, or why there is none. In both cases the child has ended.
+        The sync's report, or why there is none. In all cases the child has ended.
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["roster_pipeline.fleet.preload"])
@@ -118,11 +130,11 @@ def sync_in_child(
     finally:
         _wait_for_exit(child)
         receiver.close()
-    if isinstance(outcome, SyncReport | Failure):
+    if isinstance(outcome, Outcome):
         return outcome
     message = outcome or ledger.CRASHED
     _mark(database, request.district, message, clock)
-    return Failure("failed", message, is_transient=outcome is None)
+    return _applied(database, request) or Failure("failed", message, is_transient=outcome is None)
 
 
 def _await(child: BaseProcess, receiver: Pipe, settings: Settings) -> Outcome | str | None:
@@ -174,6 +186,24 @@ def _mark(database: Database, reference: str, message: str, clock: Clock) -> Non
                 time.sleep(_POLL_SECONDS)
     except RosterError as error:
         log.warning("a killed sync is not marked in ops.syncs yet: %s", error)
+
+
+def _applied(database: Database, request: SyncRequest) -> Unreported | None:
+    """The sync of a dead process, if its commit was before its end."""
+    query = (
+        sa.select(syncs.c.sync_id, syncs.c.status, syncs.c.message)
+        .join(districts, districts.c.district_id == syncs.c.district_id)
+        .where(districts.c.clever_id == request.district, syncs.c.dagster_run_id == request.origin.dagster_run_id)
+        .order_by(syncs.c.sync_id.desc())
+        .limit(1)
+    )
+    try:
+        with translate_database_errors(), database.engine.connect() as connection:
+            row = connection.execute(query).one_or_none()
+    except RosterError as error:
+        log.warning("the database does not say yet how the sync of a dead process ended: %s", error)
+        return None
+    return Unreported(*row) if row is not None and row.status in APPLIED else None
 
 
 def _mark_if_free(connection: Connection, district: District, message: str, now: datetime) -> bool:

@@ -62,7 +62,8 @@ def _decidable(connection: Connection, hold_id: int, *, allowed: tuple[str, ...]
         .where(holds.c.hold_id == hold_id)
         .with_for_update(of=holds)
     )
-    row = connection.execute(query).mappings().one_or_none()
+    # A number that no bigint holds is not one of a hold either.
+    row = connection.execute(query).mappings().one_or_none() if 0 < hold_id < 1 << 63 else None
     if row is None:
         raise PermanentError(f"There is no hold {hold_id}.", hint="`roster holds` lists them.")
     if row["status"] not in allowed:

@@ -164,6 +164,11 @@ def _end(
     return len(ended)
 
 
+def status_of(connection: Connection, sync_id: int) -> str | None:
+    """The status of a sync; None if there is none of this id."""
+    return connection.execute(sa.select(syncs.c.status).where(syncs.c.sync_id == sync_id)).scalar()
+
+
 def recent(connection: Connection, *, district_id: int | None = None, limit: int = 20) -> list[Mapping[str, Any]]:
     """The newest syncs, of one district or of all, and all that are queued; the newest first."""
     ours = syncs.c.district_id == district_id if district_id is not None else sa.true()

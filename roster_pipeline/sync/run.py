@@ -36,12 +36,13 @@ from roster_pipeline.districts.agreement import (
     inactive,
     withdraw_auto_initial,
 )
-from roster_pipeline.errors import PermanentError, RosterError, TransientError
+from roster_pipeline.errors import PermanentError, RosterError, TransientError, described
 from roster_pipeline.settings import Settings
 from roster_pipeline.source.protocol import Listing
 from roster_pipeline.sync import ledger
 from roster_pipeline.sync.apply import accept_district, apply_plan, record_plan
-from roster_pipeline.sync.brakes import DECIDED, held_kinds
+from roster_pipeline.sync.brakes import DECIDED
+from roster_pipeline.sync.ending import NO_CHANGES, analyze, is_applied, message_of, record_failure
 from roster_pipeline.sync.findings import compare_all, record_findings
 from roster_pipeline.sync.incremental import plan_incremental
 from roster_pipeline.sync.ledger import Origin
@@ -49,7 +50,7 @@ from roster_pipeline.sync.plan import Plan, build_staging, make_plan
 from roster_pipeline.sync.preview import PlanReport, describe_plan
 from roster_pipeline.sync.pull import pull_into
 from roster_pipeline.sync.restore import restore_seen
-from roster_pipeline.sync.session import PlanningContext, PullResult, SyncContext, one_state, sync_session
+from roster_pipeline.sync.session import PlanningContext, PullResult, SyncContext, is_conflict, one_state, sync_session
 from roster_pipeline.sync.sources import OpenSource, open_clever
 from roster_pipeline.sync.unchanged import LastState, delete_state, find_last_state, record_state, repeat, state_after, state_of
 
@@ -57,10 +58,6 @@ log = logging.getLogger(__name__)
 
 # How often to plan if somebody else changes a row while the plan is made.
 CONFLICT_ATTEMPTS = 3
-# After this many written rows of a table, its statistics are wrong, so ANALYZE is run. The autovacuum of PostgreSQL comes minutes later.
-ANALYZE_FROM_ROWS = 1_000
-
-_NO_CHANGES = "No changes."
 
 
 @dataclass(frozen=True)
@@ -124,19 +121,23 @@ def run_sync(
         RosterError: the sync failed. It is recorded in `ops.syncs`, unless the database failed or another sync is running (R11.2).
     """
     require_current_schema(database)
-    with sync_session(database, settings) as connection:
-        district = _admit(connection, request, clock)
-        with district_lock(connection, district.district_id, district.clever_id):
-            if crashed := ledger.mark_crashed(connection, district.district_id, now=clock(connection)):
-                log.warning("district %s: %d crashed sync(s) marked as failed", district.clever_id, crashed)
-            sync_id = ledger.begin(connection, district.district_id, request.origin, now=clock(connection))
-            try:
-                with translate_database_errors():
-                    context = SyncContext(connection, district, on_step, clock)
-                    return _sync(context, settings, open_source, sync_id, request.origin)
-            except BaseException as error:
-                _record_failure(database, sync_id, error, clock)
-                raise
+    applied: list[SyncReport] = []
+    try:
+        with sync_session(database, settings) as connection:
+            district = _admit(connection, request, clock)
+            with district_lock(connection, district.district_id, district.clever_id):
+                context = SyncContext(connection, district, on_step, clock)
+                outcome, report = _sync(context, database, settings, open_source, request.origin)
+                applied.append(report)
+                # An incremental plan writes too few rows to need it.
+                if outcome.plan is not None and "touched" not in outcome.counts:
+                    analyze(connection, outcome.plan)
+    except Exception as error:
+        if not applied:
+            raise
+        # R11.4: what follows the commit changes nothing of how the sync has ended.
+        log.warning("sync %s is applied. What follows a sync failed: %s", applied[0].sync_id, described(error))
+    return applied[0]
 
 
 def plan_sync(
@@ -185,8 +186,43 @@ class _Outcome:
     counts: Mapping[str, Any]
 
 
-def _sync(context: SyncContext, settings: Settings, open_source: OpenSource, sync_id: int, origin: Origin) -> SyncReport:
+def _sync(
+    context: SyncContext, database: Database, settings: Settings, open_source: OpenSource, origin: Origin
+) -> tuple[_Outcome, SyncReport]:
+    """From the row in `ops.syncs` to the commit."""
+    connection, district = context.connection, context.district
+    if crashed := ledger.mark_crashed(connection, district.district_id, now=context.time()):
+        log.warning("district %s: %d crashed sync(s) marked as failed", district.clever_id, crashed)
+    sync_id = ledger.begin(connection, district.district_id, origin, now=context.time())
     steps: list[Step] = []
+    ended: list[_Outcome] = []
+    try:
+        with translate_database_errors():
+            _pull_and_apply(context, settings, open_source, sync_id, origin, steps, ended)
+    except BaseException as error:
+        record_failure(database, sync_id, error, context.clock)
+        # The session was lost at the commit, so only the row says whether the server has committed.
+        if not (isinstance(error, RosterError) and ended and is_applied(database, sync_id, district.clever_id)):
+            raise
+    outcome = ended[-1]
+    return outcome, SyncReport(sync_id, outcome.district, outcome.status, outcome.message, dict(outcome.counts), steps)
+
+
+def _pull_and_apply(
+    context: SyncContext,
+    settings: Settings,
+    open_source: OpenSource,
+    sync_id: int,
+    origin: Origin,
+    steps: list[Step],
+    ended: list[_Outcome],
+) -> None:
+    """The pull, then the transaction; again if somebody else wrote in the meantime (R11.4).
+
+    Args:
+        steps: every step is appended.
+        ended: what the transaction decided is appended when only its commit is missing.
+    """
 
     def record(step: Step) -> None:
         steps.append(step)
@@ -200,50 +236,51 @@ def _sync(context: SyncContext, settings: Settings, open_source: OpenSource, syn
     started_at = context.time()
     pull_no = ledger.pull_began(context.connection, sync_id, started_at)
     pulled = pull_into(recording, settings, open_source, started_at, ingest_listing)
+    before, conflicts = len(steps), set()
     for attempt in range(1, CONFLICT_ATTEMPTS + 1):
-        before = len(steps)
+        ended.clear()
         try:
-            outcome = _plan_and_apply(recording, pulled, pull_no, sync_id, origin)
-        except (psycopg.errors.SerializationFailure, psycopg.errors.DeadlockDetected):
-            if attempt == CONFLICT_ATTEMPTS:
+            with one_state(context.connection):
+                ended.append(_plan_and_apply(recording, pulled, pull_no, sync_id, origin))
+        except psycopg.Error as error:
+            if not is_conflict(error):
+                raise
+            conflicts.add((error.sqlstate, error.diag.constraint_name))
+            if attempt == CONFLICT_ATTEMPTS and len(conflicts) == 1:
                 raise
             del steps[before:]
             log.info("district %s, sync %s: rows changed while planning, planning again", context.district.clever_id, sync_id)
         else:
-            break
-    # An incremental plan writes too few rows to need ANALYZE.
-    if outcome.plan is not None and "touched" not in outcome.counts:
-        _analyze(context.connection, outcome.plan)
-    return SyncReport(sync_id, outcome.district, outcome.status, outcome.message, dict(outcome.counts), steps)
+            return
+    ended.clear()
+    raise TransientError(
+        f"The application wrote the same rows while they were planned, in {CONFLICT_ATTEMPTS} attempts.",
+        hint="Sync again when it writes less.",
+        district=context.district.clever_id,
+    )
 
 
 def _plan_and_apply(context: SyncContext, pulled: PullResult, pull_no: int, sync_id: int, origin: Origin) -> _Outcome:
-    """The one transaction of a sync (R11.5): the plan, the writes, and the end of its row in `ops.syncs`."""
-    with one_state(context.connection):
-        planning = _start_planning(context, sync_id=sync_id, now=context.time())
-        connection, district_id = planning.connection, planning.district_id
-        _refuse_outdated(planning, pull_no)
-        previous, were_over = ledger.last_applied(connection, district_id), scopes_over_licenses(connection, district_id)
-        outcome = _plan_and_write(planning, pulled)
-        pull_counts = {
-            "moved_during_pull": pulled.moved,
-            "last_sync": pulled.last_sync,
-            "clever_state": pulled.state,
-            "pull": pulled.cost,
-        }
-        outcome = replace(outcome, counts={**outcome.counts, **pull_counts})
-        alert_plan(
-            connection,
-            planning.models,
-            district_id=district_id,
-            sync_id=sync_id,
-            counts=outcome.counts,
-            previous=previous,
-            were_over=were_over,
-            is_urgent=origin.is_urgent,
-            now=planning.now,
-        )
-        ledger.end(connection, sync_id, now=context.time(), status=outcome.status, counts=outcome.counts, message=outcome.message)
+    """What the one transaction of a sync contains (R11.5): the plan, the writes, and the end of its row in `ops.syncs`."""
+    planning = _start_planning(context, sync_id=sync_id, now=context.time())
+    connection, district_id = planning.connection, planning.district_id
+    _refuse_outdated(planning, pull_no)
+    previous, were_over = ledger.last_applied(connection, district_id), scopes_over_licenses(connection, district_id)
+    outcome = _plan_and_write(planning, pulled)
+    pull_counts = {"moved_during_pull": pulled.moved, "last_sync": pulled.last_sync, "clever_state": pulled.state, "pull": pulled.cost}
+    outcome = replace(outcome, counts={**outcome.counts, **pull_counts})
+    alert_plan(
+        connection,
+        planning.models,
+        district_id=district_id,
+        sync_id=sync_id,
+        counts=outcome.counts,
+        previous=previous,
+        were_over=were_over,
+        is_urgent=origin.is_urgent,
+        now=planning.now,
+    )
+    ledger.end(connection, sync_id, now=context.time(), status=outcome.status, counts=outcome.counts, message=outcome.message)
     return outcome
 
 
@@ -279,7 +316,7 @@ def _repeat_last(context: PlanningContext, last: LastState) -> _Outcome:
     accept_district(context)
     repeat(context, last)
     repeated = {name: value for name, value in last.counts.items() if name != "touched"}
-    return _Outcome(context.district, None, "successful", _NO_CHANGES, {**repeated, "settled_since": last.since_sync_id})
+    return _Outcome(context.district, None, "successful", NO_CHANGES, {**repeated, "settled_since": last.since_sync_id})
 
 
 def _plan_full(context: PlanningContext, pulled: PullResult) -> Plan:
@@ -319,27 +356,7 @@ def _write(
             withdraw_auto_initial(connection, context.district, f"sync:{context.sync_id}")
     findings = {f"{resource}.{rule}": rows for (resource, rule, _), rows in sorted(pulled.landing.findings.items())}
     counts = {**plan.as_counts(), "findings": findings, **({"touched": incremental} if incremental else {})}
-    return _Outcome(context.district, plan, "held" if plan.holding else "successful", _message(plan), counts)
-
-
-def _message(plan: Plan) -> str:
-    held = held_kinds(plan.holding)
-    if plan.writes_nothing:
-        return f"Nothing was written: the first sync would soft-delete existing data and waits for approval ({held})."
-    done = _changes(plan)
-    if not held:
-        return done
-    return f"Held for approval: {held}. " + (f"Applied: {done}" if plan.rows else "No other changes.")
-
-
-def _changes(plan: Plan) -> str:
-    if not plan.rows:
-        return _NO_CHANGES
-    parts = [
-        f"{table}: " + ", ".join(f"{rows:,} {action.replace('_', ' ')}" for action, rows in actions.items())
-        for table, actions in plan.changes.items()
-    ]
-    return "; ".join(parts) + "."
+    return _Outcome(context.district, plan, "held" if plan.holding else "successful", message_of(plan), counts)
 
 
 def _admit(connection: Connection, request: SyncRequest, clock: Clock) -> District:
@@ -371,24 +388,3 @@ def _refuse_outdated(context: PlanningContext, pull_no: int) -> None:
             hint="Nothing needs to be done: a sync that began after this one has ended before it.",
             district=context.district.clever_id,
         )
-
-
-def _record_failure(database: Database, sync_id: int, error: BaseException, clock: Clock) -> None:
-    """Record the reason on a new session, because the sync's may be broken. If this fails too, the next sync marks the row as crashed."""
-    if isinstance(error, RosterError):
-        kind = "worth retrying" if error.retryable else "permanent"
-        message = f"{error.reason} ({kind}{': ' + error.path if error.path else ''})"
-    else:
-        # BaseException: Ctrl-C, SIGTERM or Dagster's interrupt.
-        message = f"Internal error: {type(error).__name__}." if isinstance(error, Exception) else "Interrupted."
-    try:
-        with translate_database_errors(), database.engine.begin() as connection:
-            ledger.end(connection, sync_id, now=clock(connection), status="failed", counts={}, message=message)
-    except RosterError:
-        log.warning("sync %s failed, and that could not be written to ops.syncs", sync_id)
-
-
-def _analyze(connection: Connection, plan: Plan) -> None:
-    for table, actions in plan.changes.items():
-        if sum(actions.values()) >= ANALYZE_FROM_ROWS:
-            connection.exec_driver_sql(f"analyze app.{table}")

@@ -138,8 +138,7 @@ def one_state(connection: Connection, *, rollback: bool = False) -> Iterator[Non
         rollback: roll back at the end (a dry run).
 
     Raises:
-        psycopg.errors.SerializationFailure, psycopg.errors.DeadlockDetected: somebody else changed a row in the meantime. A statement or
-            the commit raises it. A new attempt on the new data can succeed.
+        psycopg.Error: a statement or the commit failed. If `is_conflict`, a new attempt on the new data can succeed.
     """
     driver = psycopg_connection(connection)
     driver.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
@@ -152,3 +151,14 @@ def one_state(connection: Connection, *, rollback: bool = False) -> Iterator[Non
         if isinstance(error.orig, psycopg.Error):
             raise error.orig from None
         raise
+
+
+def is_conflict(error: psycopg.Error) -> bool:
+    """Whether somebody else wrote in the meantime (R11.4). A row that the transaction's snapshot does not see, because it was inserted or
+    deleted since, shows as a violated constraint of a table in `app`."""
+    if isinstance(error, psycopg.errors.SerializationFailure | psycopg.errors.DeadlockDetected):
+        return True
+    return isinstance(error, _VIOLATIONS) and error.diag.schema_name == "app"
+
+
+_VIOLATIONS = (psycopg.errors.UniqueViolation, psycopg.errors.ExclusionViolation, psycopg.errors.ForeignKeyViolation)

@@ -253,6 +253,6 @@ def test_an_unexpected_error_is_reported_by_class_and_lines_only(
         result = run(instance, clever_id)
         events = "".join(str(entry) for entry in instance.all_logs(result.run_id))
     assert "Internal error: KeyError" in events
-    assert "raise_marker (test_sync.py:" in events
+    assert "raise_marker test_sync.py:" in events
     printed = capfd.readouterr()
     assert MARKER not in events + printed.out + printed.err

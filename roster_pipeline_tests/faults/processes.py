@@ -177,7 +177,7 @@ def _watch_apply(reached: Callable[[int], object]) -> None:
     """Calls `reached` with 0 before the first statement of the apply, with n after the n-th, and once more after the commit."""
     numbers = count()
     state = {"applying": False}
-    analyze = run._analyze
+    analyze = vars(run)["analyze"]
 
     def begin(*arguments: Any) -> None:
         state["applying"] = True
@@ -189,7 +189,7 @@ def _watch_apply(reached: Callable[[int], object]) -> None:
         state["applying"] = False
         analyze(*arguments)
 
-    vars(run).update(record_plan=begin, _analyze=committed)
+    vars(run).update(record_plan=begin, analyze=committed)
 
     @event.listens_for(Engine, "after_cursor_execute")
     def _executed(*_: object) -> None:
