@@ -90,7 +90,7 @@ REFUSALS: Mapping[str, Refusal] = {
     "55": Refusal("an object is in a state that does not allow it", _SERVER),
     "55006": Refusal("an object is in use", _AGAIN, is_transient=True),
     # With the sessions that may be in the way (`blockers.py`).
-    "55P03": Refusal("another session holds a lock for too long", "Try again when it has ended; nothing was written.", is_transient=True),
+    "55P03": Refusal("another session holds a lock for too long", "Try again when it has ended.", is_transient=True),
     "57": Refusal("the server ended the statement", _AGAIN, is_transient=True),
     "57014": Refusal("the statement was cancelled, by a time-out of the server or by somebody", _AGAIN, is_transient=True),
     "57P04": Refusal("the database was dropped", "Create it, or correct the URL."),
