@@ -51,7 +51,7 @@ select
     name,
     school_id,
     case
-        when status = 'rostered' then coalesce(classroom_id, nextval('app.classrooms_classroom_id_seq')) else classroom_id
+        when status = 'rostered' then coalesce(classroom_id, nextval(cast(:classroom_ids as regclass))) else classroom_id
     end as classroom_id,
     classroom_id is null and status = 'rostered' as is_new,
     status

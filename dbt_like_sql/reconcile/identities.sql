@@ -148,7 +148,7 @@ decided as (
 select
     clever_id,
     -- A new user gets its id here, so that the rest of the plan can refer to it before the user is written.
-    case when decision = 'create' then nextval('app.users_user_id_seq') else user_id end as user_id,
+    case when decision = 'create' then nextval(cast(:user_ids as regclass)) else user_id end as user_id,
     case when decision = 'relink' and relinks_deactivated then 'relink_deactivated' else decision end as decision,
     rule
 from decided

@@ -62,7 +62,7 @@ select
     clever_id,
     name,
     -- A new school gets its id here, so that the rest of the plan can refer to it before the school is written.
-    case when status = 'rostered' then coalesce(school_id, nextval('app.schools_school_id_seq')) else school_id end as school_id,
+    case when status = 'rostered' then coalesce(school_id, nextval(cast(:school_ids as regclass))) else school_id end as school_id,
     school_id is null and status = 'rostered' as is_new,
     licenses,
     status

@@ -77,7 +77,7 @@ def alert_failures(connection: Connection, failed: Sequence[Mapping[str, Any]], 
             row["sync_id"],
             district_id=row["district_id"],
             sync_id=row["sync_id"],
-            facts={"message": row["message"]},
+            facts={name: row[name] for name in ("message", "hint") if row.get(name)},
             # Nobody waits for a sync that the schedule started: it is reported in the digest of the night.
             is_urgent=row["requested_role"] is not None,
             now=now,

@@ -142,7 +142,7 @@ def _plain(facts: Mapping[str, Any]) -> str:
 
 
 def _message_of(facts: Mapping[str, Any]) -> str:
-    return str(facts.get("message") or "It left no message.")
+    return " ".join(filter(None, (str(facts.get("message") or "It left no message."), facts.get("hint"))))
 
 
 def _scopes(facts: Mapping[str, Any]) -> str:
@@ -175,8 +175,7 @@ KINDS: Mapping[Kind, _Texts] = {
         "Sync {sync_id} of district {district} failed",
         "failed syncs",
         _message_of,
-        "look the message up in docs/operations.md, which says what it needs; then `roster sync {district}`, or wait for the next night. "
-        "Nothing of this sync was written.",
+        "what the message says; then `roster sync {district}`, or wait for the next night. Nothing of this sync was written.",
     ),
     "run_failed": _Texts(
         "Run {run_id} of job {job} failed and did not record a sync in ops.syncs",

@@ -8,10 +8,12 @@ import click
 from roster_pipeline.brake_kinds import KINDS
 from roster_pipeline.commands.environment import current_database
 from roster_pipeline.commands.output import json_option, print_json, print_table
+from roster_pipeline.commands.request import NOBODY
 from roster_pipeline.commands.who import by_option
 from roster_pipeline.database.clock import database_time
 from roster_pipeline.database.engine import translate_database_errors
 from roster_pipeline.districts.agreement import find_district
+from roster_pipeline.fleet.requests import is_taken_up
 from roster_pipeline.support import holds as library
 
 _FIELDS = (
@@ -67,7 +69,10 @@ def approve(hold: int, *, by: str, as_json: bool) -> None:
     """Let the next sync do exactly what HOLD holds, until the approval expires."""
     with current_database() as database, translate_database_errors(), database.engine.begin() as connection:
         row = library.approve(connection, hold, by=by, now=database_time(connection))
+        taken_up = is_taken_up(connection)
     _print_decision(row, as_json=as_json)
+    if not (as_json or taken_up):
+        click.echo(f"{NOBODY} Or sync it in this process: `roster sync {row['district_id']}`.", err=True)
 
 
 @click.command()

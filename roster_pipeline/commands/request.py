@@ -7,8 +7,10 @@ from roster_pipeline.commands.output import json_option, print_json
 from roster_pipeline.commands.who import NOT_BLANK
 from roster_pipeline.database.clock import database_time
 from roster_pipeline.database.engine import translate_database_errors
-from roster_pipeline.fleet.requests import request_sync
+from roster_pipeline.fleet.requests import is_taken_up, request_sync
 from roster_pipeline.sync.ledger import Origin
+
+NOBODY = "But nothing has taken up requests for a minute: start `roster dev`, or the service that runs the daemon."
 
 
 @click.command()
@@ -25,9 +27,13 @@ def request(district: str, requested_by: str, reason: str | None, role: str, *, 
     origin = Origin(requested_by=requested_by, reason=reason, requested_role=role)
     with current_database() as database, translate_database_errors(), database.engine.begin() as connection:
         queued, already = request_sync(connection, district, origin, now=database_time(connection))
+        taken_up = is_taken_up(connection)
     if as_json:
         print_json({"sync_id": queued.sync_id, "district": queued.district, "status": "queued", "already_queued": already})
-    elif already:
+        return
+    if already:
         click.echo(f"Sync {queued.sync_id} of district {queued.district} was queued already; it answers this request too.")
     else:
         click.echo(f"Sync {queued.sync_id} of district {queued.district} is queued. `roster status {queued.district} --watch` follows it.")
+    if not taken_up:
+        click.echo(f"{NOBODY} Or sync it in this process: `roster sync {queued.district}`.", err=True)

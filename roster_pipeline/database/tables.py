@@ -69,6 +69,15 @@ syncs = sa.Table(
     sa.Column("requested_role", sa.Text),
     sa.Column("is_applied", sa.Boolean, sa.Computed("status")),
     sa.Column("pull_no", sa.BigInteger),
+    sa.Column("principal", sa.Text),
+    schema="ops",
+)
+
+ticks = sa.Table(
+    "ticks",
+    _metadata,
+    sa.Column("sensor", sa.Text, primary_key=True),
+    sa.Column("ticked_at", _time),
     schema="ops",
 )
 

@@ -14,7 +14,7 @@ from roster_pipeline.defs.resources import RosterDatabase
 from roster_pipeline.defs.sync import job
 from roster_pipeline.defs.tags import SYNC_ID, request_tags
 from roster_pipeline.fleet.recovery import mark_crashed_syncs
-from roster_pipeline.fleet.requests import Queued, startable
+from roster_pipeline.fleet.requests import Queued, record_tick, startable
 from roster_pipeline.sync import ledger
 
 MAX_RETRIES = "dagster/max_retries"
@@ -37,6 +37,7 @@ def requests(context: dg.SensorEvaluationContext, roster_database: RosterDatabas
     """One run per district with a queued row. A district that is being synced waits for the next tick."""
     with roster_database.session() as connection:
         now = database_time(connection)
+        record_tick(connection)
         mark_crashed_syncs(connection, now=now)
         queued = startable(connection, now=now)
         runs = _runs(context.instance, queued)

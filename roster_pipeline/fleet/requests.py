@@ -9,13 +9,19 @@ from datetime import datetime, timedelta
 
 import sqlalchemy as sa
 from sqlalchemy import Connection
+from sqlalchemy.dialects import postgresql as pg
 
+from roster_pipeline.database.audit import record_act
 from roster_pipeline.database.lock import locked_districts
-from roster_pipeline.database.tables import districts, syncs
+from roster_pipeline.database.tables import districts, syncs, ticks
 from roster_pipeline.districts.agreement import District, find_district, inactive
 from roster_pipeline.errors import PermanentError, RosterError, SyncRunningError, TransientError
 from roster_pipeline.sync import ledger
 from roster_pipeline.sync.ledger import Origin
+
+# The sensor ticks every five seconds.
+TAKEN_UP_WITHIN = timedelta(minutes=1)
+_SENSOR = "requests"
 
 
 @dataclass(frozen=True)
@@ -55,7 +61,32 @@ def request_sync(connection: Connection, reference: str, origin: Origin, *, now:
     if running is not None and district.district_id in locked_districts(connection):
         raise SyncRunningError("A sync of this district is running.", running_sync_id=running, district=district.clever_id)
     _refuse_too_many(connection, district, until=now)
-    return Queued(ledger.queue(connection, district.district_id, origin, now=now), district.clever_id), False
+    sync_id = ledger.queue(connection, district.district_id, origin, now=now)
+    record_act(
+        connection,
+        "request",
+        given_name=origin.requested_by,
+        reason=origin.reason,
+        district_id=district.district_id,
+        subject=f"sync {sync_id}",
+        principal=origin.principal,
+    )
+    return Queued(sync_id, district.clever_id), False
+
+
+def record_tick(connection: Connection) -> None:
+    """Record that requests are taken up now. By the database's clock, because the daemon may run on another machine."""
+    now = sa.func.clock_timestamp()
+    tick = pg.insert(ticks).values(sensor=_SENSOR, ticked_at=now)
+    connection.execute(tick.on_conflict_do_update(index_elements=["sensor"], set_={"ticked_at": now}))
+
+
+def is_taken_up(connection: Connection) -> bool:
+    """Whether the daemon has looked for requests within a minute. Otherwise a request, or an approval, waits until somebody syncs."""
+    now = sa.func.clock_timestamp()
+    # A time in the future was written by a clock that was wrong.
+    recent = sa.exists().where(ticks.c.sensor == _SENSOR, ticks.c.ticked_at.between(now - TAKEN_UP_WITHIN, now + TAKEN_UP_WITHIN))
+    return bool(connection.execute(sa.select(recent)).scalar_one())
 
 
 def startable(connection: Connection, *, now: datetime) -> list[Queued]:

@@ -58,7 +58,9 @@ def record_failure(database: Database, sync_id: int, error: BaseException, clock
         message = f"Internal error: {type(error).__name__}." if isinstance(error, Exception) else "Interrupted."
     try:
         with translate_database_errors(), database.engine.begin() as connection:
-            ledger.end(connection, sync_id, now=clock(connection), status="failed", counts={}, message=message)
+            ledger.end(
+                connection, sync_id, now=clock(connection), status="failed", counts={}, message=message, hint=getattr(error, "hint", "")
+            )
     except RosterError:
         log.warning("sync %s failed, and that could not be written to ops.syncs", sync_id)
 

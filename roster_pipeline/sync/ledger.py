@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from roster_pipeline.alerts.causes import alert_failures
+from roster_pipeline.database.audit import os_principal
 from roster_pipeline.database.engine import psycopg_connection
 from roster_pipeline.database.tables import APPLIED, districts, syncs
 from roster_pipeline.errors import PermanentError
@@ -35,6 +36,7 @@ class Origin:
         trigger: why it starts. The first sync of a district is always `initial`.
         requested_role: the role of the person that requested it; None if the schedule started it.
         sync_id: the `queued` row that this sync answers; None makes a new row.
+        principal: who or what that is, as the program found it out itself (R13.1); None: the operating-system user of this process.
     """
 
     trigger: str = "on_demand"
@@ -43,6 +45,7 @@ class Origin:
     requested_role: str | None = "support"
     dagster_run_id: str | None = None
     sync_id: int | None = None
+    principal: str | None = None
 
     @property
     def is_urgent(self) -> bool:
@@ -77,7 +80,9 @@ def begin(connection: Connection, district_id: int, origin: Origin, *, now: date
     return sync_id
 
 
-def refused(connection: Connection, district_id: int | None, origin: Origin, *, now: datetime, status: str, message: str) -> int:
+def refused(
+    connection: Connection, district_id: int | None, origin: Origin, *, now: datetime, status: str, message: str, hint: str = ""
+) -> int:
     """A row that ends as it begins: `skipped` (the district may not sync) or `failed` (it is unknown, or its settings cannot be used).
 
     Raises:
@@ -93,7 +98,13 @@ def refused(connection: Connection, district_id: int | None, origin: Origin, *, 
             sync_id = _insert(connection, district_id, origin, now=now, **ended)
         # An unknown id is a typing error. The person that made it sees the error, so no alert is needed.
         if status == "failed" and district_id is not None:
-            row = {"sync_id": sync_id, "district_id": district_id, "message": message, "requested_role": origin.requested_role}
+            row = {
+                "sync_id": sync_id,
+                "district_id": district_id,
+                "message": message,
+                "requested_role": origin.requested_role,
+                "hint": hint,
+            }
             alert_failures(connection, [row], now=now)
     return sync_id
 
@@ -141,10 +152,16 @@ def last_applied(connection: Connection, district_id: int) -> Mapping[str, Any]:
     return dict(connection.execute(query).scalar() or {})
 
 
-def end(connection: Connection, sync_id: int, *, now: datetime, status: str, counts: Mapping[str, Any], message: str) -> None:
-    """End a sync. If its row has ended already, it stays: an error after the commit cannot make an applied sync a failed one."""
+def end(
+    connection: Connection, sync_id: int, *, now: datetime, status: str, counts: Mapping[str, Any], message: str, hint: str = ""
+) -> None:
+    """End a sync. If its row has ended already, it stays: an error after the commit cannot make an applied sync a failed one.
+
+    Args:
+        hint: what to do about a failure; the alert repeats it.
+    """
     values = {"status": status, "finished_at": now, "counts": dict(counts), "message": message}
-    _end(connection, syncs.c.sync_id == sync_id, values, now=now)
+    _end(connection, syncs.c.sync_id == sync_id, values, now=now, hint=hint)
 
 
 def mark_crashed(connection: Connection, district_id: int, *, now: datetime, message: str = CRASHED) -> int:
@@ -154,13 +171,19 @@ def mark_crashed(connection: Connection, district_id: int, *, now: datetime, mes
 
 
 def _end(
-    connection: Connection, which: sa.ColumnElement[bool], values: Mapping[str, Any], *, now: datetime, was: str = "processing"
+    connection: Connection,
+    which: sa.ColumnElement[bool],
+    values: Mapping[str, Any],
+    *,
+    now: datetime,
+    was: str = "processing",
+    hint: str = "",
 ) -> int:
     ending = sa.update(syncs).where(which, syncs.c.status == was).values(values).returning(syncs)
     # A failure and its alert in one transaction (R11.8), also if the connection is in autocommit.
     with psycopg_connection(connection).transaction():
         ended = connection.execute(ending).mappings().all()
-        alert_failures(connection, [dict(row) for row in ended if row["status"] == "failed"], now=now)
+        alert_failures(connection, [{**row, "hint": hint} for row in ended if row["status"] == "failed"], now=now)
     return len(ended)
 
 
@@ -200,6 +223,7 @@ def _insert(connection: Connection, district_id: int | None, origin: Origin, *, 
         "reason": origin.reason,
         "requested_role": origin.requested_role,
         "dagster_run_id": origin.dagster_run_id,
+        "principal": origin.principal or os_principal(),
         **values,
     }
     return int(connection.execute(sa.insert(syncs).values(values).returning(syncs.c.sync_id)).scalar_one())
@@ -210,7 +234,11 @@ def _second_attempt(connection: Connection, origin: Origin) -> Origin:
     if origin.sync_id is None or origin.dagster_run_id is None:
         return origin
     ours = sa.and_(syncs.c.sync_id == origin.sync_id, syncs.c.dagster_run_id == origin.dagster_run_id, syncs.c.status != "queued")
-    row = connection.execute(sa.select(syncs.c.requested_by, syncs.c.reason, syncs.c.requested_role).where(ours)).mappings().one_or_none()
+    row = (
+        connection.execute(sa.select(*(syncs.c[name] for name in ("requested_by", "reason", "requested_role", "principal"))).where(ours))
+        .mappings()
+        .one_or_none()
+    )
     return replace(origin, sync_id=None, **row) if row is not None else origin
 
 

@@ -50,7 +50,7 @@ from roster_pipeline.sync.plan import Plan, build_staging, make_plan
 from roster_pipeline.sync.preview import PlanReport, describe_plan
 from roster_pipeline.sync.pull import pull_into
 from roster_pipeline.sync.restore import restore_seen
-from roster_pipeline.sync.session import PlanningContext, PullResult, SyncContext, is_conflict, one_state, sync_session
+from roster_pipeline.sync.session import PlanningContext, PullResult, SyncContext, id_sequences, is_conflict, one_state, sync_session
 from roster_pipeline.sync.sources import OpenSource, open_clever
 from roster_pipeline.sync.unchanged import LastState, delete_state, find_last_state, record_state, repeat, state_after, state_of
 
@@ -295,6 +295,7 @@ def _start_planning(context: SyncContext, *, sync_id: int | None, now: datetime)
         "student_multi_school": rules.student_multi_school,
         "student_email": rules.student_email,
         "login_methods": list(rules.login_methods),
+        **id_sequences(context.connection, is_dry_run=sync_id is None),
         "is_first": ledger.is_first_sync(context.connection, district.district_id),
     }
     runner = ModelRunner(context.connection, parameters, known_tables())
@@ -364,15 +365,19 @@ def _admit(connection: Connection, request: SyncRequest, clock: Clock) -> Distri
     try:
         district = find_district(connection, request.district)
     except UnknownDistrictError as error:
-        ledger.refused(connection, None, request.origin, now=clock(connection), status="failed", message=error.reason)
+        ledger.refused(connection, None, request.origin, now=clock(connection), status="failed", message=error.reason, hint=error.hint)
         raise
     except UnusableSettingsError as error:
-        ledger.refused(connection, error.district_id, request.origin, now=clock(connection), status="failed", message=error.reason)
+        ledger.refused(
+            connection, error.district_id, request.origin, now=clock(connection), status="failed", message=error.reason, hint=error.hint
+        )
         raise
     try:
         require_same_time(connection)
     except PermanentError as error:
-        ledger.refused(connection, district.district_id, request.origin, now=clock(connection), status="failed", message=error.reason)
+        ledger.refused(
+            connection, district.district_id, request.origin, now=clock(connection), status="failed", message=error.reason, hint=error.hint
+        )
         raise
     if district.status != "active":
         reason, hint = inactive(district)

@@ -153,6 +153,23 @@ def one_state(connection: Connection, *, rollback: bool = False) -> Iterator[Non
         raise
 
 
+def id_sequences(connection: Connection, *, is_dry_run: bool) -> dict[str, str]:
+    """The sequences that new ids come from, by parameter. A rollback gives no id back, so a dry run has a sequence of its own: it changes
+    nothing, and needs no more rights than to read. Its ids are beyond those of real rows."""
+    if not is_dry_run:
+        return dict(_SEQUENCES)
+    connection.exec_driver_sql(f"create temporary sequence {_DRY_RUN_IDS} minvalue {1 << 62}")
+    return dict.fromkeys(_SEQUENCES, f"pg_temp.{_DRY_RUN_IDS}")
+
+
+_DRY_RUN_IDS = "dry_run_ids"
+_SEQUENCES = {
+    "school_ids": "app.schools_school_id_seq",
+    "classroom_ids": "app.classrooms_classroom_id_seq",
+    "user_ids": "app.users_user_id_seq",
+}
+
+
 def is_conflict(error: psycopg.Error) -> bool:
     """Whether somebody else wrote in the meantime (R11.4). A row that the transaction's snapshot does not see, because it was inserted or
     deleted since, shows as a violated constraint of a table in `app`."""

@@ -14,6 +14,7 @@ from roster_pipeline.definitions import defs
 from roster_pipeline.defs.requests import GAVE_UP, requests
 from roster_pipeline.defs.resources import RosterDatabase
 from roster_pipeline.defs.tags import ON_DEMAND, origin_of, request_tags
+from roster_pipeline.districts.agreement import Agreement, record_agreement
 from roster_pipeline_tests.defs.runs import run
 
 PLAIN = "insert into ops.syncs (district_id, requested_by) values (1, 'the application')"
@@ -192,3 +193,45 @@ def test_many_requests_are_one_query_to_dagster(dagster: dg.DagsterInstance, dat
     found = starting(dagster)
     assert len(found) == 29
     assert found[:2] == [("request-1-0", "d1"), ("request-3-1", "d3")]
+
+
+TAGS = {
+    "a trigger that is not of the night": {"roster/trigger": "initial"},
+    "an unknown trigger": {"roster/trigger": "always"},
+    "no number": {"roster/sync_id": "one"},
+    "too large a number": {"roster/sync_id": "99999999999999999999"},
+    "no request": {"roster/sync_id": "77"},
+    "the request of another district": {"roster/sync_id": "1"},
+}
+
+
+@pytest.mark.parametrize("tags", TAGS.values(), ids=TAGS)
+def test_tags_that_do_not_fit_are_refused(dagster: dg.DagsterInstance, database: Database, clever_id: str, tags: dict[str, str]) -> None:
+    """R13.1: anybody can write them at the UI. Nothing is answered or synced, and the message names the tag or the request."""
+    with database.engine.begin() as connection:
+        record_agreement(connection, Agreement("another", "Test", "typing_agent", "test.example.org"))
+    rows(database, "insert into ops.syncs (district_id, requested_by) values (2, 'the application')")
+    ended = run(dagster, clever_id, **tags)
+    assert not ended.success
+    (event,) = ended.get_step_failure_events()
+    assert event.step_failure_data.user_failure_data is not None
+    assert next(iter(tags)).split("/")[0] in str(event.step_failure_data.user_failure_data.description) or "request" in str(
+        event.step_failure_data.user_failure_data.description
+    )
+    assert rows(database, "select sync_id, status, dagster_run_id from ops.syncs") == [(1, "queued", None)]
+
+
+def test_who_launched_a_run_is_recorded(dagster: dg.DagsterInstance, database: Database, clever_id: str) -> None:
+    """R13.1: a schedule, a sensor, or somebody at the UI; not what the tag `requested_by` says."""
+    launched = [
+        {"dagster/schedule_name": "nightly", "roster/trigger": "scheduled"},
+        {"dagster/sensor_name": "refresh"},
+        {"requested_by": "A"},
+    ]
+    for tags in launched:
+        assert run(dagster, clever_id, **tags).success
+    assert rows(database, "select principal, requested_by from ops.syncs order by sync_id") == [
+        ("schedule:nightly", None),
+        ("sensor:refresh", "dagster"),
+        ("dagster:ui", "A"),
+    ]

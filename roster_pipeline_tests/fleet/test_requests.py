@@ -10,11 +10,12 @@ import pytest
 import sqlalchemy as sa
 from psycopg import sql
 
+from roster_pipeline.database.audit import os_principal
 from roster_pipeline.database.engine import Database
 from roster_pipeline.database.lock import district_lock
 from roster_pipeline.districts.agreement import Agreement, record_agreement, set_status
 from roster_pipeline.errors import PermanentError, RosterError, SyncRunningError, TransientError
-from roster_pipeline.fleet.requests import Queued, request_sync, startable
+from roster_pipeline.fleet.requests import Queued, is_taken_up, record_tick, request_sync, startable
 from roster_pipeline.sync.ledger import Origin, RequestEndedError
 from roster_pipeline.sync.run import SyncRequest, run_sync
 from roster_pipeline_tests.sync.scenario import DISTRICT, Scenario, scenario
@@ -370,3 +371,64 @@ def test_the_page_says_why_a_request_was_skipped(world: Scenario, application: p
         (4, "skipped", "Not synced: too many requests within an hour."),
         (5, "skipped", "Not synced: syncing is switched off for this district at the moment."),
     ]
+
+
+CLAIM = """
+    insert into ops.syncs (district_id, requested_by, requested_role, status, trigger, message, finished_at)
+    values (1, 'a person of support', 'support', 'successful', 'scheduled', 'Done.', now())
+"""
+
+
+def test_the_database_decides_what_a_row_of_the_application_is(database: Database, application: psycopg.Connection) -> None:
+    """R13.1: not the row. It is a request of the account owner, which waits, also if the role was granted more columns than it needs."""
+    agree(database)
+    application.execute("reset role")
+    (role,) = application.execute("select 'reader_' || current_database()").fetchone() or ("",)
+    application.execute(sql.SQL("grant insert on ops.syncs to {0}").format(sql.Identifier(role)))
+    application.execute(sql.SQL("set role {0}").format(sql.Identifier(role)))
+    application.execute(CLAIM)
+    query = "select requested_by, requested_role, status, trigger, message, finished_at, principal from ops.syncs"
+    assert rows(database, query) == [("a person of support", "account_owner", "queued", "on_demand", None, None, f"app:{role}")]
+    # `typing_agent`: only support may ask.
+    assert next_up(database) == []
+    assert rows(database, "select status, message from ops.syncs") == [
+        ("skipped", "The role account_owner may not ask for a sync of this district.")
+    ]
+
+
+def test_a_member_of_roster_support_asks_on_behalf_of_support(database: Database, application: psycopg.Connection) -> None:
+    """R13.1: the operator says which database role that is."""
+    agree(database)
+    (role,) = application.execute("select current_user").fetchone() or ("",)
+    application.execute("reset role")
+    # Roles belong to the server: made and removed in a transaction that no other test sees.
+    with application.transaction(force_rollback=True):
+        application.execute("create role roster_support nologin")
+        application.execute(sql.SQL("grant roster_support to {0}").format(sql.Identifier(role)))
+        application.execute(sql.SQL("set local role {0}").format(sql.Identifier(role)))
+        application.execute(PLAIN)
+        application.execute("reset role")
+        found = application.execute("select requested_role, principal from ops.syncs").fetchall()
+    assert found == [("support", f"app:{role}")]
+
+
+def test_a_request_of_this_program_names_the_user_of_the_process(database: Database) -> None:
+    """R13.1, R13.2: beside what the person said, in the row and in the audit."""
+    agree(database)
+    sync_id, _ = ask(database)
+    ask(database)
+    assert rows(database, "select requested_by, requested_role, principal from ops.syncs") == [("WHO", "support", os_principal())]
+    query = "select act, given_name, reason, district_id, subject, principal from ops.audit"
+    assert rows(database, query) == [("request", "WHO", "WHY", 1, f"sync {sync_id}", os_principal())]
+
+
+def test_whether_requests_are_taken_up(database: Database) -> None:
+    """R11.3: the daemon has looked for them within a minute, by the clock of the database."""
+    with database.engine.begin() as connection:
+        assert not is_taken_up(connection)
+        record_tick(connection)
+        assert is_taken_up(connection)
+        connection.execute(sa.text("update ops.ticks set ticked_at = clock_timestamp() - interval '61 s'"))
+        assert not is_taken_up(connection)
+        record_tick(connection)
+        assert is_taken_up(connection)

@@ -71,6 +71,43 @@ create trigger note_activation before insert or update of status on app.district
 
 -- Requests and the truth about syncs.
 
+-- `kind:name`, as the program or the database found it out itself (R13.1); null in rows of older releases.
+alter table ops.syncs add column principal text check (principal ~ '^[a-z]+:.');
+
+-- A row that a role without the privilege to update this table inserts is a request and nothing else, whatever it says of itself (R13.1).
+-- It is made on behalf of support if the role is a member of `roster_support`, which the operator creates if it is needed.
+create function ops.decide_request() returns trigger language plpgsql set search_path = pg_catalog as $$
+begin
+    new.principal := coalesce(new.principal, 'app:' || current_user);
+    if has_table_privilege(current_user, 'ops.syncs', 'update') then
+        return new;
+    end if;
+    new.principal := 'app:' || current_user;
+    new.requested_role := case
+        when exists (select from pg_roles where rolname = 'roster_support' and pg_has_role(current_user, oid, 'member')) then 'support'
+        else 'account_owner'
+    end;
+    new.trigger := 'on_demand';
+    new.status := 'queued';
+    new.requested_at := clock_timestamp();
+    new.started_at := null;
+    new.finished_at := null;
+    new.snapshot_at := null;
+    new.pull_no := null;
+    new.counts := '{}';
+    new.message := null;
+    new.dagster_run_id := null;
+    return new;
+end
+$$;
+create trigger the_database_decides_the_role before insert on ops.syncs for each row execute function ops.decide_request();
+
+-- When a sensor of the daemon last ran: without it, nothing takes up requests.
+create table ops.ticks (
+    sensor text primary key,
+    ticked_at timestamptz not null
+);
+
 -- The database's surroundings.
 
 -- The application writes these, and people read them in a terminal and in alerts. Older rows stay as they are.
