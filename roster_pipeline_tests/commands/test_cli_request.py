@@ -7,6 +7,7 @@ import pytest
 
 from roster_pipeline.database.engine import Database
 from roster_pipeline.database.lock import district_lock
+from roster_pipeline.fleet.requests import record_tick
 from roster_pipeline.sandbox import District
 
 from .conftest import Roster
@@ -39,6 +40,31 @@ def test_while_a_sync_is_running(roster: Roster, database: Database, district: D
     assert machine.document["running_sync_id"] == 1
     assert query("select status from ops.syncs") == [("processing",)]
     assert roster("request", district.id, "--requested-by", "me").status == 0
+
+
+def test_without_a_daemon_it_says_so(roster: Roster, database: Database, district: District, query: Callable[..., list[Any]]) -> None:
+    """R11.3: a request that nothing takes up is not only `queued`. The same for an approval, which waits for the next sync."""
+    query("insert into app.users (district_id, username) values (1, 'existing')")
+    assert roster("sync", district.id).status == 3
+    commands = (("request", district.id, "--requested-by", "me"), ("approve", "1", "--by", "me"))
+    for command in commands:
+        ended = roster(*command)
+        assert ended.status == 0
+        assert "nothing has taken up requests for a minute" in ended.err
+        assert f"`roster sync {district.id}`" in ended.err or "`roster sync 1`" in ended.err
+        query("update ops.holds set status = 'open'")
+    with database.engine.begin() as connection:
+        record_tick(connection)
+    for command in commands:
+        assert roster(*command).err == ""
+
+
+def test_a_number_that_no_hold_can_have(roster: Roster, district: District) -> None:
+    """It is no hold, like any other number that is not one."""
+    for number in ("7", str(2**63), "99999999999999999999"):
+        for command in ("approve", "reject"):
+            ended = roster(command, number, "--by", "me")
+            assert (ended.status, ended.err.splitlines()[0]) == (1, f"Error: There is no hold {number}.")
 
 
 @pytest.mark.parametrize(

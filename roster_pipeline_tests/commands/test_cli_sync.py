@@ -1,16 +1,19 @@
 """`roster sync`: what it reports, and that the report contains only counts and ids."""
 
 import dataclasses
+import time
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+from roster_pipeline.alerts import delivery
 from roster_pipeline.commands import sync as command
 from roster_pipeline.database.engine import Database
 from roster_pipeline.database.lock import district_lock
 from roster_pipeline.sandbox import District, Sandbox
 from roster_pipeline.sync.run import SyncReport, run_sync
+from roster_pipeline_tests.alerts.receivers import webhook
 
 from .conftest import Roster
 
@@ -139,3 +142,53 @@ def test_held(roster: Roster, district: District, monkeypatch: pytest.MonkeyPatc
     assert "Waits for approval." in ended.out
     ended = roster("sync", district.id, "--json")
     assert (ended.status, ended.document["status"]) == (3, "held")
+
+
+def test_the_process_that_ends_a_sync_delivers_its_alerts(
+    roster: Roster, clever: Sandbox, district: District, query: Callable[..., list[Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """R11.8: a sync from cron has no daemon. A failed sync is reported, with what to do, and a held one; each once."""
+    query("insert into app.users (district_id, username) values (1, 'existing')")
+    with webhook() as hook:
+        monkeypatch.setenv("ROSTER_ALERT_URLS", hook.url())
+        with monkeypatch.context() as wrong:
+            wrong.setattr(clever, "client_secret", "changed")
+            failed = roster("sync", district.id)
+        held = roster("sync", district.id)
+        assert roster("sync", district.id).status == 3
+    assert (failed.status, held.status) == (1, 3)
+    assert [title for title, _ in hook.received] == [
+        f"[roster] Sync 1 of district {district.id} failed",
+        f"[roster] Sync 2 of district {district.id} holds something for approval (initial)",
+    ]
+    hint = failed.err.splitlines()[-1]
+    assert "Check " in hint
+    assert hint in hook.received[0][1]
+
+
+def test_a_crash_that_is_found_is_delivered_too(
+    roster: Roster, district: District, query: Callable[..., list[Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """R11.4, R11.8: `roster status` ends the row of a sync whose process has died."""
+    query("insert into ops.syncs (district_id, status, started_at) values (1, 'processing', now())")
+    with webhook() as hook:
+        monkeypatch.setenv("ROSTER_ALERT_URLS", hook.url())
+        assert roster("status").status == 0
+    assert [title for title, _ in hook.received] == [f"[roster] Sync 1 of district {district.id} failed"]
+
+
+def test_a_receiver_that_hangs_delays_a_sync_by_seconds_only(
+    roster: Roster, district: District, query: Callable[..., list[Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """R11.8: the sync ends as it would without a receiver, and its alert stays open."""
+    monkeypatch.setattr(delivery, "SEND_AFTER_SYNC_SECONDS", 1.0)
+    query("insert into app.users (district_id, username) values (1, 'existing')")
+    with webhook() as hook:
+        monkeypatch.setenv("ROSTER_ALERT_URLS", hook.url("method=POST&rto=60"))
+        hook.gate.clear()
+        began = time.monotonic()
+        assert roster("sync", district.id).status == 3
+        assert time.monotonic() - began < 30
+        hook.gate.set()
+    assert query("select status from ops.syncs") == [("held",)]
+    assert query("select count(*) from ops.alerts where closed_at is null") == [(1,)]
