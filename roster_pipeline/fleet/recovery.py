@@ -17,7 +17,7 @@ from roster_pipeline.sync import ledger
 
 def crashed_districts(connection: Connection) -> set[int]:
     """The ids of districts with a `processing` row and a free lock."""
-    processing = sa.select(syncs.c.district_id).where(syncs.c.status == "processing").distinct()
+    processing = sa.select(syncs.c.district_id).where(syncs.c.status == "processing", syncs.c.district_id.is_not(None)).distinct()
     return set(connection.execute(processing).scalars()) - locked_districts(connection)
 
 
@@ -28,7 +28,8 @@ def mark_crashed_syncs(connection: Connection, *, now: datetime) -> int:
         connection: in autocommit.
         now: aware UTC.
     """
-    marked = 0
+    # A row of no district, which only a person can have inserted, has no lock that anybody could hold.
+    marked = ledger.mark_crashed(connection, None, now=now)
     for district_id in sorted(crashed_districts(connection)):
         try:
             with district_lock(connection, district_id, str(district_id)):

@@ -164,7 +164,7 @@ def end(
     _end(connection, syncs.c.sync_id == sync_id, values, now=now, hint=hint)
 
 
-def mark_crashed(connection: Connection, district_id: int, *, now: datetime, message: str = CRASHED) -> int:
+def mark_crashed(connection: Connection, district_id: int | None, *, now: datetime, message: str = CRASHED) -> int:
     """Mark the district's rows in `processing` as failed: the caller holds the lock, so their syncs have crashed. Returns how many."""
     values = {"status": "failed", "finished_at": now, "message": message}
     return _end(connection, syncs.c.district_id == district_id, values, now=now)
