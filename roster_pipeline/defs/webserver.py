@@ -25,6 +25,9 @@ from roster_pipeline.http_guard import Guard
 # A file descriptor of a pipe that the launcher holds open. When it is closed, the launcher has ended, however it did.
 LAUNCHER_PIPE = "ROSTER_LAUNCHER_PIPE"
 _END_SECONDS = 60
+# Both programs are replaced in part, and mypy takes their imported names for private.
+_DEV: Any = dagster._cli.dev
+_SERVER: Any = dagster_webserver.cli
 _DAEMON, _WEBSERVER, _OWN = "dagster._daemon", "dagster_webserver", "roster_pipeline.defs.webserver"
 
 
@@ -39,14 +42,14 @@ def main(arguments: Sequence[str]) -> None:
     if program == "dev":
         _start_own_programs()
         sys.argv = ["dagster dev", *rest]
-        dagster._cli.dev.dev_command(prog_name="dagster dev")
+        _DEV.dev_command(prog_name="dagster dev")
     elif program == "daemon":
         sys.argv = ["dagster-daemon", *rest]
         runpy.run_module(_DAEMON, run_name="__main__", alter_sys=True)
     else:
         _guard()
         sys.argv = ["dagster-webserver", *_writable_only_if_asked(arguments)]
-        dagster_webserver.cli.main()
+        _SERVER.main()
 
 
 def _writable_only_if_asked(arguments: Sequence[str]) -> list[str]:
@@ -56,18 +59,18 @@ def _writable_only_if_asked(arguments: Sequence[str]) -> list[str]:
 
 
 def _guard() -> None:
-    create = dagster_webserver.cli.create_app_from_workspace_process_context
+    create = _SERVER.create_app_from_workspace_process_context
     address = urlsplit(os.environ.get("ROSTER_UI_URL", ""))
 
     def create_guarded(*args: Any, **options: Any) -> Guard:
         return Guard(create(*args, **options), names=[address.hostname] if address.hostname else [])
 
-    dagster_webserver.cli.create_app_from_workspace_process_context = create_guarded  # type: ignore[assignment]
+    _SERVER.create_app_from_workspace_process_context = create_guarded
 
 
 def _start_own_programs() -> None:
     """`dagster dev` starts the web server and the daemon by their modules. It starts ours instead."""
-    start = dagster._cli.dev.open_ipc_subprocess
+    start = _DEV.open_ipc_subprocess
     ours = {_WEBSERVER: [_OWN, "--writable"], _DAEMON: [_OWN, "daemon"]}
 
     def start_ours(parts: Sequence[str], **options: Any) -> Any:
@@ -76,7 +79,7 @@ def _start_own_programs() -> None:
             options["pass_fds"] = [*options.get("pass_fds", ()), int(pipe)]
         return start(replaced, **options)
 
-    dagster._cli.dev.open_ipc_subprocess = start_ours
+    _DEV.open_ipc_subprocess = start_ours
 
 
 def _end_with_launcher() -> None:

@@ -35,13 +35,8 @@ def at(monkeypatch: pytest.MonkeyPatch) -> At:
     """Sets the time at which the sensors tick."""
 
     def set_time(now: datetime) -> None:
-        class FixedTime(datetime):
-            @classmethod
-            def now(cls, tz: Any = None) -> "FixedTime":
-                return cls.fromtimestamp(now.timestamp(), tz)
-
         for module in (connections_module, freshness_module):
-            monkeypatch.setattr(module, "datetime", FixedTime)
+            monkeypatch.setattr(module, "database_time", lambda _: now)
 
     set_time(NIGHT)
     return set_time

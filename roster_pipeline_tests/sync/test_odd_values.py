@@ -57,7 +57,7 @@ def sync(live: LiveDistrict, records: Records, about: Any = WHOLE["districts"]) 
         return OddPull(district, records, about)
 
     now = live.clock.tick()
-    return run_sync(live.database, SETTINGS, SyncRequest(live.clever_id), open_source=opened, clock=lambda: now)
+    return run_sync(live.database, SETTINGS, SyncRequest(live.clever_id), open_source=opened, clock=lambda _: now)
 
 
 def numbered(collection: Collection, records: Sequence[Any]) -> list[Any]:
