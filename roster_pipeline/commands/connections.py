@@ -5,10 +5,10 @@ import click
 from roster_pipeline.clever.tokens import list_tokens
 from roster_pipeline.commands.environment import current_database, read_settings
 from roster_pipeline.commands.output import json_option, print_json
+from roster_pipeline.commands.who import by_option
 from roster_pipeline.connections.listings import reconcile_connections
 from roster_pipeline.database.clock import database_time
 from roster_pipeline.database.engine import translate_database_errors
-from roster_pipeline.errors import UsageError
 
 
 @click.group()
@@ -17,7 +17,7 @@ def connections() -> None:
 
 
 @connections.command()
-@click.option("--by", required=True, metavar="WHO", help="Who says that the list is right; kept in ops.audit.")
+@by_option(required=True, text="Who says that the list is right; kept in ops.audit.")
 @json_option
 def accept(*, by: str, as_json: bool) -> None:
     """List the connected districts at Clever now, and apply that, whatever it says.
@@ -26,8 +26,6 @@ def accept(*, by: str, as_json: bool) -> None:
     because it can be a fault. Look at it in Clever first: every district that it lacks becomes disconnected, and no longer syncs. Nobody is
     deactivated, and a district that is listed again has the status that it had.
     """
-    if not by.strip():
-        raise UsageError("--by must not be blank.")
     with current_database() as database:
         listing = list_tokens(read_settings()).listing()
         with translate_database_errors(), database.engine.connect() as opened:
