@@ -3,8 +3,8 @@
 -- rules: R6.3
 -- decides by: section
 -- severity: warn
-select 'users' as resource, person as clever_id
+select 'users' as resource, clever_id
 from reconcile.memberships
 where role = 'student' and status = 'enrolled'
-group by person
-having count(*) > 1
+group by clever_id
+having min(section) < max(section)

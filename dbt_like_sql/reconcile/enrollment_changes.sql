@@ -1,11 +1,13 @@
 -- The difference between the present enrollments and the desired ones.
 -- grain: one row per row of app.enrollments to write
--- rules: R4.6, R6.2, R6.3, R7.1, R7.2, R7.4, R8.1
+-- rules: R4.6, R5.10, R6.2, R6.3, R7.1, R7.2, R7.4, R8.1
 -- decides by: itself
 with desired as (
-    select classroom_id, user_id, role, is_primary
+    -- A section can list both records of one person (R5.10).
+    select classroom_id, user_id, role, bool_or(is_primary) as is_primary
     from reconcile.memberships
     where status = 'enrolled'
+    group by classroom_id, user_id, role
 ),
 
 -- Users that this sync leaves unchanged. They are one set, so that the many enrollments are joined only once.

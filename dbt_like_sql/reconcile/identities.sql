@@ -1,6 +1,6 @@
 -- Matches each person of the snapshot with an existing user, or decides to create one.
 -- grain: one row per person of the snapshot
--- rules: R4.6, R5.1, R5.2, R5.3, R5.4, R8.1, R8.3
+-- rules: R4.6, R5.1, R5.2, R5.3, R5.4, R5.10, R8.1, R8.3
 -- decides by: name
 -- decision: `link` | `adopt` | `relink` | `create` | `protected` (linked, left unchanged) | `deactivated` (linked, stays deactivated: R8.3)
 --           | `relink_deactivated` (gets the new Clever id and stays deactivated)
@@ -26,15 +26,36 @@ newcomers as (
     where
         people.status = 'rosterable'
         and not exists (select 1 from linked where linked.clever_id = people.clever_id)
+        -- Somebody who is listed twice gets no second account (R5.10).
+        and not exists (select 1 from reconcile.duplicate_records as duplicates where duplicates.clever_id = people.clever_id)
 ),
 
--- Users that can match a newcomer: they have no Clever id (R5.2), or one that is not in this snapshot (R5.3).
+-- What R5.3 compares. The username is the one that Clever gives, also of an admin.
+described as (
+    select
+        newcomers.clever_id,
+        newcomers.family,
+        users.sis_id,
+        users.first_name,
+        users.last_name,
+        -- An existing key is used if there is one: normalizing a name is slow. So names are normalized below, for few people.
+        case
+            when users.username = newcomers.desired_username then newcomers.desired_key
+            else app.normalize_username(users.username)
+        end as district_username_key
+    from newcomers
+    inner join staging.users as users on users.district_id = :district_id and newcomers.clever_id = users.clever_id
+),
+
+-- Users that can match a newcomer: they have no Clever id (R5.2), or one that is not in this snapshot (R5.3). Two of three always include
+-- the username or the sis_id.
 candidates as (
     select
         users.user_id,
         users.clever_id,
         users.username_key,
         users.sis_id,
+        app.normalize_username(users.district_username) as district_username_key,
         app.normalize_username(users.first_name) as first_name_key,
         app.normalize_username(users.last_name) as last_name_key,
         users.deleted_at is null as is_active,
@@ -52,7 +73,12 @@ candidates as (
         users.district_id = :district_id
         and not users.protected
         and not exists (select 1 from people where people.clever_id = users.clever_id)
-        and users.username_key in (select newcomers.desired_key from newcomers)
+        and case
+            when users.clever_id is null then users.username_key in (select newcomers.desired_key from newcomers)
+            else
+                users.sis_id in (select described.sis_id from described)
+                or app.normalize_username(users.district_username) in (select described.district_username_key from described)
+        end
     group by users.user_id
 ),
 
@@ -89,26 +115,43 @@ adopted as (
         end
 ),
 
+unrecognised as (
+    select * from described where not exists (select 1 from adopted where adopted.clever_id = described.clever_id)
+),
+
+left_behind as (
+    select * from candidates where clever_id is not null
+),
+
+agreeing as (
+    select unrecognised.clever_id, left_behind.user_id
+    from unrecognised
+    inner join left_behind
+        on unrecognised.family = left_behind.family and unrecognised.district_username_key = left_behind.district_username_key
+    where
+        unrecognised.sis_id = left_behind.sis_id
+        or (
+            app.normalize_username(unrecognised.first_name) = left_behind.first_name_key
+            and app.normalize_username(unrecognised.last_name) = left_behind.last_name_key
+        )
+    union
+    select unrecognised.clever_id, left_behind.user_id
+    from unrecognised
+    inner join left_behind on unrecognised.family = left_behind.family and unrecognised.sis_id = left_behind.sis_id
+    where
+        app.normalize_username(unrecognised.first_name) = left_behind.first_name_key
+        and app.normalize_username(unrecognised.last_name) = left_behind.last_name_key
+),
+
 relink_pairs as (
     select
-        newcomers.clever_id,
-        candidates.user_id,
-        candidates.do_not_restore and not candidates.is_active as stays_deactivated,
-        count(*) over (partition by newcomers.clever_id) as users_of_person,
-        count(*) over (partition by candidates.user_id) as persons_of_user
-    from newcomers
-    inner join staging.users as users on users.district_id = :district_id and newcomers.clever_id = users.clever_id
-    inner join candidates on newcomers.family = candidates.family and newcomers.desired_key = candidates.username_key
-    where
-        candidates.clever_id is not null
-        and not exists (select 1 from adopted where adopted.clever_id = newcomers.clever_id)
-        and (
-            users.sis_id = candidates.sis_id
-            or (
-                app.normalize_username(users.first_name) = candidates.first_name_key
-                and app.normalize_username(users.last_name) = candidates.last_name_key
-            )
-        )
+        agreeing.clever_id,
+        agreeing.user_id,
+        left_behind.do_not_restore and not left_behind.is_active as stays_deactivated,
+        count(*) over (partition by agreeing.clever_id) as users_of_person,
+        count(*) over (partition by agreeing.user_id) as persons_of_user
+    from agreeing
+    inner join left_behind on agreeing.user_id = left_behind.user_id
 ),
 
 relinked as (
@@ -128,6 +171,7 @@ decided as (
             when linked.stays_deactivated then 'deactivated'
             when people.status <> 'rosterable' then 'none'
             when linked.user_id is not null then 'link'
+            when duplicates.clever_id is not null then 'none'
             when adopted.user_id is not null then 'adopt'
             when relinked.user_id is not null then 'relink'
             else 'create'
@@ -135,13 +179,15 @@ decided as (
         case
             when people.status <> 'rosterable' then people.status
             when linked.user_id is not null then 'clever_id'
+            when duplicates.clever_id is not null then 'duplicate_record'
             when adopted.user_id is not null then 'username'
-            when relinked.user_id is not null then 'username_and_identity'
+            when relinked.user_id is not null then 'two_of_three'
             else 'new'
         end as rule,
         coalesce(relinked.stays_deactivated, false) as relinks_deactivated
     from people
     left join linked on people.clever_id = linked.clever_id
+    left join reconcile.duplicate_records as duplicates on people.clever_id = duplicates.clever_id
     left join adopted on people.clever_id = adopted.clever_id
     left join relinked on people.clever_id = relinked.clever_id
 )

@@ -1,7 +1,8 @@
 -- Every member that a rostered section lists, and whether the member is enrolled.
 -- grain: one row per section, listed person and role
--- rules: R4.6, R6.2, R6.3, R7.4
+-- rules: R4.6, R5.10, R6.2, R6.3, R7.4
 -- decides by: section
+-- clever_id: the person's own record; the record with the user, if the person is listed twice (R5.10)
 -- status: `enrolled` | `unknown_person` | `not_rostered` | `without_role` | `other_school` | `frozen` (the person is quarantined or held)
 with listed as (
     select
@@ -23,6 +24,12 @@ with listed as (
     where sections.district_id = :district_id
 ),
 
+recognised as (
+    select listed.*, coalesce(duplicates.linked_id, listed.person) as clever_id
+    from listed
+    left join reconcile.duplicate_records as duplicates on listed.person = duplicates.clever_id
+),
+
 -- One row per person and role: a student rostered in several schools may enroll in all of them.
 roles as (
     select clever_id, role, user_id, array_agg(school_id) as school_ids
@@ -33,6 +40,7 @@ roles as (
 select
     listed.section,
     listed.person,
+    listed.clever_id,
     listed.role,
     classrooms.classroom_id,
     decisions.user_id,
@@ -48,8 +56,8 @@ select
             then 'other_school'
         else 'enrolled'
     end as status
-from listed
+from recognised as listed
 inner join reconcile.classroom_status as classrooms
     on listed.section = classrooms.clever_id and classrooms.status in ('rostered', 'kept')
-left join reconcile.decisions as decisions on listed.person = decisions.clever_id
-left join roles on listed.person = roles.clever_id and listed.role = roles.role
+left join reconcile.decisions as decisions on listed.clever_id = decisions.clever_id
+left join roles on listed.clever_id = roles.clever_id and listed.role = roles.role

@@ -1,6 +1,6 @@
 -- The part of reconcile.readiness about the people of the snapshot: whether they are rostered, with which username and in which roles.
 -- grain: one row per topic and item, also at zero
--- rules: R5.2, R5.5, R6.3, R6.4
+-- rules: R5.2, R5.5, R5.10, R6.3, R6.4
 -- decides by: district
 with people as (
     select
@@ -27,6 +27,7 @@ shared_people as (
         count(*) filter (where decision = 'none' and rule = 'outside_school') as outside_school,
         count(*) filter (where decision = 'none' and rule = 'outside_grade') as outside_grade,
         count(*) filter (where decision = 'none' and rule = 'no_role') as no_role,
+        count(*) filter (where decision = 'none' and rule = 'duplicate_record') as duplicate_record,
         count(*) filter (where rule = 'username_taken') as username_taken,
         count(*) filter (where decision = 'protected') as protected,
         count(*) filter (where decision in ('deactivated', 'relink_deactivated')) as deactivated,
@@ -92,11 +93,11 @@ renamed as (
 several_classrooms as (
     select count(*) as students
     from (
-        select person
+        select clever_id
         from reconcile.memberships
         where role = 'student' and status = 'enrolled'
-        group by person
-        having count(*) > 1
+        group by clever_id
+        having min(section) < max(section)
     ) as listed
 )
 select
@@ -113,6 +114,7 @@ cross join lateral (
     ('outside_school', shared_people.outside_school),
     ('outside_grade', shared_people.outside_grade),
     ('no_role', shared_people.no_role),
+    ('duplicate_record', shared_people.duplicate_record),
     ('username_taken', shared_people.username_taken),
     ('quarantined', quarantined.users),
     ('protected', shared_people.protected),

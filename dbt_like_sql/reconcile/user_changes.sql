@@ -12,6 +12,7 @@ with desired as (
         users.middle_name,
         users.last_name,
         users.email,
+        users.district_username,
         users.sis_id,
         users.state_id,
         users.student_number,
@@ -33,6 +34,7 @@ with desired as (
         users.middle_name,
         users.last_name,
         users.email,
+        users.district_username,
         users.sis_id,
         users.state_id,
         users.student_number,
@@ -55,6 +57,7 @@ with desired as (
         users.middle_name,
         users.last_name,
         users.email,
+        users.district_username,
         users.sis_id,
         users.state_id,
         users.student_number,
@@ -84,6 +87,7 @@ differing as (
                         'middle_name', existing.middle_name,
                         'last_name', existing.last_name,
                         'email', existing.email,
+                        'district_username', existing.district_username,
                         'sis_id', existing.sis_id,
                         'state_id', existing.state_id,
                         'student_number', existing.student_number,
@@ -102,6 +106,7 @@ differing as (
             'middle_name', desired.middle_name,
             'last_name', desired.last_name,
             'email', desired.email,
+            'district_username', desired.district_username,
             'sis_id', desired.sis_id,
             'state_id', desired.state_id,
             'student_number', desired.student_number,
@@ -117,13 +122,13 @@ differing as (
     where
         existing.user_id is null
         or (
-            desired.clever_id, desired.username, desired.first_name, desired.middle_name, desired.last_name, desired.email, desired.sis_id,
-            desired.state_id, desired.student_number, desired.grade, desired.school_id, desired.source, desired.license_status,
-            desired.login_methods, desired.deleted_at
+            desired.clever_id, desired.username, desired.first_name, desired.middle_name, desired.last_name, desired.email,
+            desired.district_username, desired.sis_id, desired.state_id, desired.student_number, desired.grade,
+            desired.school_id, desired.source, desired.license_status, desired.login_methods, desired.deleted_at
         ) is distinct from (
             existing.clever_id, existing.username, existing.first_name, existing.middle_name, existing.last_name, existing.email,
-            existing.sis_id, existing.state_id, existing.student_number, existing.grade, existing.school_id, existing.source,
-            existing.license_status, existing.login_methods, existing.deleted_at
+            existing.district_username, existing.sis_id, existing.state_id, existing.student_number, existing.grade,
+            existing.school_id, existing.source, existing.license_status, existing.login_methods, existing.deleted_at
         )
 )
 select
@@ -142,6 +147,7 @@ select
     middle_name,
     last_name,
     email,
+    district_username,
     sis_id,
     state_id,
     student_number,

@@ -1,7 +1,7 @@
 -- The user that each person of the snapshot was matched with, what this sync does about the person, and by which rules.
 -- grain: one row per person of the snapshot
 -- key: district_id, clever_id
--- rules: R5.1, R5.2, R5.3, R5.4, R5.5, R7.4, R9.2
+-- rules: R5.1, R5.2, R5.3, R5.4, R5.5, R5.10, R7.4, R9.2
 -- decides by: itself
 select
     cast(:district_id as bigint) as district_id,
@@ -9,7 +9,8 @@ select
     -- While the first sync waits for approval, no user is created, so the id does not exist yet.
     case
         when decisions.decision <> 'create' or not exists (select 1 from reconcile.holds as holds where holds.kind = 'initial')
-            then decisions.user_id
+            -- The user of the other record, if Clever lists the person twice (R5.10).
+            then coalesce(decisions.user_id, duplicates.user_id)
     end as user_id,
     decisions.decision,
     decisions.rule,
@@ -17,4 +18,5 @@ select
     decisions.is_admin_held,
     decisions.is_waiting
 from reconcile.decisions as decisions
+left join reconcile.duplicate_records as duplicates on decisions.clever_id = duplicates.clever_id
 left join reconcile.usernames as usernames on decisions.clever_id = usernames.clever_id

@@ -1,6 +1,6 @@
 -- The desired columns of each rostered user.
 -- grain: one row per person to be rostered
--- rules: R3.4, R5.8, R5.9, R6.3, R9.2
+-- rules: R3.4, R5.3, R5.8, R5.9, R6.3, R9.2
 -- decides by: itself
 with people as (
     select
@@ -25,6 +25,8 @@ described as (
         users.middle_name,
         users.last_name,
         case when users.student_schools is null or :student_email then users.email end as email,
+        -- What Clever gives, whatever username the person gets (R5.3).
+        users.username as district_username,
         users.sis_id,
         users.state_id,
         users.student_number,
@@ -46,6 +48,7 @@ select
     middle_name,
     last_name,
     email,
+    district_username,
     sis_id,
     state_id,
     student_number,

@@ -49,8 +49,13 @@ DECISIONS = {
 RULES = {
     "clever_id": Meaning("Recognised by the Clever id", "R5.1"),
     "username": Meaning("Recognised by the username: one user without a Clever id had it here, and one person in Clever", "R5.2"),
-    "username_and_identity": Meaning(
-        "Recognised by the username with the SIS id or both names; the Clever id linked before is no longer in Clever", "R5.3"
+    "two_of_three": Meaning(
+        "Recognised by two of three: username that Clever gives, SIS id, both names; the Clever id linked before is no longer in Clever",
+        "R5.3",
+    ),
+    "duplicate_record": Meaning(
+        "Clever lists this person twice. There is no second account: classes of both records are those of the other record's user",
+        "R5.10",
     ),
     "new": Meaning("No existing user was recognised as this person", "R5.4"),
     "outside_school": Meaning("The schools that Clever lists are outside the sharing agreement", "R6.4"),

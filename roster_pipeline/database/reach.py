@@ -17,7 +17,7 @@ from sqlglot.optimizer.scope import Scope, traverse_scope
 # What a row of the model depends on. Each value includes those before it.
 #
 # itself    one record: its own columns, its own rows in `app`, and what it refers to by id (its school, its classroom, the agreement)
-# name      also people who have the same name: a username or Clever id that is equal after app.normalize_username
+# name      also people who have the same name, a username or Clever id that is equal after app.normalize_username, or the same sis_id
 # section   also all sections that list the person, and the order of the teachers there
 # school    also other people of the same classroom or school
 # district  any other record: another column that is equal, a count, a share, a rank
@@ -38,12 +38,14 @@ _SECTIONS = frozenset(
 )
 
 # What a column identifies. `record` is a person or a section.
-_Kind = Literal["person", "section", "record", "name", "other"]
+_Kind = Literal["person", "section", "record", "name", "sis_id", "other"]
 _COLUMNS: Mapping[str, _Kind] = {
-    **dict.fromkeys(("user_id", "person"), "person"),
+    **dict.fromkeys(("user_id", "person", "linked_id"), "person"),
     **dict.fromkeys(("classroom_id", "section"), "section"),
     "entity_id": "record",
     **dict.fromkeys(("username", "username_key", "desired_username", "desired_key", "plain_username", "own_key"), "name"),
+    **dict.fromkeys(("district_username", "district_username_key"), "name"),
+    "sis_id": "sis_id",
 }
 _RECORD: frozenset[_Kind] = frozenset({"person", "section", "record"})
 _E = TypeVar("_E", bound=exp.Expr)
@@ -109,7 +111,7 @@ def _reach_of(kinds: set[_Kind], *, among_members: bool) -> DecidesBy:
         return "section" if among_members and "section" not in kinds else "itself"
     if "section" in kinds:
         return "school" if among_members else "itself"
-    return "name" if "name" in kinds else "district"
+    return "name" if kinds & {"name", "sis_id"} else "district"
 
 
 def _links(scope: Scope) -> Iterator[tuple[DecidesBy, str]]:

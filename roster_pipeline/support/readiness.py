@@ -65,6 +65,7 @@ QUESTIONS: Mapping[str, Question] = {
             "outside_school": Line("At schools outside the agreement only, not rostered", "warning"),
             "outside_grade": Line("In grades outside the agreement, not rostered", "warning"),
             "no_role": Line("Without a role at a shared school, not rostered", "warning"),
+            "duplicate_record": Line("Second records of people that Clever lists twice, without an account of their own", "warning"),
             "username_taken": Line("Whose Clever id a protected user has as username, and so quarantined", "warning"),
             "quarantined": Line("User records that are broken and so quarantined", "warning"),
             "protected": Line("Protected here, so that a sync never changes them"),

@@ -6,7 +6,7 @@ last snapshot (the baseline plan) and on the new one (the new plan).
 
 Three things make the result right:
 
-- The subset is closed. It has all people who share a name with somebody in it, and all people who joined or left a section.
+- The subset is closed. It has all people who share a name or a SIS id with somebody in it, and all who joined or left a section.
 - Every model says in its header how far it looks (`decides by`). One that looks further than the subset makes this module refuse.
 - It is checked every time. After the last sync nothing was left to do, so the baseline plan must be empty.
 
@@ -51,7 +51,7 @@ _READINESS = tuple(f"reconcile.readiness{each}" for each in ("", "_existing", "_
 _LICENSES = "reconcile.license_reconciliation"
 _SEATS = ("used", "without_seat", "held")
 
-# The subset answers a model that decides by one of these: it has all people of one name, and all sections that list its people.
+# The subset answers a model that decides by one of these: it has all people of one name or SIS id, and all sections of its people.
 FOLLOWED = frozenset({"itself", "name", "section"})
 # Models that look further, and why an incremental plan is right nevertheless. Any other such model makes every plan a full plan.
 LOOK_FURTHER: Mapping[str, str] = {

@@ -1,5 +1,6 @@
 -- The affected subset of a district: everybody whose plan can differ from the last one. Temporary tables, created in this order.
--- The subset is closed under names: nobody in it has a name that somebody outside has, or had. So neither group decides about the other.
+-- The subset is closed under names and SIS ids: nobody in it has one that somebody outside has, or had. So neither group decides about the
+-- other.
 -- It holds all sections that list its people. It does not hold all people of those sections.
 -- "subset.digests" (resource, digest) exists already: records of the last snapshot that Clever no longer sends, and a few others.
 
@@ -98,51 +99,105 @@ with recursive seeds as (
     select person as clever_id, null as user_id from pg_temp."subset.members"
 ),
 
+-- From people to their names and SIS ids, and from these to other people. A row without `kind` is a person. Each name and each SIS id is
+-- followed once, however many people have it.
 reached as (
-    select clever_id, user_id from seeds
+    select clever_id, user_id, cast(null as text) as kind, cast(null as text) as key from seeds
     union
-    -- People whose name or Clever id is a name that somebody in the subset has or had. New records are in the subset already.
-    select others.clever_id, others.user_id
+    select next.clever_id, next.user_id, next.kind, next.key
     from reached
     cross join lateral (
-        select app.normalize_username(reached.clever_id) as key
+        -- What a person has or had.
+        select cast(null as text) as clever_id, cast(null as bigint) as user_id, had.kind, had.key
+        from (
+            select 'name' as kind, app.normalize_username(reached.clever_id) as key
+            union all
+            select each.kind, each.key
+            from pg_temp."clever.users" as new_users
+            cross join lateral (
+                values ('name', app.normalize_username(new_users.username)), ('sis_id', new_users.sis_id)
+            ) as each (kind, key)
+            where new_users.clever_id = reached.clever_id
+            union all
+            select each.kind, each.key
+            from staging.users as users
+            cross join lateral (values ('name', app.normalize_username(users.username)), ('sis_id', users.sis_id)) as each (kind, key)
+            where users.district_id = %(district_id)s and users.clever_id = reached.clever_id
+            union all
+            select each.kind, each.key
+            from app.users as users
+            cross join lateral (
+                values
+                ('name', users.username_key),
+                ('name', app.normalize_username(users.district_username)),
+                ('sis_id', users.sis_id)
+            ) as each (kind, key)
+            where users.district_id = %(district_id)s and users.clever_id = reached.clever_id
+            union all
+            select each.kind, each.key
+            from app.users as users
+            cross join lateral (
+                values
+                ('name', users.username_key),
+                ('name', app.normalize_username(users.district_username)),
+                ('sis_id', users.sis_id)
+            ) as each (kind, key)
+            where users.district_id = %(district_id)s and users.user_id = reached.user_id
+        ) as had
+        where reached.kind is null and had.key is not null
         union all
-        select app.normalize_username(new_users.username) as key
-        from pg_temp."clever.users" as new_users
-        where new_users.clever_id = reached.clever_id
-        union all
-        select app.normalize_username(users.username) as key
-        from staging.users as users
-        where users.district_id = %(district_id)s and users.clever_id = reached.clever_id
-        union all
-        select users.username_key as key
-        from app.users as users
-        where users.district_id = %(district_id)s and users.clever_id = reached.clever_id
-        union all
-        select users.username_key as key
-        from app.users as users
-        where users.district_id = %(district_id)s and users.user_id = reached.user_id
-    ) as names
-    cross join lateral (
-        select users.clever_id, cast(null as bigint) as user_id
-        from staging.users as users
-        where users.district_id = %(district_id)s and app.normalize_username(users.username) = names.key
-        union all
-        select users.clever_id, null as user_id
-        from staging.users as users
-        where users.district_id = %(district_id)s and app.normalize_username(users.clever_id) = names.key
-        union all
-        -- Active and deleted users have an index each, so there are two queries.
-        select users.clever_id, case when users.clever_id is null then users.user_id end as user_id
-        from app.users as users
-        where users.district_id = %(district_id)s and users.username_key = names.key and users.deleted_at is null
-        union all
-        select users.clever_id, case when users.clever_id is null then users.user_id end as user_id
-        from app.users as users
-        where users.district_id = %(district_id)s and users.username_key = names.key and users.deleted_at is not null
-    ) as others
+        -- Others who have or had it, or whose Clever id it is. New records are in the subset already.
+        select others.clever_id, others.user_id, null as kind, null as key
+        from (
+            select users.clever_id, cast(null as bigint) as user_id
+            from staging.users as users
+            where
+                reached.kind = 'name'
+                and users.district_id = %(district_id)s
+                and app.normalize_username(users.username) = reached.key
+            union all
+            select users.clever_id, null as user_id
+            from staging.users as users
+            where
+                reached.kind = 'name'
+                and users.district_id = %(district_id)s
+                and app.normalize_username(users.clever_id) = reached.key
+            union all
+            select users.clever_id, null as user_id
+            from staging.users as users
+            where reached.kind = 'sis_id' and users.district_id = %(district_id)s and users.sis_id = reached.key
+            union all
+            -- Active and deleted users have an index each, so there are two queries.
+            select users.clever_id, case when users.clever_id is null then users.user_id end as user_id
+            from app.users as users
+            where
+                reached.kind = 'name'
+                and users.district_id = %(district_id)s
+                and users.username_key = reached.key
+                and users.deleted_at is null
+            union all
+            select users.clever_id, case when users.clever_id is null then users.user_id end as user_id
+            from app.users as users
+            where
+                reached.kind = 'name'
+                and users.district_id = %(district_id)s
+                and users.username_key = reached.key
+                and users.deleted_at is not null
+            union all
+            select users.clever_id, case when users.clever_id is null then users.user_id end as user_id
+            from app.users as users
+            where
+                reached.kind = 'name'
+                and users.district_id = %(district_id)s
+                and app.normalize_username(users.district_username) = reached.key
+            union all
+            select users.clever_id, case when users.clever_id is null then users.user_id end as user_id
+            from app.users as users
+            where reached.kind = 'sis_id' and users.district_id = %(district_id)s and users.sis_id = reached.key
+        ) as others
+    ) as next
 )
-select clever_id, user_id from reached;
+select clever_id, user_id from reached where kind is null;
 analyze pg_temp."subset.nodes";
 
 create temporary table "subset.people" on commit drop as

@@ -1,10 +1,10 @@
-"""Matches people of the snapshot with users of the application, and gives them usernames (R5.1-R5.5).
+"""Matches people of the snapshot with users of the application, and gives them usernames (R5.1-R5.5, R5.10).
 
 Does not belong here: which people can be rostered, and what a brake holds (`model.py`).
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -74,7 +74,6 @@ def match(state: State, people: Mapping[str, Person], families: Mapping[str, str
         if user.clever_id is not None
         and user.clever_id not in present
         and not user.protected
-        and key(user.username) == key(person.username)
         and family_of(state, user_id) == families[person.clever_id]
         and agree(user, person)
     ]
@@ -84,10 +83,46 @@ def match(state: State, people: Mapping[str, Person], families: Mapping[str, str
 
 
 def agree(user: User, person: Person) -> bool:
-    """Whether the sis_id or both names are equal (R5.3)."""
+    """Whether two of three are equal (R5.3): the username that Clever gives, the sis_id, both names."""
+    same_username = user.district_username is not None and key(user.district_username) == key(person.values["district_username"])
     same_sis_id = user.sis_id is not None and user.sis_id == person.values["sis_id"]
-    theirs, ours = [(key(user.first_name), key(user.last_name)), (key(person.values["first_name"]), key(person.values["last_name"]))]
-    return same_sis_id or theirs == ours
+    return same_username + same_sis_id + (names_of(user.first_name, user.last_name) == names_of_person(person)) >= 2
+
+
+def names_of(first: str | None, last: str | None) -> tuple[str | None, str | None]:
+    """Both names as they compare."""
+    return key(first), key(last)
+
+
+def names_of_person(person: Person) -> tuple[str | None, str | None]:
+    """Both names of a record, as they compare."""
+    return names_of(person.values["first_name"], person.values["last_name"])
+
+
+def find_duplicates(
+    people: Mapping[str, Person], families: Mapping[str, str], linked: Collection[str], new: Collection[str]
+) -> dict[str, str]:
+    """R5.10: second records of people who are listed twice, each with the Clever id of the record that has the user.
+
+    Args:
+        people: every valid person of the snapshot.
+        linked: Clever ids of those with a user, as far as that user is rostered or stays as it is.
+        new: Clever ids of those without a user who could be rostered.
+    """
+    found = {}
+    for each in new:
+        person = people[each]
+        same = [
+            other
+            for other in linked
+            if person.values["sis_id"] is not None
+            and people[other].values["sis_id"] == person.values["sis_id"]
+            and names_of_person(people[other]) == names_of_person(person)
+            and families[other] == families[each]
+        ]
+        if len(same) == 1:
+            found[each] = same[0]
+    return found
 
 
 def give_usernames(state: State, people: Mapping[str, Person], matches: Matches, unchanged: set[Id]) -> dict[str, Named]:

@@ -9,7 +9,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from roster_pipeline_tests.reference.brakes import Held, active_roles
-from roster_pipeline_tests.reference.matching import Matches, add_those_without_a_name, give_usernames, match
+from roster_pipeline_tests.reference.matching import Matches, add_those_without_a_name, find_duplicates, give_usernames, match
 from roster_pipeline_tests.reference.records import Person, key, newest, read_people, split_named
 from roster_pipeline_tests.reference.rows import (
     Agreed,
@@ -98,7 +98,14 @@ class Pass:
         self.known = known = {
             each: person for each, person in self.people.items() if each not in waiting | nameless and self._roles_of(person)
         }
-        self.matches = match(self.before, known, {each: self._family_of(person) for each, person in known.items()}, present)
+        families = {each: self._family_of(person) for each, person in self.people.items()}
+        # A record of somebody who is not rostered stands for nobody who could be enrolled.
+        stays = {each for each, at in ids.items() if users[at].protected or users[at].barred} | waiting | nameless | set(known)
+        linked = [each for each in self.people if each in ids and each in stays]
+        self.duplicates = find_duplicates(self.people, families, linked, [each for each in known if each not in ids])
+        for each in self.duplicates:
+            del known[each]
+        self.matches = match(self.before, known, families, present)
         self.barred = {each for each in known if (user_id := self.matches.user_of(each)) is not None and users[user_id].barred}
         self.candidates = {
             each: person for each, person in known.items() if each not in self.barred and ids.get(each) not in self.protected
@@ -325,16 +332,18 @@ class Pass:
         for (classroom_id, user_id, role), row in self.before.enrollments.items():
             if classroom_id not in self.unchanged_classrooms and user_id not in staying and not self.held.everything:
                 self.after.enrollments[classroom_id, user_id, role] = replace(row, deleted_at=row.deleted_at or self.now)
+        of_linked = {each: self.members[other] for each, other in self.duplicates.items() if other in self.members}  # R5.10
+        members = self.members | of_linked
         for clever_id, classroom_id in self.open_classrooms.items():
             section = self.section_records[clever_id]
             school = self.open_schools[section["school"]]
             teachers = section.get("teachers") or [section.get("teacher")]
             for member in section.get("students") or ():
-                user_id, roles = self.members.get(member, (0, set()))
+                user_id, roles = members.get(member, (0, set()))
                 at = {school for role, school in roles if role == "student"}
                 if at and (self.rules.student_multi_school or school in at):
                     self.after.enrollments[classroom_id, user_id, "student"] = Enrollment(False, "clever", None)
-            for member in teachers:
-                user_id, roles = self.members.get(member, (0, set()))
+            for member in reversed(teachers):  # The first one last: a section can list both records of one teacher.
+                user_id, roles = members.get(member, (0, set()))
                 if any(role == "teacher" for role, _ in roles):
                     self.after.enrollments[classroom_id, user_id, "teacher"] = Enrollment(member == teachers[0], "clever", None)

@@ -85,10 +85,12 @@ def _when_recognised(done: Pass, clever_id: str) -> Reason:
         return Reason("none", why_not)
     if is_linked:
         return Reason("link", "clever_id")
+    if clever_id in done.duplicates:
+        return Reason("none", "duplicate_record")
     if clever_id in done.matches.adopted:
         return Reason("adopt", "username")
     if clever_id in done.matches.relinked:
-        return Reason("relink_deactivated" if clever_id in done.barred else "relink", "username_and_identity")
+        return Reason("relink_deactivated" if clever_id in done.barred else "relink", "two_of_three")
     return Reason("create", "new")
 
 
@@ -99,7 +101,7 @@ def _why_not(done: Pass, clever_id: str) -> str | None:
         return "username_taken"
     if clever_id in done.waiting:
         return "quarantined"
-    if clever_id in done.known:
+    if clever_id in done.known or clever_id in done.duplicates:
         return None
     if not done.is_grade_agreed(person):
         return "outside_grade"

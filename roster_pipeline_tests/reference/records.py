@@ -95,7 +95,9 @@ def read_person(record: Record, rules: Rules) -> Person:
     if "district_admin" in roles:
         listed.add(("district_admin", None))
 
-    sent = next((name for each in (student, teacher) if (name := clean((each.get("credentials") or {}).get("district_username")))), None)
+    sent = next(
+        (name for each in (student, teacher, staff) if (name := clean((each.get("credentials") or {}).get("district_username")))), None
+    )
     grade = clean(student.get("grade"))
     email = clean(record.get("email"))
     return Person(
@@ -105,6 +107,7 @@ def read_person(record: Record, rules: Rules) -> Person:
             "middle_name": clean(record["name"].get("middle")),
             "last_name": clean(record["name"]["last"]),
             "email": email if email and email.count("@") == 1 and ("student" not in roles or rules.student_email) else None,
+            "district_username": sent,
             "sis_id": clean(student.get("sis_id")) or clean(teacher.get("sis_id")),
             "state_id": clean(student.get("state_id")) or clean(teacher.get("state_id")),
             "student_number": clean(student.get("student_number")),

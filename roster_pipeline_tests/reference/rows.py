@@ -48,6 +48,7 @@ class User:
     middle_name: str | None
     last_name: str | None
     email: str | None
+    district_username: str | None
     sis_id: str | None
     state_id: str | None
     student_number: str | None

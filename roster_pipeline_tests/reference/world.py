@@ -83,7 +83,7 @@ def _user_record(draw: st.DrawFn, clever_id: str) -> Record:
         school, schools = draw(st.one_of(st.just((school, schools)), st.tuples(_school, _some_schools)))  # Some teach elsewhere.
         roles["teacher"] = {"school": school if school in schools else None, "schools": schools, **credentials}
     if "staff" in kind:
-        roles["staff"] = {"schools": draw(_some_schools)}
+        roles["staff"] = {"schools": draw(_some_schools), "credentials": {"district_username": draw(_username)}}
     if "district_admin" in kind:
         roles["district_admin"] = {}
     return {
@@ -137,7 +137,7 @@ class CleverSide:
 
     def welcome(self, draw: st.DrawFn) -> bool:
         """Add one new person or section, which has every value of an existing one, except the Clever id. A person usually has another
-        username too, so that only the other columns are equal. Returns False if all newcomers exist already.
+        username and sis_id too, so that only the other columns are equal. Returns False if all newcomers exist already.
         """
         resource = draw(st.sampled_from(("users", "users", "users", "sections")))
         new = [each for each in NEWCOMERS[resource] if (resource, each) not in self.slots]
@@ -148,27 +148,38 @@ class CleverSide:
         clever_id, like = draw(st.sampled_from(new)), draw(st.sampled_from(there))
         if resource == "users":
             username = draw(mostly(st.just(f"{clever_id} new"), _username, 4))
-            roles = {
-                name: {**role, "credentials": {"district_username": username}} if "credentials" in role else role
-                for name, role in like["roles"].items()
-            }
-            self.slots[resource, clever_id] = [{**like, "id": clever_id, "roles": roles}]
+            other = {"credentials": {"district_username": username}, "sis_id": draw(mostly(st.just(f"{clever_id} new"), _number, 4))}
+            self.slots[resource, clever_id] = [{**like, "id": clever_id, "roles": _in_roles(like, other)}]
         else:
             members: dict[str, Any] = {} if draw(st.booleans()) else {"students": [], "teachers": [], "teacher": None}
             self.slots[resource, clever_id] = [{**like, "id": clever_id, **members}]
         return True
 
     def _small_change(self, draw: st.DrawFn, clever_id: str) -> None:
-        """A person changes in one way only: a new username, or a new Clever id for the same person (R5.3)."""
+        """A person changes in one way only: a new username, a new Clever id for the same person (R5.3), or a second record (R5.10).
+
+        Under the new id one thing may have changed too; a teacher may have become a school admin.
+        """
         record = self.slots["users", clever_id][-1]
-        if draw(st.booleans()):
-            credentials = {"credentials": {"district_username": draw(_username)}}
-            roles = {name: {**role, **credentials} for name, role in record["roles"].items()}
-            self.slots["users", clever_id] = [{**record, "roles": roles}]
-        else:
-            other = draw(st.sampled_from(PEOPLE))
+        what = draw(st.sampled_from(("username", "new id", "new id", "second record")))
+        if what == "username":
+            username = {"credentials": {"district_username": draw(_username)}}
+            self.slots["users", clever_id] = [{**record, "roles": _in_roles(record, username)}]
+            return
+        other = draw(st.sampled_from(PEOPLE))
+        changes: dict[str, Record] = {
+            "nothing": {},
+            "names": {"name": {**record["name"], "first": draw(st.sampled_from(FIRST_NAMES))}},
+            "username": {"roles": _in_roles(record, {"credentials": {"district_username": draw(_username)}})},
+            "sis_id": {"roles": _in_roles(record, {"sis_id": draw(_number)})},
+        }
+        if "teacher" in record["roles"]:
+            teacher = record["roles"]["teacher"]
+            admin = {"schools": teacher["schools"], "credentials": teacher["credentials"]}
+            changes["admin"] = {"roles": {**record["roles"], "staff": admin}}
+        if what == "new id":
             self.slots["users", clever_id] = []
-            self.slots["users", other] = [{**record, "id": other}]
+        self.slots["users", other] = [{**record, "id": other, **changes[draw(st.sampled_from(sorted(changes)))]}]
 
     def snapshot(self) -> Snapshot:
         """All objects, in the order of their Clever ids."""
@@ -179,6 +190,11 @@ class CleverSide:
         if self.vanished in ROLES:
             users = [each for each in users if self.vanished not in each["roles"]]
         return Snapshot([] if self.vanished == "schools" else schools, [] if self.vanished == "sections" else sections, users)
+
+
+def _in_roles(record: Record, values: Mapping[str, Any]) -> dict[str, Any]:
+    """The roles of a person, with other values where a role has such a value."""
+    return {name: {**role, **{each: value for each, value in values.items() if each in role}} for name, role in record["roles"].items()}
 
 
 def shuffled_snapshot(draw: st.DrawFn, snapshot: Snapshot) -> Snapshot:

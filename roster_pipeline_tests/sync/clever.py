@@ -56,12 +56,14 @@ def teacher(
     schools: Sequence[str] = (),
     name: str = "Eva Ng",
     email: str | None = None,
+    sis_id: str | None = None,
     staff: Sequence[str] | None = None,
     district_admin: bool = False,
     **fields: Any,
 ) -> Record:
     """A teacher, who may also be a school admin (`staff` has the schools) and a district admin."""
-    roles: dict[str, Any] = {"teacher": {"school": at, "schools": [at, *schools], "credentials": {"district_username": username}}}
+    role = {"school": at, "schools": [at, *schools], "sis_id": sis_id, "credentials": {"district_username": username}}
+    roles: dict[str, Any] = {"teacher": role}
     if staff is not None:
         roles["staff"] = {"schools": list(staff)}
     if district_admin:
@@ -69,9 +71,10 @@ def teacher(
     return _person(clever_id, name, email, roles, fields)
 
 
-def staff(clever_id: str, schools: Sequence[str] = ("s1",), *, name: str = "Sam Oh", **fields: Any) -> Record:
+def staff(clever_id: str, schools: Sequence[str] = ("s1",), *, username: str | None = None, name: str = "Sam Oh", **fields: Any) -> Record:
     """A school admin at these schools."""
-    return _person(clever_id, name, None, {"staff": {"schools": list(schools)}}, fields)
+    role = {"schools": list(schools), "credentials": {"district_username": username}}
+    return _person(clever_id, name, None, {"staff": role}, fields)
 
 
 def district_admin(clever_id: str, *, name: str = "Dee Ma", **fields: Any) -> Record:

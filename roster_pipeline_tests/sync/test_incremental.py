@@ -136,6 +136,17 @@ NIGHTS = {
     "a name that is somebody's Clever id": changed(student("p1", "P4", schools=["s2"])),
     "a name of the user made by hand": changed(student("p12", "Handmade")),
     "the same person under another Clever id": changed(student("p12", "ida", sis_id="7")),
+    "once more, with another username": changed(student("p13", "idalia", sis_id="7")),
+    "once more, with another SIS id": changed(student("p14", "idalia", sis_id="17")),
+    "a second record of the same person": changed(student("p14", "idalia", sis_id="17"), student("p15", "ida2", sis_id="17")),
+    "the second record is in a section": changed(
+        student("p14", "idalia", sis_id="17"), student("p15", "ida2", sis_id="17"), section("c3", ["p1", "p15"], ["p8"])
+    ),
+    "the first record gets another name": changed(
+        student("p14", "idalia", sis_id="17", name="Ida Other"), student("p15", "ida2", sis_id="17")
+    ),
+    "the first record is gone": changed(student("p15", "ida2", sis_id="17")),
+    "a teacher becomes a school admin under another id": changed(teacher("p16", "eva", staff=["s1"]), without=["p8"]),
     "somebody comes back": changed(student("left", "ida", sis_id="7")),
     "a district admin more": changed(teacher("p8", "eva", district_admin=True)),
     "a section comes": changed(section("c5", ["p1", "p4"], ["p8"])),

@@ -77,15 +77,18 @@ def quiet_with(district: LiveDistrict, *records: Record) -> None:
 
 
 @pytest.mark.parametrize("is_header_right", [True, False])
-def test_an_audit_on_equal_sis_ids(district: LiveDistrict, monkeypatch: pytest.MonkeyPatch, *, is_header_right: bool) -> None:
-    """R4.3: somebody comes with the sis_id of somebody who has not changed. Only a full plan finds both; the header asks for it."""
-    with_audits(monkeypatch, {"duplicate_sis_ids": duplicates_of("users", "sis_id")}, is_header_right=is_header_right)
-    quiet_with(district, student("p12", "kim", sis_id="8"))
-    snapshot = changed(student("p12", "kim", sis_id="8"), student("p13", "lou", sis_id="8"))
-    assert district.plan(snapshot).counts["audits"]["duplicate_sis_ids"] == 2
+def test_an_audit_on_equal_state_ids(district: LiveDistrict, monkeypatch: pytest.MonkeyPatch, *, is_header_right: bool) -> None:
+    """R4.3: somebody comes with the state_id of somebody who has not changed. Only a full plan finds both; the header asks for it."""
+    with_audits(monkeypatch, {"duplicate_state_ids": duplicates_of("users", "state_id")}, is_header_right=is_header_right)
+    kim, lou = student("p12", "kim"), student("p13", "lou")
+    for each in (kim, lou):
+        each["roles"]["student"]["state_id"] = "8"
+    quiet_with(district, kim)
+    snapshot = changed(kim, lou)
+    assert district.plan(snapshot).counts["audits"]["duplicate_state_ids"] == 2
     report = district.sync(snapshot)
     assert is_incremental(report) is not is_header_right
-    assert report.counts["audits"]["duplicate_sis_ids"] == (2 if is_header_right else 0)
+    assert report.counts["audits"]["duplicate_state_ids"] == (2 if is_header_right else 0)
 
 
 # Nobody else has any of these values.
@@ -106,7 +109,7 @@ ALIKE: dict[str, Record] = {
 ALIKE["a student"]["roles"]["student"] |= {"state_id": "9", "student_number": "10"}
 ALIKE["a student"]["name"]["middle"] = "Q"
 # What a newcomer cannot have too: the key, the digest of bytes with another Clever id; and what the subset is closed under.
-NOT_ALIKE = {"district_id", "clever_id", "digest", "username", "students", "teachers", "is_district_admin"}
+NOT_ALIKE = {"district_id", "clever_id", "digest", "username", "sis_id", "students", "teachers", "is_district_admin"}
 
 
 @pytest.mark.parametrize("is_header_right", [True, False])
@@ -126,9 +129,9 @@ def test_newcomers_collide_in_every_column(district: LiveDistrict, monkeypatch: 
 
 
 def _newcomer(like: Record, clever_id: str) -> Record:
-    """Another person or section with the same values, but for a username that nobody has."""
+    """Another person or section with the same values, but for a username and a SIS id that nobody has."""
+    other = {"credentials": {"district_username": f"{clever_id} new"}, "sis_id": f"{clever_id} new"}
     roles = {
-        name: {**role, "credentials": {"district_username": f"{clever_id} new"}} if "credentials" in role else role
-        for name, role in like.get("roles", {}).items()
+        name: {**role, **{each: value for each, value in other.items() if each in role}} for name, role in like.get("roles", {}).items()
     }
     return {**like, "id": clever_id, **({"roles": roles} if roles else {})}

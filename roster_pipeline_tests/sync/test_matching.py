@@ -1,8 +1,10 @@
 """Which user a person in Clever is: R5.1-R5.4, R8.3."""
 
+import pytest
+
 from roster_pipeline_tests.reference.driver import LiveDistrict
-from roster_pipeline_tests.sync.clever import clever, district_admin, student, teacher
-from roster_pipeline_tests.sync.rows import actions, active, change_user, new_user, user, usernames
+from roster_pipeline_tests.sync.clever import clever, district_admin, section, staff, student, teacher
+from roster_pipeline_tests.sync.rows import actions, active, change_user, enrolled, new_user, roles, user, usernames
 
 LONG_AGO = "2025-01-01T00:00:00+00:00"
 
@@ -98,13 +100,93 @@ def test_a_new_clever_id_for_the_same_person_is_relinked(district: LiveDistrict)
     assert actions(district, report.sync_id, "users") == ["relink"]
 
 
-def test_relinking_needs_sis_id_or_both_names(district: LiveDistrict) -> None:
-    """R5.3: the same username is not enough. First and last name must be equal too, in any spelling."""
-    district.sync(clever(student("p1", "ann", name="Ana Li"), student("p2", "ben", name="Ben Ng")))
-    ann, ben = (user(district, each)["user_id"] for each in ("p1", "p2"))
-    district.sync(clever(student("p8", "ann", name="Ana Ng"), student("p9", "ben", name="BEN ng")))
-    assert user(district, "p8")["user_id"] != ann
+@pytest.mark.parametrize(
+    ("username", "sis_id", "name", "is_relinked"),
+    [
+        ("ANN", "7", "Other Name", True),
+        (" Ann", "8", "ANA li", True),
+        ("other", "7", "Ana LI", True),
+        (None, "7", "Ana Li", True),
+        ("ann", None, "Ana Li", True),
+        ("ann", "8", "Ana Ng", False),
+        ("other", "7", "Eva Li", False),
+        ("other", "8", "Ana Li", False),
+        ("ann", None, "Eva Li", False),
+        (None, "7", "Ana Ng", False),
+    ],
+)
+def test_two_of_three_relink(district: LiveDistrict, username: str | None, sis_id: str | None, name: str, *, is_relinked: bool) -> None:
+    """R5.3: the username that Clever gives, the sis_id, both names. Usernames and names compare in any spelling."""
+    district.sync(clever(student("p1", "ann", sis_id="7", name="Ana Li"), student("p2", "ben")))
+    ann = user(district, "p1")["user_id"]
+    district.sync(clever(student("p9", username, sis_id=sis_id, name=name), student("p2", "ben")))
+    assert (user(district, "p9")["user_id"] == ann) is is_relinked
+
+
+def test_what_is_empty_on_both_sides_does_not_agree(district: LiveDistrict) -> None:
+    """R5.3: neither an absent username nor an absent sis_id is one of the two, with the same names."""
+    district.sync(clever(student("p1"), student("p2", "ben")))
+    before = user(district, "p1")["user_id"]
+    district.sync(clever(student("p9"), student("p2", "ben")))
+    assert user(district, "p9")["user_id"] != before
+
+
+def test_a_teacher_who_becomes_a_school_admin_under_a_new_id_keeps_the_account(district: LiveDistrict) -> None:
+    """R5.3: Clever merges two records under a new id. The username becomes the Clever id, and what Clever gives stays known."""
+    district.sync(clever(teacher("p1", "eva", sis_id="t7"), student("p2", "ben"), section("c1", ["p2"], ["p1"])))
+    eva = user(district, "p1")["user_id"]
+    merged = clever(teacher("p9", "eva", sis_id="t7", staff=["s1"]), student("p2", "ben"), section("c1", ["p2"], ["p9"]))
+    report = district.sync(merged)
+    row = user(district, "p9")
+    assert (row["user_id"], row["username"], row["district_username"]) == (eva, "p9", "eva")
+    assert actions(district, report.sync_id, "users") == ["relink"]
+    assert ("p9", "teacher", True) in enrolled(district, "c1")
+
+
+def test_an_admin_is_relinked_by_what_clever_gives(district: LiveDistrict) -> None:
+    """R5.3: an admin who has no sis_id, and whose username is the Clever id before and after."""
+    district.sync(clever(staff("p1", username="sam"), student("p2", "ben")))
+    sam = user(district, "p1")["user_id"]
+    district.sync(clever(staff("p9", username="sam"), student("p2", "ben")))
+    row = user(district, "p9")
+    assert (row["user_id"], row["username"], row["district_username"]) == (sam, "p9", "sam")
+
+
+def test_who_was_refused_the_username_is_relinked_by_it(district: LiveDistrict) -> None:
+    """R5.3: the username that Clever gives counts, not the one that the user got (R5.5). It stays when the user is soft-deleted."""
+    district.sync(clever(student("p1", "ann", name="Ana Li"), student("p2", "ANN", name="Ben Ng"), student("p3", "cy")))
+    ben = user(district, "p2")["user_id"]
+    district.sync(clever(student("p1", "ann", name="Ana Li"), student("p3", "cy")))
+    assert user(district, "p2")["district_username"] == "ANN"
+    district.sync(clever(student("p1", "ann", name="Ana Li"), student("p9", "ann", name="Ben Ng"), student("p3", "cy")))
     assert user(district, "p9")["user_id"] == ben
+
+
+def test_the_username_of_a_role_family_stays_there(district: LiveDistrict) -> None:
+    """R5.3: a teacher with a student's username, sis_id and names is somebody else."""
+    district.sync(clever(student("p1", "ann", sis_id="7", name="Ana Li"), student("p2", "ben")))
+    ann = user(district, "p1")["user_id"]
+    district.sync(clever(teacher("p9", "ann", sis_id="7", name="Ana Li"), student("p2", "ben")))
+    assert user(district, "p9")["user_id"] != ann
+
+
+def test_an_admin_role_of_the_application_leaves_the_username(district: LiveDistrict) -> None:
+    """SPEC 1: the username is the Clever id of people to whom Clever gives an admin role. A role of another source is no such role."""
+    district.sync(clever(teacher("p1", "eva"), student("p2", "ben")))
+    for role in ("school_admin", "district_admin"):
+        district.execute(
+            """
+            insert into app.user_roles (user_id, role, school_id)
+            select users.user_id, :role, case when :role = 'school_admin' then schools.school_id end
+            from app.users as users
+            inner join app.schools as schools using (district_id)
+            where users.district_id = :district and users.clever_id = 'p1'
+            """,
+            role=role,
+        )
+    district.sync(clever(teacher("p1", "eva", name="Eva Changed"), student("p2", "ben")))
+    assert (usernames(district)["p1"], user(district, "p1")["login_methods"]) == ("eva", ["clever", "password"])
+    assert {role for role, _ in roles(district, "p1")} == {"teacher", "school_admin", "district_admin"}
 
 
 def test_no_relink_while_the_old_id_is_in_the_snapshot(district: LiveDistrict) -> None:

@@ -31,6 +31,34 @@ create trigger audit_is_never_emptied before truncate on ops.audit for each stat
 
 -- People.
 
+-- What Clever gave as username when it last gave anything (R5.3), whatever username the user got. The rest is filled here once, because
+-- otherwise the first sync of this release would write every user, with a row of history each.
+alter table app.users add column district_username text;
+update app.users as users
+set district_username = staged.username
+from staging.users as staged
+where users.district_id = staged.district_id and users.clever_id = staged.clever_id and staged.username is not null;
+-- Who is not in the last snapshot has the username from Clever, unless it is the Clever id: that is what admins got, and those who were
+-- refused their username.
+update app.users as users
+set district_username = users.username
+where
+    users.clever_id is not null
+    and users.source = 'clever'
+    and users.username_key <> app.normalize_username(users.clever_id)
+    and not exists (
+        select 1 from staging.users as staged where staged.district_id = users.district_id and staged.clever_id = users.clever_id
+    );
+
+-- The incremental plan looks for other people with the username or SIS id that a changed person has or had (R5.3, R5.10).
+create index users_district_username on app.users (district_id, app.normalize_username(district_username))
+    where district_username is not null;
+create index users_sis_id on app.users (district_id, sis_id) where sis_id is not null;
+create index users_sis_id on staging.users (district_id, sis_id) where sis_id is not null;
+
+-- The rule's name said that the username had to agree.
+update reconcile.user_matches set rule = 'two_of_three' where rule = 'username_and_identity';
+
 -- Places: schools, classrooms, the agreement.
 
 -- First syncs and connections.
