@@ -7,12 +7,14 @@ import traceback
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
+from types import SimpleNamespace
 
 import psycopg
 import pytest
 import sqlalchemy.exc
 from dagster._core.errors import DagsterExecutionInterruptedError
-from sqlalchemy import URL, create_engine, text
+from psycopg.pq import Ping
+from sqlalchemy import URL, create_engine, make_url, text
 
 from roster_pipeline.database import engine
 from roster_pipeline.database.embedded import EmbeddedServer
@@ -113,6 +115,28 @@ def test_a_list_of_hosts_is_read_as_libpq_reads_it(database: Database, tmp_path:
         assert again.url.database == database.url.database
     url = parse_url("postgresql://u:p@one:5433,two/db?target_session_attrs=read-write&sslmode=verify-full", "X")
     assert (url.username, url.database, url.query["host"]) == ("u", "db", ("one:5433", "two"))
+
+
+REFUSED = [
+    ("server does not support SSL, but SSL was required", PermanentError, "sslmode"),
+    ('root certificate file "/root.crt" does not exist', PermanentError, "sslmode"),
+    ("SSL error: certificate verify failed", PermanentError, "sslmode"),
+    ('FATAL:  too many connections for role "roster"', TransientError, "limit of the role"),
+    ('FATAL:  password authentication failed for user "roster"', PermanentError, "password"),
+]
+
+
+@pytest.mark.parametrize(("line", "kind", "hint"), REFUSED)
+def test_the_reason_of_a_server_that_refuses_is_repeated(
+    monkeypatch: pytest.MonkeyPatch, line: str, kind: type[RosterError], hint: str
+) -> None:
+    """libpq's first line, without what follows. The hint is about that reason."""
+    monkeypatch.setattr(engine, "PGconn", SimpleNamespace(ping=lambda _: Ping.OK))
+    said = f'connection failed: connection to server at "db" (192.0.2.7), port 5432 failed: {line}\nMore of it.'
+    error = engine._unreachable(make_url("postgresql+psycopg://roster:s3cret@db/roster?sslmode=verify-full"), said)
+    assert type(error) is kind
+    assert error.reason.endswith(f": {line}")
+    assert hint in error.hint
 
 
 def test_a_full_server_is_transient(tmp_path: Path) -> None:
