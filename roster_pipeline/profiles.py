@@ -56,6 +56,7 @@ class Profile(BaseModel):
     login_methods: tuple[LoginMethod, ...] = Field(
         description="What the district has enabled besides Clever for users with a username (R5.9)."
     )
+    keep_classroom_names: bool = Field(False, description="A classroom keeps the name that the application gave it (R6.1).")
     users_csv: bool = Field(description="`roster users import` is allowed; otherwise admins only (R8.2).")
     auto_initial: bool = Field(False, description="The first sync may soft-delete existing data without approval (R7.6).")
     request_roles: tuple[RequestRole, ...] = Field(description="Roles for which a sync may be requested (R11.3).")

@@ -8,6 +8,10 @@ with desired as (
         desired.clever_id,
         desired.school_id,
         desired.name,
+        desired.clever_name,
+        desired.term_name,
+        desired.starts_on,
+        desired.ends_on,
         'clever' as source,
         cast(null as timestamptz) as deleted_at
     from reconcile.classroom_status as desired
@@ -18,6 +22,10 @@ with desired as (
         removed.clever_id,
         removed.school_id,
         removed.name,
+        removed.clever_name,
+        removed.term_name,
+        removed.starts_on,
+        removed.ends_on,
         removed.source,
         cast(:synced_at as timestamptz) as deleted_at
     from reconcile.soft_deletes as soft_deletes
@@ -34,6 +42,10 @@ differing as (
             'clever_id', existing.clever_id,
             'school_id', existing.school_id,
             'name', existing.name,
+            'clever_name', existing.clever_name,
+            'term_name', existing.term_name,
+            'starts_on', existing.starts_on,
+            'ends_on', existing.ends_on,
             'source', existing.source,
             'deleted_at', existing.deleted_at
         ) as old_values,
@@ -41,6 +53,10 @@ differing as (
             'clever_id', desired.clever_id,
             'school_id', desired.school_id,
             'name', desired.name,
+            'clever_name', desired.clever_name,
+            'term_name', desired.term_name,
+            'starts_on', desired.starts_on,
+            'ends_on', desired.ends_on,
             'source', desired.source,
             'deleted_at', desired.deleted_at
         ) as new_values
@@ -50,8 +66,28 @@ differing as (
         existing.classroom_id is null
         or (
             not existing.protected
-            and (desired.clever_id, desired.school_id, desired.name, desired.source, desired.deleted_at)
-            is distinct from (existing.clever_id, existing.school_id, existing.name, existing.source, existing.deleted_at)
+            and (
+                desired.clever_id,
+                desired.school_id,
+                desired.name,
+                desired.clever_name,
+                desired.term_name,
+                desired.starts_on,
+                desired.ends_on,
+                desired.source,
+                desired.deleted_at
+            )
+            is distinct from (
+                existing.clever_id,
+                existing.school_id,
+                existing.name,
+                existing.clever_name,
+                existing.term_name,
+                existing.starts_on,
+                existing.ends_on,
+                existing.source,
+                existing.deleted_at
+            )
         )
 )
 select
@@ -65,6 +101,10 @@ select
     clever_id,
     school_id,
     name,
+    clever_name,
+    term_name,
+    starts_on,
+    ends_on,
     source,
     deleted_at,
     case when not is_new then ops.differing(new_values, old_values) end as before,

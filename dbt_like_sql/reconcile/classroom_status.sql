@@ -8,6 +8,10 @@
 select
     classrooms.clever_id,
     classrooms.name,
+    classrooms.clever_name,
+    classrooms.term_name,
+    classrooms.starts_on,
+    classrooms.ends_on,
     classrooms.school_id,
     classrooms.classroom_id,
     classrooms.is_new,

@@ -4,10 +4,16 @@
 -- decides by: itself
 -- status: `rostered` | `outside` (its school is outside the agreement) | `unknown_school` (its school is not shared)
 --         | `frozen` (it or its school is quarantined: left unchanged) | `protected` (left unchanged, with its own enrollments)
+-- name: what the classroom is called in the application. clever_name: what Clever calls it
 with existing as (
     select
         classrooms.classroom_id,
         classrooms.clever_id,
+        classrooms.name,
+        classrooms.clever_name,
+        classrooms.term_name,
+        classrooms.starts_on,
+        classrooms.ends_on,
         classrooms.protected,
         classrooms.deleted_at is null as is_active,
         coalesce(schools.status = 'frozen', false) as is_school_unchanged
@@ -17,11 +23,11 @@ with existing as (
 ),
 
 sections as (
-    select clever_id, school, name, false as is_quarantined
+    select clever_id, school, name, term, false as is_quarantined
     from staging.sections
     where district_id = :district_id
     union all
-    select clever_id, null as school, null as name, true as is_quarantined
+    select clever_id, null as school, null as name, null as term, true as is_quarantined
     from staging.quarantined
     where district_id = :district_id and resource = 'sections'
 ),
@@ -29,7 +35,13 @@ sections as (
 decided as (
     select
         coalesce(sections.clever_id, existing.clever_id) as clever_id,
-        sections.name,
+        -- The application's name is one that differs from the name that Clever gave last (R6.1).
+        case when :keep_classroom_names and existing.name <> existing.clever_name then existing.name else sections.name end as name,
+        sections.name as clever_name,
+        -- A quarantined term counts as present: classrooms keep what they have of it (R4.6).
+        case when quarantined_terms.clever_id is null then terms.name else existing.term_name end as term_name,
+        case when quarantined_terms.clever_id is null then terms.start_date else existing.starts_on end as starts_on,
+        case when quarantined_terms.clever_id is null then terms.end_date else existing.ends_on end as ends_on,
         schools.school_id,
         existing.classroom_id,
         case
@@ -45,10 +57,17 @@ decided as (
     from sections
     full join existing on sections.clever_id = existing.clever_id
     left join reconcile.schools as schools on sections.school = schools.clever_id
+    left join staging.terms as terms on terms.district_id = :district_id and sections.term = terms.clever_id
+    left join staging.quarantined as quarantined_terms
+        on quarantined_terms.district_id = :district_id and quarantined_terms.resource = 'terms' and sections.term = quarantined_terms.clever_id
 )
 select
     clever_id,
     name,
+    clever_name,
+    term_name,
+    starts_on,
+    ends_on,
     school_id,
     case
         when status = 'rostered' then coalesce(classroom_id, nextval(cast(:classroom_ids as regclass))) else classroom_id

@@ -5,6 +5,9 @@
 with landed as (
     select 'schools' as resource, clever_id, last_modified, position, rejected from clever.schools
     union all
+    -- Clever gives terms no last_modified.
+    select 'terms' as resource, clever_id, cast(null as timestamptz) as last_modified, position, rejected from clever.terms
+    union all
     select 'sections' as resource, clever_id, last_modified, position, rejected from clever.sections
     union all
     select 'users' as resource, clever_id, last_modified, position, rejected from clever.users

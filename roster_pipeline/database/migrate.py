@@ -116,7 +116,7 @@ def known_tables() -> dict[str, tuple[str, ...]]:
     """Every table and view that the migrations create, read from their SQL: `schema.name` -> its columns in order.
 
     Raises:
-        ValueError: a migration has a `create table` or `create view` that this module cannot read.
+        ValueError: a migration has a `create table`, `create view` or `add column` that this module cannot read.
     """
     return {name: tuple(columns) for name, columns in column_types().items()}
 
@@ -134,7 +134,10 @@ def column_types() -> dict[str, dict[str, str]]:
     for path in sorted((_MIGRATIONS / "versions").glob("*.sql")):
         script = path.read_text(encoding="utf-8")
         tables |= _typed_tables(script)
-        for table, column, kind in re.findall(r"^alter table (\w+\.\w+) add column (\w+) ([\w\[\]]+)", script, re.MULTILINE):
+        added = re.findall(r"^alter table (\w+\.\w+) add column (\w+) ([\w\[\]]+)", script, re.MULTILINE)
+        if len(added) < script.count("add column"):
+            raise ValueError(f"{path.name}: each `alter table ... add column` needs a line of its own")
+        for table, column, kind in added:
             tables[table][column] = kind
     return tables
 

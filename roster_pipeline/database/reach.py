@@ -24,10 +24,10 @@ from sqlglot.optimizer.scope import Scope, traverse_scope
 DecidesBy = Literal["itself", "name", "section", "school", "district"]
 REACHES: tuple[DecidesBy, ...] = get_args(DecidesBy)
 
-# Tables that are the same for every record: the agreement, the schools, and the holds. An incremental plan has all their rows: it is made
-# only if no school has changed and no brake holds anything.
+# Tables that are the same for every record: the agreement, the schools, the terms, and the holds. An incremental plan has all their rows:
+# it is made only if no school and no term has changed and no brake holds anything.
 SHARED = frozenset(
-    {"app.agreed_schools", "app.districts", "app.schools", "staging.districts", "staging.schools"}
+    {"app.agreed_schools", "app.districts", "app.schools", "staging.districts", "staging.schools", "staging.terms"}
     | {"reconcile.holds", "reconcile.license_hold", "reconcile.schools", "reconcile.school_status"}
 )
 # Tables with one row for each section and person in it.
@@ -291,11 +291,12 @@ def _table_name(source: object) -> str:
 def _is_shared(source: object, scope: Scope) -> bool:
     """Whether a source is the same for every record, or made of the record's own columns."""
     tables = [each for each in _tables(source) if isinstance(each, exp.Table)]
-    return all(_table_name(each) in SHARED or (_table_name(each) == "staging.quarantined" and _is_of_schools(scope)) for each in tables)
+    return all(_table_name(each) in SHARED or (_table_name(each) == "staging.quarantined" and _is_of_places(scope)) for each in tables)
 
 
-def _is_of_schools(scope: Scope) -> bool:
-    return any(right.sql() == "'schools'" and left.name == "resource" for left, right in _equalities(scope))
+def _is_of_places(scope: Scope) -> bool:
+    """Whether a source of quarantined records has only schools or terms."""
+    return any(right.sql() in ("'schools'", "'terms'") and left.name == "resource" for left, right in _equalities(scope))
 
 
 def _is_of_members(source: object) -> bool:

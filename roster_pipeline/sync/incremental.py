@@ -68,11 +68,15 @@ LOOK_FURTHER: Mapping[str, str] = {
 # audit is right only if every record that it counts is unseen in each pull. Two records with one Clever id are: they have no digest.
 OF_PAGES = frozenset({"audits.duplicate_ids"})
 
-# A quarantined school has no name.
-_SCHOOLS = """
-    select clever_id, name from staging.schools where district_id = :district_id
+# A quarantined school or term has no values.
+_PLACES = """
+    select 'schools' as resource, clever_id, name, null as start_date, null as end_date
+    from staging.schools where district_id = :district_id
     union all
-    select clever_id, null as name from staging.quarantined where district_id = :district_id and resource = 'schools'
+    select 'terms', clever_id, name, start_date, end_date from staging.terms where district_id = :district_id
+    union all
+    select resource, clever_id, null, null, null
+    from staging.quarantined where district_id = :district_id and resource in ('schools', 'terms')
 """
 _SCRIPT = Path(__file__).with_suffix(".sql").read_text(encoding="utf-8")
 _SUBSET = Subset(
@@ -135,7 +139,7 @@ def plan_incremental(context: PlanningContext, pulled: PullResult, last: LastSta
         is_same = index.fingerprint == last.snapshot
         baseline = None if is_same else timed("baseline plan", on_step, lambda: _plan_baseline(subset))
         build_staging(subset)
-        _require(_are_schools_the_same(subset))
+        _require(_are_places_the_same(subset))
         new = _plan(subset)
         if baseline is None:
             # The snapshot is unchanged, so the baseline plan and the new plan are the same.
@@ -258,9 +262,9 @@ def _stage_baseline(context: PlanningContext, name: str) -> None:
     context.connection.exec_driver_sql(f"analyze {local_name(name)} (clever_id)")
 
 
-def _are_schools_the_same(context: PlanningContext) -> bool:
-    """Whether the new snapshot has the schools of the last one: everything else depends on them."""
-    new, last = localize(_SCHOOLS), _SCHOOLS
+def _are_places_the_same(context: PlanningContext) -> bool:
+    """Whether the new snapshot has the schools and terms of the last one: everything else depends on them."""
+    new, last = localize(_PLACES), _PLACES
     query = sa.text(f"select not exists (({new}) except all ({last})) and not exists (({last}) except all ({new}))")
     return bool(context.connection.execute(query, {"district_id": context.district_id}).scalar_one())
 

@@ -294,6 +294,7 @@ def _start_planning(context: SyncContext, *, sync_id: int | None, now: datetime)
         "synced_at": now,
         "student_multi_school": rules.student_multi_school,
         "student_email": rules.student_email,
+        "keep_classroom_names": rules.keep_classroom_names,
         "login_methods": list(rules.login_methods),
         **id_sequences(context.connection, is_dry_run=sync_id is None),
         "is_first": ledger.is_first_sync(context.connection, district.district_id),

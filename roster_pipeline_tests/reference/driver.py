@@ -82,7 +82,7 @@ class RecordedPull:
         records: Sequence[Record] = {
             Collection.SCHOOLS: self._snapshot.schools,
             Collection.SECTIONS: self._snapshot.sections,
-            Collection.TERMS: (),
+            Collection.TERMS: self._snapshot.terms,
             Collection.COURSES: (),
         }.get(collection) or [each for each in self._snapshot.users if collection.role in each["roles"]]
         decoder = CollectionDecoder(collection, self._clever_id, keep_student_email=self._keep_student_email, index=self.index)
@@ -253,6 +253,7 @@ class LiveDistrict:
                 student_email=district.rules.student_email,
                 student_multi_school=district.rules.student_multi_school,
                 login_methods=district.rules.login_methods,
+                keep_classroom_names=district.rules.keep_classroom_names,
                 agreed_schools=[Agreed(row.name, row.clever_id, row.licenses) for row in schools],
                 agreed_grades=district.row["agreed_grades"] or (),
                 licenses=district.row["licenses"],

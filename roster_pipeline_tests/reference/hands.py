@@ -59,6 +59,11 @@ def change_brakes(draw: st.DrawFn, district: LiveDistrict) -> None:
     district.agree(settings={"brakes": draw(BRAKES)})
 
 
+def change_settings(draw: st.DrawFn, district: LiveDistrict) -> None:
+    """Who decides what classrooms are called (R6.1)."""
+    district.agree(settings={"keep_classroom_names": draw(st.booleans())})
+
+
 def decide_holds(draw: st.DrawFn, district: LiveDistrict) -> bool:
     """Support approves or rejects some holds that wait. Sometimes so much time passes that approvals expire (R7.5).
 
@@ -264,4 +269,4 @@ EDITS = (
 )
 
 # Other changes by people between two syncs, each in one of so many nights.
-CHANGES = {change_agreement: 4, change_licenses: 2, change_brakes: 3, import_csv: 6}
+CHANGES = {change_agreement: 4, change_licenses: 2, change_brakes: 3, change_settings: 2, import_csv: 6}

@@ -7,7 +7,7 @@ Belongs here: invariants that need no model, and the comparison with the model. 
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Any
 
 from roster_pipeline.sync.run import SyncReport
@@ -233,4 +233,5 @@ def _plain(table: str, row: Mapping[str, Any] | None) -> dict[str, Any]:
     """A row as JSON, without its key and the columns of BOOKKEEPING."""
     left_out = {*BOOKKEEPING, "district_id", *ENTITY_ID[table]}
     values = {key: value for key, value in (row or {}).items() if key not in left_out}
-    return {key: value.astimezone(UTC).isoformat() if isinstance(value, datetime) else value for key, value in values.items()}
+    values |= {key: value.astimezone(UTC) for key, value in values.items() if isinstance(value, datetime)}
+    return {key: value.isoformat() if isinstance(value, date) else value for key, value in values.items()}

@@ -10,7 +10,7 @@ from datetime import datetime
 
 from roster_pipeline_tests.reference.brakes import Held, active_roles
 from roster_pipeline_tests.reference.matching import Matches, add_those_without_a_name, find_duplicates, give_usernames, match
-from roster_pipeline_tests.reference.records import Person, key, newest, read_people, split_named
+from roster_pipeline_tests.reference.records import Person, key, newest, read_people, read_term, split_named
 from roster_pipeline_tests.reference.rows import (
     Agreed,
     Classroom,
@@ -34,6 +34,7 @@ class Pass:
         self.after = State(dict(state.schools), dict(state.classrooms), dict(state.users), dict(state.roles), dict(state.enrollments))
         self.school_records = newest(snapshot.schools, rules.clever_id)
         self.section_records = newest(snapshot.sections, rules.clever_id)
+        self.terms = {each: read_term(record) for each, record in newest(snapshot.terms, rules.clever_id).items()}
         self.people, self.quarantined_people = read_people(snapshot.users, rules)
 
     def run(self) -> None:
@@ -323,7 +324,11 @@ class Pass:
             classroom_id = ids.get(clever_id, f"new:{clever_id}")
             if school is not None and classroom_id not in self.unchanged_classrooms:
                 if classroom_id not in with_held:
-                    self.after.classrooms[classroom_id] = Classroom(clever_id, name, school, "clever", False, None)
+                    old, term = self.before.classrooms.get(classroom_id), self.section_records[clever_id].get("term_id")
+                    is_renamed = self.rules.keep_classroom_names and old is not None and old.clever_name not in (None, old.name)
+                    given = old.name if old is not None and is_renamed else name
+                    about_term = self.terms.get(term, (None, None, None))
+                    self.after.classrooms[classroom_id] = Classroom(clever_id, given, name, *about_term, school, "clever", False, None)
                 self.open_classrooms[clever_id] = classroom_id
 
     def roster_enrollments(self) -> None:

@@ -6,6 +6,7 @@ Does not belong here: the rows of the application, and decisions about people (`
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
 from typing import Any
 
 from roster_pipeline_tests.reference.rows import Record, Rules
@@ -67,6 +68,17 @@ def split_named(records: Mapping[str, Record]) -> tuple[dict[str, str], set[str]
     """Schools or sections: the name of each valid one, and the ids of the quarantined ones (R4.2)."""
     names = {clever_id: clean(record.get("name")) for clever_id, record in records.items()}
     return {clever_id: name for clever_id, name in names.items() if name}, {clever_id for clever_id, name in names.items() if not name}
+
+
+def read_term(record: Record) -> tuple[str | None, date | None, date | None]:
+    """Name, first and last day of a term (R6.1). A date that cannot be read is dropped (R4.2)."""
+    days = []
+    for each in (record.get("start_date"), record.get("end_date")):
+        try:
+            days.append(date.fromisoformat((each or "")[:10]))
+        except ValueError:
+            days.append(None)
+    return clean(record.get("name")), days[0], days[1]
 
 
 def read_people(users: Sequence[Record], rules: Rules) -> tuple[dict[str, Person], set[str]]:

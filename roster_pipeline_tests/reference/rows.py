@@ -5,7 +5,7 @@ Belongs here: plain data. Does not belong here: the expected result (`model.py` 
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import date, datetime
 from fractions import Fraction
 from typing import Any
 
@@ -32,6 +32,10 @@ class Classroom:
 
     clever_id: str | None
     name: str
+    clever_name: str | None
+    term_name: str | None
+    starts_on: date | None
+    ends_on: date | None
     school_id: Id | None
     source: str
     protected: bool
@@ -107,6 +111,7 @@ class Snapshot:
     schools: Sequence[Record] = ()
     sections: Sequence[Record] = ()
     users: Sequence[Record] = ()
+    terms: Sequence[Record] = ()
 
 
 @dataclass(frozen=True)
@@ -132,6 +137,7 @@ class Rules:
     student_email: bool
     student_multi_school: bool
     login_methods: tuple[str, ...]
+    keep_classroom_names: bool = False
     agreed_schools: Sequence[Agreed] = ()
     agreed_grades: Sequence[str] = ()
     licenses: int | None = None

@@ -16,6 +16,7 @@ from roster_pipeline_tests.reference.rows import Record, Snapshot
 
 SCHOOLS = ("s1", "s2", "s3")
 SECTIONS = ("c1", "c2", "c3", "c4")
+TERMS = ("t1", "t2")
 ROLES = ("student", "teacher", "staff", "district_admin")
 PEOPLE = ("p1", "p2", "p3", "p4", "p5", "p6", "p7")
 FIRST_NAMES = ("Ana", "Ben", " Ana\t", "Zo\u0065\u0301", "Zo\u00e9")
@@ -48,6 +49,17 @@ def _school_record(draw: st.DrawFn, clever_id: str) -> Record:
 
 
 @st.composite
+def _term_record(draw: st.DrawFn, clever_id: str) -> Record:
+    return {
+        "id": clever_id,
+        "name": draw(st.sampled_from(("Fall", "Spring", None))),
+        "start_date": draw(st.sampled_from(("2025-09-01", "2026-01-10T00:00:00.000Z", "someday", None))),
+        "end_date": draw(st.sampled_from(("2026-06-01", "2025-12-20", None))),
+        "district": draw(_foreign),
+    }
+
+
+@st.composite
 def _section_record(draw: st.DrawFn, clever_id: str) -> Record:
     members = st.lists(st.sampled_from(("a0", "a1", *PEOPLE, "ghost")), max_size=5)
     teachers = draw(members)
@@ -55,6 +67,7 @@ def _section_record(draw: st.DrawFn, clever_id: str) -> Record:
         "id": clever_id,
         "name": draw(_name_of_thing),
         "school": draw(st.one_of(_school, st.none())),
+        "term_id": draw(st.sampled_from((*TERMS, "elsewhere", None))),
         "students": draw(members),
         "teachers": teachers,
         "teacher": draw(st.sampled_from(("p1", "p2"))) if not teachers else teachers[0],
@@ -126,7 +139,12 @@ class CleverSide:
     def change(self, draw: st.DrawFn, calm: int) -> None:
         """Add, remove or change objects: about one in `calm` slots. Seldom a whole collection is empty (R7.3)."""
         self.vanished = draw(mostly(st.just(None), st.sampled_from(("schools", "sections", *ROLES)), 8))
-        makers = [("schools", SCHOOLS, _school_record), ("sections", SECTIONS, _section_record), ("users", PEOPLE, _user_record)]
+        makers = [
+            ("schools", SCHOOLS, _school_record),
+            ("terms", TERMS, _term_record),
+            ("sections", SECTIONS, _section_record),
+            ("users", PEOPLE, _user_record),
+        ]
         for resource, ids, make in makers:
             for clever_id in ids:
                 if draw(st.integers(1, calm)) == calm:
@@ -184,12 +202,13 @@ class CleverSide:
     def snapshot(self) -> Snapshot:
         """All objects, in the order of their Clever ids."""
         schools, sections, users = _anchors()
-        found: Mapping[str, list[Record]] = {"schools": schools, "sections": sections, "users": users}
+        terms: list[Record] = []
+        found: Mapping[str, list[Record]] = {"schools": schools, "terms": terms, "sections": sections, "users": users}
         for (resource, _), versions in sorted(self.slots.items()):
             found[resource].extend(versions)
         if self.vanished in ROLES:
             users = [each for each in users if self.vanished not in each["roles"]]
-        return Snapshot([] if self.vanished == "schools" else schools, [] if self.vanished == "sections" else sections, users)
+        return Snapshot([] if self.vanished == "schools" else schools, [] if self.vanished == "sections" else sections, users, terms)
 
 
 def _in_roles(record: Record, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -205,7 +224,7 @@ def shuffled_snapshot(draw: st.DrawFn, snapshot: Snapshot) -> Snapshot:
         mixed = [records[each] for each in order]
         return [_in_turn(mixed, records, position) for position in range(len(mixed))]
 
-    return Snapshot(shuffled(snapshot.schools), shuffled(snapshot.sections), shuffled(snapshot.users))
+    return Snapshot(*(shuffled(each) for each in (snapshot.schools, snapshot.sections, snapshot.users, snapshot.terms)))
 
 
 def _in_turn(mixed: Sequence[Record], records: Sequence[Record], position: int) -> Record:

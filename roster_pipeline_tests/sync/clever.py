@@ -15,12 +15,19 @@ def clever(*records: Record) -> Snapshot:
     schools = [each for each in records if each["id"].startswith("s")]
     if all(each["id"] != "s1" for each in schools):
         schools.insert(0, school("s1"))
-    return Snapshot(schools, [each for each in records if each["id"].startswith("c")], [each for each in records if "roles" in each])
+    terms = [each for each in records if each["id"].startswith("t") and "roles" not in each]
+    sections = [each for each in records if each["id"].startswith("c")]
+    return Snapshot(schools, sections, [each for each in records if "roles" in each], terms)
 
 
 def school(clever_id: str, name: str | None = None, **fields: Any) -> Record:
     """A school; its name is its id in capitals unless one is given."""
     return {"id": clever_id, "name": clever_id.upper() if name is None else name, **fields}
+
+
+def term(clever_id: str, name: str | None = None, start: str | None = None, end: str | None = None, **fields: Any) -> Record:
+    """A term with its first and last day."""
+    return {"id": clever_id, "name": name, "start_date": start, "end_date": end, **fields}
 
 
 def section(

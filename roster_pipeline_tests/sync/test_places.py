@@ -1,7 +1,9 @@
 """Schools, classrooms, enrollments and the sharing agreement: R6.1-R6.4."""
 
+from datetime import date
+
 from roster_pipeline_tests.reference.driver import LiveDistrict
-from roster_pipeline_tests.sync.clever import clever, district_admin, school, section, staff, student, teacher
+from roster_pipeline_tests.sync.clever import clever, district_admin, school, section, staff, student, teacher, term
 from roster_pipeline_tests.sync.rows import active, enrolled, roles, user
 
 
@@ -19,6 +21,72 @@ def test_places_are_keyed_on_the_clever_id(district: LiveDistrict) -> None:
     (s2,) = (each for each, row in after.schools.items() if row.clever_id == "s2")
     assert (after.classrooms[c1].name, after.classrooms[c1].school_id, after.classrooms[c1].deleted_at) == ("Moved", s2, None)
     assert "New Name" in {row.name for row in after.schools.values()}
+
+
+def terms_of(district: LiveDistrict) -> dict[str | None, tuple[str | None, str | None, str | None]]:
+    """Name, first and last day of each classroom's term."""
+
+    def day(value: date | None) -> str | None:
+        return value and value.isoformat()
+
+    return {row.clever_id: (row.term_name, day(row.starts_on), day(row.ends_on)) for row in district.state().classrooms.values()}
+
+
+def test_a_classroom_carries_its_term(district: LiveDistrict) -> None:
+    """R6.1: name and dates, also when the term changes and no section does. Null where Clever names no term."""
+    fall, people = term("t1", "Fall", "2025-09-01", "2025-12-20T00:00:00.000Z"), [student("p1", "ann"), teacher("p2")]
+    sections = [section("c1", term_id="t1"), section("c2"), section("c3", term_id="gone"), section("c4", term_id="t1")]
+    district.sync(clever(fall, *sections, *people))
+    autumn, nothing = ("Fall", "2025-09-01", "2025-12-20"), (None, None, None)
+    assert terms_of(district) == {"c1": autumn, "c2": nothing, "c3": nothing, "c4": autumn}
+    report = district.sync(clever({**fall, "name": "Autumn", "end_date": None}, *sections, *people))
+    assert terms_of(district)["c1"] == ("Autumn", "2025-09-01", None)
+    assert report.counts["changes"] == {"classrooms": {"update": 2}}
+    district.sync(clever(*sections, *people))
+    assert set(terms_of(district).values()) == {nothing}
+
+
+def test_classrooms_of_a_quarantined_term_keep_what_they_have(district: LiveDistrict) -> None:
+    """R4.6, R6.1: a term that cannot be read is not gone. A new classroom begins without."""
+    fall, people = term("t1", "Fall", "2025-09-01", "2025-12-20"), [student("p1", "ann"), teacher("p2")]
+    district.sync(clever(fall, section("c1", term_id="t1"), *people))
+    broken = {**fall, "district": 5}
+    sections = [section("c1", term_id="t1", name="Renamed"), section("c2", term_id="t1")]
+    report = district.sync(clever(broken, *sections, *people))
+    assert report.counts["changes"]["classrooms"] == {"create": 1, "update": 1}
+    assert terms_of(district) == {"c1": ("Fall", "2025-09-01", "2025-12-20"), "c2": (None, None, None)}
+
+
+def test_a_classroom_keeps_the_name_that_the_application_gave(district: LiveDistrict) -> None:
+    """R6.1: `keep_classroom_names`. When Clever renames, and when it is deleted and restored; until the application gives it back."""
+    district.agree(settings={"keep_classroom_names": True})
+    people = [student("p1", "ann"), teacher("p2")]
+    district.sync(clever(section("c1", name="5A"), section("c2", name="5B"), *people))
+    district.execute("update app.classrooms set name = 'Owls' where district_id = :district and clever_id = 'c1'")
+    renamed = clever(section("c1", name="5A new"), section("c2", name="5B new"), *people)
+    for snapshot in (renamed, clever(section("c2", name="5B new"), *people), renamed, renamed):
+        report = district.sync(snapshot)
+        assert names(district) == {"c1": "Owls", "c2": "5B new"}
+    assert report.counts["changes"] == {}
+    district.execute("update app.classrooms set name = '5A new' where district_id = :district and clever_id = 'c1'")
+    district.sync(clever(section("c1", name="5A newer"), section("c2", name="5B new"), *people))
+    assert names(district) == {"c1": "5A newer", "c2": "5B new"}
+
+
+def test_without_the_setting_clever_names_the_classrooms(district: LiveDistrict) -> None:
+    """R6.1, R7.2: what the application called it is set back, also when the setting is taken away."""
+    snapshot = clever(section("c1", name="5A"), student("p1", "ann"), teacher("p2"))
+    for keeps, name in ((True, "Owls"), (False, "5A"), (False, "5A")):
+        district.agree(settings={"keep_classroom_names": keeps})
+        district.sync(snapshot)
+        district.execute("update app.classrooms set name = 'Owls' where district_id = :district")
+        district.sync(snapshot)
+        assert names(district) == {"c1": name}
+
+
+def names(district: LiveDistrict) -> dict[str | None, str]:
+    """The name of each classroom."""
+    return {row.clever_id: row.name for row in district.state().classrooms.values()}
 
 
 def test_a_section_of_an_unknown_school_is_not_rostered(district: LiveDistrict) -> None:

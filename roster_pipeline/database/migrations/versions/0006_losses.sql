@@ -61,6 +61,22 @@ update reconcile.user_matches set rule = 'two_of_three' where rule = 'username_a
 
 -- Places: schools, classrooms, the agreement.
 
+-- What Clever calls the classroom. The application may call it something else (R6.1).
+alter table app.classrooms add column clever_name text;
+alter table app.classrooms add column term_name text;
+alter table app.classrooms add column starts_on date;
+alter table app.classrooms add column ends_on date;
+-- As the next sync of an active classroom would write them, so that it has nothing to write.
+update app.classrooms as classrooms
+set clever_name = sections.name, term_name = terms.name, starts_on = terms.start_date, ends_on = terms.end_date, updated_at = now()
+from staging.sections as sections
+left join staging.terms as terms on sections.district_id = terms.district_id and sections.term = terms.clever_id
+where
+    classrooms.district_id = sections.district_id
+    and classrooms.clever_id = sections.clever_id
+    and classrooms.deleted_at is null
+    and not classrooms.protected;
+
 -- First syncs and connections.
 
 -- Whether the sync was applied, at least in part. A first sync that is held as a whole has written nothing (R7.6).
