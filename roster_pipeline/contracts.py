@@ -110,7 +110,9 @@ class Users(Resource):
     student_number: Text = _optional("The district's student number.", str_length=SHORT)
     grade: Text = _optional("Grade of a student.", isin=GRADES)
     school: Text = _optional("Clever id of the primary school of a student or teacher.", str_matches=ID)
-    student_schools: Text = _ids("Clever ids of a student's schools; null if the person is not a student.", nullable=True)
+    student_schools: Text = _ids(
+        "Clever ids of a student's schools, the primary one first; null if the person is not a student.", nullable=True
+    )
     teacher_schools: Text = _ids("Clever ids of a teacher's schools; null if the person is not a teacher.", nullable=True)
     staff_schools: Text = _ids(
         "Clever ids of a school admin's schools (Clever's staff role); null if the person is not a school admin.", nullable=True

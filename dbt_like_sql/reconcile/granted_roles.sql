@@ -1,6 +1,6 @@
 -- The roles that Clever lists and this sync may give.
 -- grain: one row per person, role and school (none for a district admin)
--- rules: R5.8, R7.4
+-- rules: R5.8, R6.3, R7.4
 -- decides by: itself
 select
     listed.clever_id,
@@ -8,8 +8,11 @@ select
     listed.school_id
 from reconcile.listed_roles as listed
 left join reconcile.school_status as schools on listed.school_id = schools.school_id
+left join reconcile.primary_schools as primary_schools on listed.clever_id = primary_schools.clever_id
 where
     (listed.school_id is null or schools.status = 'rostered')
+    -- A student whose primary school is held stays there, and gets no role at the next school of the list (R6.3).
+    and (listed.role <> 'student' or :student_multi_school or listed.school_id = primary_schools.school_id)
     -- While `new_admins` is held (R7.4), an active user who would become a district admin gets no role: the present ones stay.
     -- A person who is not active yet gets every role except district admin.
     and not exists (

@@ -1,6 +1,6 @@
 -- Students who are, or could be, active after this sync, with the columns that decide about their seats.
 -- grain: one row per student
--- rules: R9.1, R9.2
+-- rules: R6.3, R9.1, R9.2
 -- decides by: itself
 -- has_seat: has a seat and keeps it
 -- is_arriving: would be created or restored
@@ -13,11 +13,10 @@ with rostered as (
         users.deleted_at is null and users.user_id is not null as is_active,
         users.license_status,
         coalesce(users.created_at, cast(:synced_at as timestamptz)) as created_at,
-        schools.school_id
+        primary_schools.school_id
     from reconcile.identities_after_brakes as after_brakes
-    inner join staging.users as shared on shared.district_id = :district_id and after_brakes.clever_id = shared.clever_id
     left join app.users as users on users.district_id = :district_id and after_brakes.user_id = users.user_id
-    left join reconcile.school_status as schools on shared.school = schools.clever_id and schools.status in ('rostered', 'frozen')
+    left join reconcile.primary_schools as primary_schools on after_brakes.clever_id = primary_schools.clever_id
     where
         after_brakes.decision in ('link', 'adopt', 'relink', 'create')
         and after_brakes.is_student

@@ -31,13 +31,11 @@ described as (
         users.state_id,
         users.student_number,
         users.grade,
-        -- The primary school that Clever names, if it is rostered or left unchanged.
-        schools.school_id,
+        primary_schools.school_id,
         case when people.is_student then case when people.is_waiting then 'waiting' else 'licensed' end end as license_status
     from people
     inner join staging.users as users on users.district_id = :district_id and people.clever_id = users.clever_id
-    left join reconcile.school_status as schools
-        on users.school = schools.clever_id and schools.status in ('rostered', 'frozen')
+    left join reconcile.primary_schools as primary_schools on people.clever_id = primary_schools.clever_id
 )
 select
     clever_id,

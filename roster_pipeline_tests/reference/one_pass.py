@@ -125,7 +125,15 @@ class Pass:
 
     def _listed(self, person: Person) -> set[tuple[str, str | None]]:
         """The roles that Clever lists, without the role of a student whose grade is outside the agreement (R6.4)."""
-        return {(role, school) for role, school in person.listed if role != "student" or self.is_grade_agreed(person)}
+        listed = {each for each in person.listed if each[0] != "student" or self.is_grade_agreed(person)}
+        if self.rules.student_multi_school:
+            return listed
+        first = next((each for each in person.student_schools if each in self._present_schools()), None)
+        return {(role, school) for role, school in listed if role != "student" or school == first}
+
+    def _present_schools(self) -> dict[str | None, Id]:
+        """The schools that are shared and agreed, and those that are left unchanged, by Clever id (R6.3)."""
+        return {**self.open_schools, **{self.before.schools[each].clever_id: each for each in self.unchanged_schools}}
 
     def is_grade_agreed(self, person: Person) -> bool:
         """R6.4; only students have a grade."""
@@ -265,9 +273,10 @@ class Pass:
         return any(school is not None and self.before.schools[school].clever_id not in self.outside_schools for school in at)
 
     def _school_of(self, person: Person) -> Id | None:
-        """The primary school, if it is rostered or left unchanged."""
-        known = {row.clever_id: each for each, row in self.before.schools.items() if each in self.unchanged_schools}
-        return (self.open_schools | known).get(person.primary)
+        """The first school of a student, else the one that Clever names, if it is rostered or left unchanged."""
+        present = self._present_schools()
+        of_student = person.student_schools if self.is_grade_agreed(person) else ()
+        return next((present[each] for each in (*of_student, person.primary) if each in present), None)
 
     def _user_row(self, person: Person, username: str, old: User | None) -> User:
         methods = ["clever"]

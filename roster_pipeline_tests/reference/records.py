@@ -23,6 +23,7 @@ class Person:
 
     Attributes:
         listed: the roles in Clever, each with the Clever id of the school; None is the district.
+        student_schools: of a student, the primary one first.
         schools: every school that Clever names for the person, also one where the person gets no role.
         username: the desired username.
         plain_username: the desired username while the new role of a district admin is held (R7.4).
@@ -32,6 +33,7 @@ class Person:
     values: dict[str, str | None]
     listed: set[tuple[str, str | None]]
     schools: set[str]
+    student_schools: tuple[str, ...]
     primary: str | None
     username: str
     plain_username: str
@@ -100,8 +102,7 @@ def read_person(record: Record, rules: Rules) -> Person:
     student, teacher, staff = (roles.get(each) or {} for each in ("student", "teacher", "staff"))
     listed: set[tuple[str, str | None]] = set()
     if "student" in roles:
-        at = {*student.get("schools", ()), student.get("school")} if rules.student_multi_school else {student.get("school")}
-        listed |= {("student", school) for school in at if school}
+        listed |= {("student", school) for school in {*student.get("schools", ()), student.get("school")} if school}
     listed |= {("teacher", school) for school in {*teacher.get("schools", ()), teacher.get("school")} if school}
     listed |= {("school_admin", school) for school in staff.get("schools", ())}
     if "district_admin" in roles:
@@ -127,6 +128,7 @@ def read_person(record: Record, rules: Rules) -> Person:
         },
         listed=listed,
         schools={school for role in (student, teacher, staff) for school in (*role.get("schools", ()), role.get("school")) if school},
+        student_schools=tuple(each for each in (student.get("school"), *student.get("schools", ())) if each),
         primary=student.get("school") or teacher.get("school"),
         username=sent if sent and "staff" not in roles and "district_admin" not in roles else record["id"],
         plain_username=sent if sent and "staff" not in roles else record["id"],

@@ -89,9 +89,10 @@ def _user_record(draw: st.DrawFn, clever_id: str) -> Record:
     credentials = {"credentials": {"district_username": draw(_username)}, "sis_id": draw(_number), "state_id": draw(_number)}
     roles: dict[str, Any] = {}
     if "student" in kind:
-        schools = list(dict.fromkeys([school, *schools]))
+        primary = draw(mostly(st.just(school), st.sampled_from((None, "")), 5))
+        schools = draw(st.permutations(list(dict.fromkeys([school, *schools])))) if draw(st.booleans()) else schools
         grade = draw(st.sampled_from(("1", "1", "2", "Kindergarten", "", None, "not a grade")))
-        roles["student"] = {"school": school, "schools": schools, "grade": grade, "student_number": draw(_number), **credentials}
+        roles["student"] = {"school": primary, "schools": schools, "grade": grade, "student_number": draw(_number), **credentials}
     if "teacher" in kind:
         school, schools = draw(st.one_of(st.just((school, schools)), st.tuples(_school, _some_schools)))  # Some teach elsewhere.
         roles["teacher"] = {"school": school if school in schools else None, "schools": schools, **credentials}

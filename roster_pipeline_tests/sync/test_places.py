@@ -2,7 +2,10 @@
 
 from datetime import date
 
+import pytest
+
 from roster_pipeline_tests.reference.driver import LiveDistrict
+from roster_pipeline_tests.reference.rows import Record
 from roster_pipeline_tests.sync.clever import clever, district_admin, school, section, staff, student, teacher, term
 from roster_pipeline_tests.sync.rows import active, enrolled, roles, user
 
@@ -168,6 +171,61 @@ def test_a_student_whose_primary_school_moves_moves_along(district: LiveDistrict
     district.sync(clever(*rest, student("p1", "ann", at="s2", schools=["s1"])))
     assert roles(district, "p1") == {("student", "s2")}
     assert [len(enrolled(district, each)) for each in ("c1", "c2")] == [0, 1]
+
+
+def listed(clever_id: str, username: str, primary: str | None, *schools: str) -> Record:
+    """A student with these values in `roles.student.school` and `roles.student.schools`."""
+    record = student(clever_id, username)
+    record["roles"]["student"] |= {"school": primary, "schools": list(schools)}
+    return record
+
+
+@pytest.mark.parametrize("primary", [None, "", "elsewhere", "s3"])
+def test_without_a_primary_school_the_first_of_the_list_counts(district: LiveDistrict, primary: str | None) -> None:
+    """R6.3: where it is blank, not shared, or not agreed. The student was there before, and stays."""
+    district.agree(schools=[("S1", None), ("S2", None)])
+    rest = [school("s2"), school("s3"), section("c1", ["p1"]), section("c2", ["p1"], at="s2"), teacher("p2")]
+    district.sync(clever(*rest, listed("p1", "ann", "s1", "s1", "s2")))
+    before = user(district, "p1")
+    district.sync(clever(*rest, listed("p1", "ann", primary, "elsewhere", "s3", "s2", "s1")))
+    assert roles(district, "p1") == {("student", "s2")}
+    assert [len(enrolled(district, each)) for each in ("c1", "c2")] == [0, 1]
+    district.sync(clever(*rest, listed("p1", "ann", primary, "elsewhere", "s1", "s2")))
+    assert roles(district, "p1") == {("student", "s1")}
+    assert user(district, "p1")["user_id"] == before["user_id"]
+
+
+def test_the_school_of_a_student_is_one_that_is_shared_and_agreed(twig: LiveDistrict) -> None:
+    """R5.8, R6.3: `app.users.school_id`, also where a student is rostered at several schools."""
+    twig.sync(
+        clever(school("s2"), listed("p1", "ann", "elsewhere", "elsewhere", "s2", "s1"), listed("p3", "bea", "s1", "s2"), teacher("p2"))
+    )
+    assert roles(twig, "p1") == roles(twig, "p3") == {("student", "s1"), ("student", "s2")}
+    assert [at(twig, each) for each in ("p1", "p3")] == ["s2", "s1"]
+
+
+def test_a_held_or_quarantined_primary_school_counts_as_shared(district: LiveDistrict) -> None:
+    """R4.6, R6.3, R7.4: the student stays there until the school can be read, or the hold is released."""
+    here, there = [listed("p1", "ann", "s1", "s1"), teacher("p2")], [listed("p3", "cy", "s2", "s2"), listed("p4", "dot", "s2", "s2", "s1")]
+    district.sync(clever(school("s2"), *here, *there))
+    district.sync(clever(school("s2", " "), *here, *there))
+    assert roles(district, "p4") == {("student", "s2")}
+    district.agree(settings={"brakes": {"school_floor": 0, "school_share": 0}})
+    district.sync(clever(*here, *there))
+    assert roles(district, "p4") == {("student", "s2")}
+    assert at(district, "p4") == "s2"
+    (hold,) = district.holds()
+    district.approve(hold)
+    district.sync(clever(*here, *there))
+    assert active(district, "users") == {"p1", "p2", "p4"}
+    assert roles(district, "p4") == {("student", "s1")}
+    assert at(district, "p4") == "s1"
+
+
+def at(district: LiveDistrict, clever_id: str) -> str | None:
+    """The Clever id of a user's school."""
+    school_id = user(district, clever_id)["school_id"]
+    return district.state().schools[school_id].clever_id if school_id is not None else None
 
 
 def test_teachers_may_teach_anywhere(district: LiveDistrict) -> None:
