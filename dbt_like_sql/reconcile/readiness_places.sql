@@ -2,38 +2,15 @@
 -- grain: one row per topic and item, also at zero
 -- rules: R6.1, R6.4
 -- decides by: district
-with agreed as (
-    select agreed_school_id, name, clever_id, app.normalize_username(name) as name_key
-    from app.agreed_schools
-    where district_id = :district_id
-),
-
-shared as (
-    select clever_id, name, app.normalize_username(name) as name_key
+with shared as (
+    select clever_id
     from staging.schools
     where district_id = :district_id
 ),
 
--- An agreed school means the shared school with its Clever id, otherwise those with its name (as in reconcile.schools).
-agreed_by_id as (
-    select agreed.agreed_school_id
-    from agreed
-    where
-        exists (select 1 from shared where shared.clever_id = agreed.clever_id)
-        or exists (
-            select 1 from staging.quarantined
-            where quarantined.district_id = :district_id and quarantined.resource = 'schools' and quarantined.clever_id = agreed.clever_id
-        )
-),
-
 agreed_schools as (
-    select
-        agreed.name,
-        case when min(by_id.agreed_school_id) is null then count(shared.clever_id) else 1 end as meanings
-    from agreed
-    left join agreed_by_id as by_id on agreed.agreed_school_id = by_id.agreed_school_id
-    left join shared on agreed.name_key = shared.name_key
-    group by agreed.agreed_school_id, agreed.name
+    select distinct agreed_school_id, name, meanings
+    from reconcile.agreed_schools
 ),
 
 schools as (

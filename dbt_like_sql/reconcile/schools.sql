@@ -4,28 +4,18 @@
 -- decides by: district
 -- status: `rostered` | `outside` (the agreement) | `frozen` (quarantined: the existing school and everything in it are left unchanged)
 --         | `protected` (a protected row that is soft-deleted: it is left unchanged, so nothing can be rostered there)
-with agreed as (
-    select clever_id, licenses, app.normalize_username(name) as name_key
-    from app.agreed_schools
-    where district_id = :district_id
-),
-
-shared as (
-    select clever_id, name, app.normalize_username(name) as name_key
+with shared as (
+    select clever_id, name
     from staging.schools
     where district_id = :district_id
 ),
 
 inside as (
-    select shared.clever_id, cast(null as integer) as licenses from shared where not exists (select 1 from agreed)
-    union
-    select shared.clever_id, agreed.licenses from shared inner join agreed on shared.clever_id = agreed.clever_id
-    union
-    -- The name counts only if the agreement has no Clever id, or one that is not shared (R6.4). Two schools of one name are both inside.
-    select shared.clever_id, agreed.licenses
+    select shared.clever_id, cast(null as integer) as licenses
     from shared
-    inner join agreed on shared.name_key = agreed.name_key
-    where not exists (select 1 from shared as by_id where by_id.clever_id = agreed.clever_id)
+    where not exists (select 1 from app.agreed_schools where district_id = :district_id)
+    union
+    select clever_id, licenses from reconcile.agreed_schools where is_shared
 ),
 
 existing as (

@@ -7,6 +7,9 @@ not belong here: what is written (`dbt_like_sql/`), and whether it may be writte
 from roster_pipeline.database.models import Model
 from roster_pipeline.sync.session import PlanningContext
 
+# Written before the state of the tables is recorded, because it is no row of the roster and has no history.
+_AGREEMENT = "app.agreed_schools"
+
 
 def record_plan(context: PlanningContext) -> None:
     """Store the decisions and the quarantine, also if the whole sync is held."""
@@ -14,6 +17,13 @@ def record_plan(context: PlanningContext) -> None:
         context.on_step(context.runner.act(model))
     for model in context.models.of("reconcile"):
         _persist(context, model)
+
+
+def keep_agreed_ids(context: PlanningContext) -> bool:
+    """Keep the Clever ids of the agreement's schools (R6.4). Returns whether a row was written."""
+    step = context.runner.act(context.models.by_name[_AGREEMENT])
+    context.on_step(step)
+    return step.rows > 0
 
 
 def apply_plan(context: PlanningContext) -> None:
@@ -25,7 +35,7 @@ def apply_plan(context: PlanningContext) -> None:
         _persist(context, model)
     # Usernames swap and rotate within one statement (R5.6), so uniqueness is checked after it, not row by row.
     context.connection.exec_driver_sql("set constraints all deferred")
-    for model in context.models.of("app"):
+    for model in (each for each in context.models.of("app") if each.name != _AGREEMENT):
         context.on_step(context.runner.act(model))
     context.connection.exec_driver_sql("set constraints all immediate")
 

@@ -55,6 +55,8 @@ _SEATS = ("used", "without_seat", "held")
 FOLLOWED = frozenset({"itself", "name", "section"})
 # Models that look further, and why an incremental plan is right nevertheless. Any other such model makes every plan a full plan.
 LOOK_FURTHER: Mapping[str, str] = {
+    "reconcile.agreed_schools": "Compares schools with the agreement. All schools are in every plan, and the agreement has not changed.",
+    "audits.agreed_school_missing": "Reads the schools of the agreement only, and all of them are in every plan.",
     "reconcile.schools": "Compares schools with each other. All schools are in every plan; a school that has changed means a full plan.",
     "reconcile.brake_acts": "Only people in the subset can be deleted, relinked or admitted, and one person of each collection is in it.",
     "reconcile.brakes": "A brake is a share of all active people (R7.3): reads the full tables. A tripped brake means a full plan.",

@@ -36,11 +36,12 @@ from roster_pipeline.districts.agreement import (
     inactive,
     withdraw_auto_initial,
 )
+from roster_pipeline.districts.unmatched import name_unmatched
 from roster_pipeline.errors import PermanentError, RosterError, TransientError, described
 from roster_pipeline.settings import Settings
 from roster_pipeline.source.protocol import Listing
 from roster_pipeline.sync import ledger
-from roster_pipeline.sync.apply import accept_district, apply_plan, record_plan
+from roster_pipeline.sync.apply import accept_district, apply_plan, keep_agreed_ids, record_plan
 from roster_pipeline.sync.brakes import DECIDED
 from roster_pipeline.sync.ending import NO_CHANGES, analyze, is_applied, message_of, record_failure
 from roster_pipeline.sync.findings import compare_all, record_findings
@@ -268,7 +269,9 @@ def _plan_and_apply(context: SyncContext, pulled: PullResult, pull_no: int, sync
     previous, were_over = ledger.last_applied(connection, district_id), scopes_over_licenses(connection, district_id)
     outcome = _plan_and_write(planning, pulled)
     pull_counts = {"moved_during_pull": pulled.moved, "last_sync": pulled.last_sync, "clever_state": pulled.state, "pull": pulled.cost}
-    outcome = replace(outcome, counts={**outcome.counts, **pull_counts})
+    missing, is_written = outcome.counts["audits"]["agreed_school_missing"], not (outcome.plan and outcome.plan.writes_nothing)
+    unmatched = name_unmatched(connection, outcome.district, agreed_schools=missing, is_applied=is_written)
+    outcome = replace(outcome, counts={**outcome.counts, **pull_counts}, message=outcome.message + unmatched)
     alert_plan(
         connection,
         planning.models,
@@ -347,8 +350,9 @@ def _write(
         compare_all(context)
     timed("keep ops.findings", context.on_step, lambda: record_findings(context))
     delete_state(connection, district_id)
+    is_agreement_written = not plan.writes_nothing and keep_agreed_ids(context)
     if not (plan.decisions or context.is_first):
-        before = last.state if last else state_of(connection, district_id)
+        before = last.state if last and not is_agreement_written else state_of(connection, district_id)
         state = state_after(connection, district_id, before, plan.changes)
         assert context.sync_id is not None  # noqa: S101  (a dry run writes nothing)
         record_state(context, pulled.index.fingerprint, state, incremental["since"] if incremental else context.sync_id)

@@ -51,6 +51,7 @@ def check(step: Step) -> None:
     actions_agree_with_the_model(step)
     reasons_agree_with_the_model(step)
     holds_agree_with_the_model(step)
+    agreement_agrees_with_the_model(step)
     changes_lead_from_before_to_after(step)
     nothing_is_physically_deleted(step)
     protected_rows_stay(step)
@@ -92,6 +93,12 @@ def holds_agree_with_the_model(step: Step) -> None:
     opened = Counter((hold.identity, hold.status) for each, hold in step.outcome.holds.items() if each not in step.holds_before)
     assert new == opened, _unequal(opened, new)
     assert step.report.status == step.outcome.status
+
+
+def agreement_agrees_with_the_model(step: Step) -> None:
+    """R6.4: the Clever ids that are kept."""
+    found = {each.name: each.clever_id for each in step.district.rules().agreed_schools}
+    assert found == {each.name: each.clever_id for each in step.outcome.agreed}
 
 
 def changes_lead_from_before_to_after(step: Step) -> None:

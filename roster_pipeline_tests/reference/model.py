@@ -48,7 +48,7 @@ def sync(
         waiting = Pass(state, snapshot, rules, now, waits)
         waiting.run()
         held = Held(users=frozenset(leavers(state, free.after)))
-        return Outcome(state, {}, holds, reasons(waiting), removed(free), free.nameless, frozenset(holding), held)
+        return Outcome(state, {}, holds, reasons(waiting), removed(free), free.nameless, rules.agreed_schools, frozenset(holding), held)
     held = held_by(state, free.after, holding)
 
     end = Pass(state, snapshot, rules, now, held)
@@ -64,4 +64,4 @@ def sync(
     else:
         decide({}, holds, now, about_licenses=True)
     written = actions(state, end.after, end.taken_over)
-    return Outcome(end.after, written, holds, reasons(end), removed(free), free.nameless, frozenset(holding), held)
+    return Outcome(end.after, written, holds, reasons(end), removed(free), free.nameless, end.agreement_after(), frozenset(holding), held)

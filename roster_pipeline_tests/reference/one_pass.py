@@ -53,7 +53,7 @@ class Pass:
         restored.
         """
         names, quarantined = split_named(self.school_records)
-        inside = {clever_id for clever_id, name in names.items() if self._agreements(clever_id, name, names) is not None}
+        inside = {clever_id for clever_id, name in names.items() if self._agreements(clever_id, names) is not None}
         self.outside_schools = set(names) - inside
         self.open_schools: dict[str, Id] = {}
         self.school_licenses: dict[Id, int] = {}
@@ -71,15 +71,31 @@ class Pass:
             if (old is None or not old.protected) and school_id not in self.held.schools:
                 self.after.schools[school_id] = School(clever_id, names[clever_id], "clever", False, None)
             self.open_schools[clever_id] = school_id
-            numbers = [each.licenses for each in self._agreements(clever_id, names[clever_id], names) or () if each.licenses is not None]
+            numbers = [each.licenses for each in self._agreements(clever_id, names) or () if each.licenses is not None]
             if numbers:
                 self.school_licenses[school_id] = min(numbers)
 
-    def _agreements(self, clever_id: str, name: str, shared: Mapping[str, str]) -> list[Agreed] | None:
-        """The entries of the agreement for a school: by Clever id, or by name if the entry has no shared Clever id. None: outside."""
+    def _agreements(self, clever_id: str, shared: Mapping[str, str]) -> list[Agreed] | None:
+        """The entries of the agreement that mean a school. None: it is outside."""
         agreed = self.rules.agreed_schools
-        found = [each for each in agreed if (each.clever_id == clever_id if each.clever_id in shared else key(each.name) == key(name))]
+        found = [each for each in agreed if clever_id in self._meanings(each, shared)]
         return found if found or not agreed else None
+
+    def _meanings(self, entry: Agreed, shared: Mapping[str, str]) -> set[str]:
+        """The schools that an entry of the agreement means: by the kept Clever id, by a Clever id as name, or by name (R6.4)."""
+        present = self.school_records.keys()
+        by_id = [{each for each in present if each == entry.clever_id}, {each for each in present if key(each) == key(entry.name)}]
+        return next((each for each in by_id if each), {each for each, name in shared.items() if key(name) == key(entry.name)})
+
+    def agreement_after(self) -> list[Agreed]:
+        """The agreement with the Clever ids that are kept: of an entry that means one school."""
+        names, _ = split_named(self.school_records)
+        found = []
+        for entry in self.rules.agreed_schools:
+            meant = self._meanings(entry, names)
+            kept = entry.clever_id if not meant else next(iter(meant)) if len(meant) == 1 else None
+            found.append(replace(entry, clever_id=kept))
+        return found
 
     def recognise_people(self) -> None:
         """R5.1-R5.5, R6.4, before brakes are applied. Sets `candidates`: the people to be rostered, by Clever id.

@@ -3,13 +3,13 @@
 Belongs here: plain data. Does not belong here: computing it (`model.py`).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from roster_pipeline_tests.reference.brakes import NOTHING, Held
 from roster_pipeline_tests.reference.reasons import Reason
-from roster_pipeline_tests.reference.rows import Hold, Id, Identity, State
+from roster_pipeline_tests.reference.rows import Agreed, Hold, Id, Identity, State
 
 
 @dataclass(frozen=True)
@@ -22,6 +22,7 @@ class Outcome:
         reasons: the decision about each person of the snapshot and the reason, by Clever id.
         removed: why each active row would be soft-deleted before brakes are applied, by (table, id of the row).
         nameless: people who are quarantined because their Clever id is the username of another user (R5.5).
+        agreed: the schools of the agreement, with the Clever ids that are kept (R6.4).
         holding: the brakes that hold something.
         held: what they hold.
     """
@@ -32,6 +33,7 @@ class Outcome:
     reasons: Mapping[str, Reason]
     removed: Mapping[tuple[str, Id], str]
     nameless: frozenset[str]
+    agreed: Sequence[Agreed] = ()
     holding: frozenset[Identity] = frozenset()
     held: Held = NOTHING
 

@@ -5,7 +5,7 @@ from datetime import date
 import pytest
 
 from roster_pipeline_tests.reference.driver import LiveDistrict
-from roster_pipeline_tests.reference.rows import Record
+from roster_pipeline_tests.reference.rows import Record, Snapshot
 from roster_pipeline_tests.sync.clever import clever, district_admin, school, section, staff, student, teacher, term
 from roster_pipeline_tests.sync.rows import active, enrolled, roles, user
 
@@ -257,6 +257,72 @@ def test_a_recorded_clever_id_goes_before_the_name(district: LiveDistrict) -> No
     district.execute("update app.agreed_schools set clever_id = 's1' where district_id = :district")
     district.sync(clever(school("s1", "Renamed"), school("s2", "North"), student("p1", "ann")))
     assert active(district, "schools") == {"s1"}
+
+
+def kept_ids(district: LiveDistrict) -> dict[str, str | None]:
+    """The Clever id that is kept for each school of the agreement."""
+    return {each.name: each.clever_id for each in district.rules().agreed_schools}
+
+
+def test_an_agreed_school_may_be_renamed(district: LiveDistrict) -> None:
+    """R6.4: the Clever id is kept from the first match by name on. Nobody is deactivated, and no row of the roster is written."""
+    district.agree(schools=[("North", None), ("South", None)])
+    people = [student("p1", "ann"), student("p3", "cy", at="s2"), teacher("p2")]
+    report = district.sync(clever(school("s1", "North"), school("s2", "South"), *people))
+    assert kept_ids(district) == {"North": "s1", "South": "s2"}
+    assert not [each for each in district.changes(report.sync_id) if each["entity"] == "agreed_schools"]
+    report = district.sync(clever(school("s1", "Riverside"), school("s2", "South"), *people))
+    assert active(district, "users") == {"p1", "p2", "p3"}
+    assert report.counts["changes"] == {"schools": {"update": 1}}
+
+
+def test_the_agreement_takes_a_clever_id(district: LiveDistrict) -> None:
+    """R6.4: in any case; the id is kept, and a school that has it as name is another one."""
+    district.agree(schools=[("S2X", 1)])
+    schools = [school("s1", "North"), school("s2x", "South"), school("s3", "s2x")]
+    report = district.sync(clever(*schools, student("p1", "ann"), student("p3", "cy", at="s2x"), teacher("p2", at="s2x")))
+    assert active(district, "schools") == {"s2x"}
+    assert kept_ids(district) == {"S2X": "s2x"}
+    assert report.counts["audits"]["agreed_school_missing"] == 0
+
+
+def test_two_schools_of_one_agreed_name_are_both_inside(district: LiveDistrict) -> None:
+    """R6.4: no id is kept while there are two. A kept id that is gone: the name counts again."""
+    district.agree(schools=[("North", None)])
+    people = [student("p1", "ann"), teacher("p2")]
+    one, two = school("s1", "North"), school("s2", "north ")
+    district.sync(clever(one, two, *people))
+    assert active(district, "schools") == {"s1", "s2"}
+    assert kept_ids(district) == {"North": None}
+    district.sync(clever(one, *people))
+    assert kept_ids(district) == {"North": "s1"}
+    district.sync(clever(school("s1", "Other"), two, *people))
+    assert (active(district, "schools"), kept_ids(district)) == ({"s1"}, {"North": "s1"})
+    district.sync(Snapshot([two], [], clever(*people).users))
+    assert (active(district, "schools"), kept_ids(district)) == ({"s2"}, {"North": "s2"})
+
+
+def test_a_quarantined_school_is_not_gone(district: LiveDistrict) -> None:
+    """R4.6, R6.4: while the record of an agreed school is broken, its name means no other school."""
+    district.agree(schools=[("North", None)])
+    people = [student("p1", "ann"), teacher("p2")]
+    district.sync(clever(school("s1", "North"), *people))
+    report = district.sync(clever(school("s1", " "), school("s2", "North"), *people))
+    assert (active(district, "schools"), kept_ids(district)) == ({"s1"}, {"North": "s1"})
+    assert report.counts["audits"]["agreed_school_missing"] == 0
+
+
+def test_what_matches_nothing_is_told_at_every_sync(district: LiveDistrict) -> None:
+    """R6.4: an agreed school and an agreed grade, in every message, also if nothing has changed."""
+    district.agree(schools=[("S1", None), ("Nowhere", None), ("Gone", None)], grades=["3", "4"])
+    for _ in range(4):
+        report = district.sync(clever(student("p1", "ann"), teacher("p2")))
+        assert report.counts["audits"]["agreed_school_missing"] == 2
+        assert "2 schools of the agreement match no shared school" in report.message
+        assert "1 grade of the agreement matches no student" in report.message
+    assert "settled_since" in report.counts
+    district.agree(schools=[("S1", None)], grades=["3"])
+    assert "match" not in district.sync(clever(student("p1", "ann"), teacher("p2"))).message
 
 
 def test_a_student_shared_in_several_schools_is_inside_if_any_is(twig: LiveDistrict) -> None:
