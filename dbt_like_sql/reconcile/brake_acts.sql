@@ -1,6 +1,6 @@
 -- Every act that a brake could hold.
 -- grain: one row per act and brake under which it falls
--- rules: R7.3, R7.4, R7.5, R7.6
+-- rules: R6.5, R7.3, R7.4, R7.5, R7.6
 -- decides by: district
 -- The text of an act is its kind and the Clever id that it is about. An approval releases exactly one hash over these texts (R7.5).
 with deletions as (
@@ -103,6 +103,10 @@ select 'relinks' as kind, null as school_id, null as role, null as collection, '
 from reconcile.identities
 where decision in ('relink', 'relink_deactivated') and not :is_first
 union all
+select 'relinks' as kind, null as school_id, null as role, null as collection, 'relink schools ' || clever_id as act
+from reconcile.schools
+where is_relinked and not :is_first
+union all
 select 'new_admins' as kind, null as school_id, 'district_admin' as role, null as collection, 'admit admin ' || clever_id as act
 from reconcile.new_admins
 where not :is_first
@@ -110,3 +114,15 @@ union all
 select 'initial' as kind, null as school_id, null as role, null as collection, act
 from deletions
 where :is_first
+union all
+-- The first sync under a new Clever id of the district is held, whatever it would do (R6.5).
+select 'initial' as kind, null as school_id, null as role, null as collection, 'rekey district' as act
+where :is_rekeyed
+union all
+select 'initial' as kind, null as school_id, null as role, null as collection, 'relink users ' || clever_id as act
+from reconcile.identities
+where decision in ('relink', 'relink_deactivated') and :is_rekeyed
+union all
+select 'initial' as kind, null as school_id, null as role, null as collection, 'relink schools ' || clever_id as act
+from reconcile.schools
+where is_relinked and :is_rekeyed

@@ -1,6 +1,6 @@
 -- The difference between the present schools and the desired ones. `before` and `after` have only the columns that differ.
 -- grain: one row per row of app.schools to write
--- rules: R6.1, R7.1, R7.2, R8.1
+-- rules: R6.1, R6.5, R7.1, R7.2, R8.1
 -- decides by: itself
 with desired as (
     select
@@ -27,6 +27,7 @@ differing as (
     select
         desired.*,
         existing.school_id is null as is_new,
+        existing.clever_id as old_clever_id,
         existing.deleted_at as old_deleted_at,
         jsonb_build_object(
             'clever_id', existing.clever_id,
@@ -54,6 +55,7 @@ select
     case
         when is_new then 'create'
         when deleted_at is not null then 'soft_delete'
+        when clever_id is distinct from old_clever_id then 'relink'
         when old_deleted_at is not null then 'restore'
         else 'update'
     end as action,

@@ -1,11 +1,12 @@
 -- Which schools this sync rosters.
 -- grain: one row per school of the snapshot, and per quarantined school that exists
--- rules: R4.6, R6.1, R6.4, R8.1, R9.1
+-- rules: R4.6, R6.1, R6.4, R6.5, R8.1, R9.1
 -- decides by: district
 -- status: `rostered` | `outside` (the agreement) | `frozen` (quarantined: the existing school and everything in it are left unchanged)
 --         | `protected` (a protected row that is soft-deleted: it is left unchanged, so nothing can be rostered there)
+-- is_relinked: the existing school had another Clever id, which is gone
 with shared as (
-    select clever_id, name
+    select clever_id, name, app.normalize_username(name) as name_key
     from staging.schools
     where district_id = :district_id
 ),
@@ -19,16 +20,55 @@ inside as (
 ),
 
 existing as (
-    select school_id, clever_id, protected, deleted_at
+    select school_id, clever_id, app.normalize_username(name) as name_key, protected, deleted_at
     from app.schools
     where district_id = :district_id and clever_id is not null
+),
+
+-- Schools that Clever shares for the first time: those of one name are told apart by nothing.
+newcomers as (
+    select min(shared.clever_id) as clever_id, shared.name_key
+    from shared
+    where not exists (select 1 from existing where existing.clever_id = shared.clever_id)
+    group by shared.name_key
+    having count(*) = 1
+),
+
+-- Schools whose Clever id is gone. A quarantined one is not.
+gone as (
+    select
+        school_id,
+        name_key,
+        deleted_at is null as is_active,
+        count(*) filter (where deleted_at is null) over same_name as active_count,
+        count(*) over same_name as all_count
+    from existing
+    where
+        not protected
+        and not exists (select 1 from shared where shared.clever_id = existing.clever_id)
+        and not exists (
+            select 1 from staging.quarantined
+            where quarantined.district_id = :district_id and quarantined.resource = 'schools' and quarantined.clever_id = existing.clever_id
+        )
+    window same_name as (partition by name_key)
+),
+
+relinked as (
+    select newcomers.clever_id, gone.school_id, gone.is_active
+    from newcomers
+    inner join gone on newcomers.name_key = gone.name_key
+    -- A new school outside the agreement takes no place over.
+    inner join (select distinct clever_id from inside) as inside on newcomers.clever_id = inside.clever_id
+    -- There must be exactly one. Soft-deleted schools count only if none is active.
+    where case when gone.active_count > 0 then gone.is_active and gone.active_count = 1 else gone.all_count = 1 end
 ),
 
 decided as (
     select
         shared.clever_id,
         shared.name,
-        existing.school_id,
+        coalesce(existing.school_id, relinked.school_id) as school_id,
+        relinked.school_id is not null as is_relinked,
         inside.licenses,
         case
             when inside.clever_id is null then 'outside'
@@ -39,8 +79,9 @@ decided as (
     -- If a school is agreed both by Clever id and by name, the smaller number of licenses counts.
     left join (select clever_id, min(licenses) as licenses from inside group by clever_id) as inside on shared.clever_id = inside.clever_id
     left join existing on shared.clever_id = existing.clever_id
+    left join relinked on shared.clever_id = relinked.clever_id
     union all
-    select quarantined.clever_id, null as name, existing.school_id, null as licenses, 'frozen' as status
+    select quarantined.clever_id, null as name, existing.school_id, false as is_relinked, null as licenses, 'frozen' as status
     from staging.quarantined
     inner join existing on quarantined.clever_id = existing.clever_id
     where
@@ -54,6 +95,7 @@ select
     -- A new school gets its id here, so that the rest of the plan can refer to it before the school is written.
     case when status = 'rostered' then coalesce(school_id, nextval(cast(:school_ids as regclass))) else school_id end as school_id,
     school_id is null and status = 'rostered' as is_new,
+    is_relinked,
     licenses,
     status
 from decided

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import click
@@ -12,6 +12,7 @@ from roster_pipeline.commands.environment import current_database
 from roster_pipeline.commands.output import json_option, print_json, print_table
 from roster_pipeline.commands.who import by_option, reason_option
 from roster_pipeline.database.engine import translate_database_errors
+from roster_pipeline.database.lock import district_lock
 from roster_pipeline.districts.agreement import (
     MOST_LICENSES,
     Agreement,
@@ -23,6 +24,8 @@ from roster_pipeline.districts.agreement import (
     set_status,
 )
 from roster_pipeline.districts.changes import POLICIES, agreement_of, change_agreement, record_change, setting_value
+from roster_pipeline.districts.domains import refuse_shared_domain
+from roster_pipeline.districts.rekey import rekey as give_new_id
 from roster_pipeline.errors import UsageError
 from roster_pipeline.profiles import PROFILES
 
@@ -37,6 +40,7 @@ def district() -> None:
 @click.option("--name", required=True, help="The district's name.")
 @click.option("--profile", required=True, type=click.Choice(list(PROFILES)), help="The vendor whose rules apply.")
 @click.option("--domain", required=True, help="The part after @ in its users' logins.")
+@click.option("--shared-domain", is_flag=True, help="Another district has this domain, and the logins are distinct all the same.")
 @click.option("--start-date", type=click.DateTime(["%Y-%m-%d"]), help="No nightly sync before this day.")
 @click.option("--licenses", type=click.IntRange(0, MOST_LICENSES), help="How many students it has bought seats for.")
 @click.option("--over-license-policy", type=click.Choice(POLICIES), help="What happens to students beyond the licenses.")
@@ -45,8 +49,8 @@ def district() -> None:
     "--school",
     "schools",
     multiple=True,
-    metavar="NAME[=LICENSES]",
-    help="A school the agreement covers; repeat for each, or once empty for all.",
+    metavar="SCHOOL[=LICENSES]",
+    help="A school the agreement covers, by name or Clever id; repeat for each, or once empty for all. Put a = after a name that has one.",
 )
 @click.option("--auto-initial", is_flag=True, help="The first sync may soft-delete existing rows without approval.")
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Any setting, like brakes.role_floor=20; repeat for each.")
@@ -65,6 +69,7 @@ def add(
     settings: Sequence[str],
     by: str | None,
     *,
+    shared_domain: bool,
     auto_initial: bool,
     as_json: bool,
 ) -> None:
@@ -88,6 +93,8 @@ def add(
         before = agreement_of(connection, clever_id)
         recorded = record_agreement(connection, agreement)
         record_change(connection, "district_add", recorded.clever_id, before, by=by)
+        if not shared_domain:
+            refuse_shared_domain(connection, clever_id, recorded.row["domain"])
         document = _document(connection, recorded)
     if as_json:
         print_json(document)
@@ -179,6 +186,28 @@ def resume(reference: str, by: str | None, reason: str | None, *, as_json: bool)
     _change_status(reference, "paused", "active", act="district_resume", by=by, reason=reason, as_json=as_json)
 
 
+@district.command()
+@click.argument("reference", metavar="DISTRICT")
+@click.argument("new_clever_id")
+@by_option(required=True)
+@json_option
+def rekey(reference: str, new_clever_id: str, by: str, *, as_json: bool) -> None:
+    """Give a DISTRICT that was recreated at Clever its new Clever id.
+
+    Its next sync recognises people and schools under their new ids, and is held as a whole until somebody approves it.
+    """
+    with current_database() as database, translate_database_errors(), database.engine.connect() as connection:
+        found = find_district(connection, reference)
+        connection.rollback()
+        with district_lock(connection, found.district_id, found.clever_id), connection.begin():
+            changed = give_new_id(connection, reference, new_clever_id, by=by, now=datetime.now(UTC))
+    if as_json:
+        print_json({"district_id": changed.district_id, "district": changed.clever_id, "before": found.clever_id, "status": changed.status})
+    else:
+        click.echo(f"District {found.clever_id} is {changed.clever_id} now, and {changed.status}.")
+        click.echo(f"Next: `roster plan {changed.clever_id}`. Its next sync waits for approval: `roster holds`.")
+
+
 def _change_status(reference: str, before: str, after: str, *, act: str, by: str | None, reason: str | None, as_json: bool) -> None:
     with current_database() as database, translate_database_errors(), database.engine.begin() as connection:
         recorded = agreement_of(connection, find_district(connection, reference).clever_id)
@@ -206,11 +235,17 @@ def _flat(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _school(text: str) -> tuple[str, int | None]:
+    """A school and its licenses. A name with a = in it ends with another one: `A=B=` or `A=B=20`."""
     name, separator, licenses = text.rpartition("=")
     if not separator:
         return text, None
+    if not licenses:
+        return name, None
     if not (licenses.isdecimal() and len(licenses) <= 9):
-        raise UsageError(f"--school {text}: the number of licenses must follow the =.")
+        raise UsageError(
+            f"--school {text}: the number of licenses must follow the last =.",
+            hint="If the name itself has a =, end it with another one: `--school 'A=B='`, or `--school 'A=B=20'` for 20 licenses.",
+        )
     return name, int(licenses)
 
 

@@ -33,6 +33,7 @@ districts = sa.Table(
     sa.Column("over_license_policy", sa.Text),
     sa.Column("agreed_grades", pg.ARRAY(sa.Text)),
     sa.Column("settings", pg.JSONB),
+    sa.Column("rekeyed_from", sa.Text),
     sa.Column("created_at", _time),
     sa.Column("updated_at", _time),
     sa.Column("active_since", _time),

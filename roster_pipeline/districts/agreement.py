@@ -15,6 +15,7 @@ from sqlalchemy.dialects import postgresql as pg
 
 from roster_pipeline.database.audit import record_act
 from roster_pipeline.database.tables import agreed_schools, districts
+from roster_pipeline.districts.domains import clean_domain
 from roster_pipeline.errors import PermanentError, UsageError
 from roster_pipeline.profiles import PROFILES, Profile, effective_profile, require_profile
 
@@ -41,6 +42,11 @@ class District:
     profile: str | None
     rules: Profile | None
     row: Mapping[str, Any]
+
+    @property
+    def is_rekeyed(self) -> bool:
+        """Whether no sync has been applied yet under the district's new Clever id (R6.5)."""
+        return self.row["rekeyed_from"] is not None
 
     def require_rules(self) -> Profile:
         """The district's effective profile.
@@ -186,7 +192,7 @@ def record_agreement(connection: Connection, agreement: Agreement) -> District:
     }
     values = {
         "name": agreement.name,
-        "domain": agreement.domain,
+        "domain": clean_domain(agreement.domain),
         "profile": agreement.profile,
         "status": "active",
         "settings": settings,
@@ -215,17 +221,25 @@ def _record_schools(connection: Connection, district_id: int, schools: Sequence[
             connection.execute(sa.insert(agreed_schools).values(district_id=district_id, name=name, licenses=licenses))
 
 
+def require_clever_id(text: str) -> None:
+    """Refuse a text that cannot be a Clever id.
+
+    Raises:
+        UsageError: it cannot.
+    """
+    if not _CLEVER_ID.match(text):
+        raise UsageError("A district's Clever id is text of letters and digits, 24 of them at Clever.")
+
+
 def check_agreement(agreement: Agreement) -> None:
     """Raises UsageError if a value is not valid. Its message names the range."""
     # Imported here, because it loads pandas, which takes half a second. Nearly every command imports this module, few call this function.
     from roster_pipeline.contracts import GRADES
 
-    if not _CLEVER_ID.match(agreement.clever_id):
-        raise UsageError("A district's Clever id is text of letters and digits, 24 of them at Clever.")
+    require_clever_id(agreement.clever_id)
     require_profile(agreement.profile)
-    for name, value in (("--name", agreement.name), ("--domain", agreement.domain)):
-        if not value.strip():
-            raise UsageError(f"{name} must not be blank.")
+    if not agreement.name.strip():
+        raise UsageError("--name must not be blank.")
     if unknown := [grade for grade in agreement.grades or () if grade not in GRADES]:
         raise UsageError(f"Not a grade: {', '.join(unknown)}.", hint=f"Grades are: {', '.join(GRADES)}.")
     if agreement.licenses is not None and not 0 <= agreement.licenses <= MOST_LICENSES:

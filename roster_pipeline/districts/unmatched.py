@@ -4,7 +4,8 @@ Belongs here: the sentences about it in a sync's message, as counts. Does not be
 (`reconcile/agreed_schools.sql`).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import Connection
@@ -32,18 +33,18 @@ _UNUSED = sa.text("""
 """)
 
 
-def name_unmatched(connection: Connection, district: District, *, agreed_schools: int, is_applied: bool) -> str:
+def name_unmatched(connection: Connection, district: District, counts: Mapping[str, Any], *, is_applied: bool) -> str:
     """Sentences about everything that matches nothing, each with a space before it; empty if there is nothing.
 
     Args:
-        agreed_schools: how many schools of the agreement match no shared school, as the plan found.
+        counts: of the sync, as in `ops.syncs.counts`.
         is_applied: whether the tables of `app` have what Clever shares; if not, they say nothing about grades and schools.
     """
     brakes = district.row["settings"].get("brakes", {})
     names = {"grades": list(district.row["agreed_grades"] or ()), "schools": list(brakes.get("schools", {}))}
     unused = connection.execute(_UNUSED, {"district_id": district.district_id, **names}).one()
     found = (unused.grades, unused.schools) if is_applied else (0, 0)
-    return "".join(f" {each}" for each in _sentences(agreed_schools, *found))
+    return "".join(f" {each}" for each in _sentences(counts["audits"]["agreed_school_missing"], *found))
 
 
 def _sentences(agreed_schools: int, grades: int, limited_schools: int) -> Iterator[str]:

@@ -5,6 +5,7 @@ not belong here: what is written (`dbt_like_sql/`), and whether it may be writte
 """
 
 from roster_pipeline.database.models import Model
+from roster_pipeline.districts.rekey import forget_old_id
 from roster_pipeline.sync.session import PlanningContext
 
 # Written before the state of the tables is recorded, because it is no row of the roster and has no history.
@@ -19,8 +20,9 @@ def record_plan(context: PlanningContext) -> None:
         _persist(context, model)
 
 
-def keep_agreed_ids(context: PlanningContext) -> bool:
-    """Keep the Clever ids of the agreement's schools (R6.4). Returns whether a row was written."""
+def write_agreement(context: PlanningContext) -> bool:
+    """Keep the Clever ids of the agreement's schools (R6.4), and the district's own (R6.5). Returns whether a school's was written."""
+    forget_old_id(context.connection, context.district)
     step = context.runner.act(context.models.by_name[_AGREEMENT])
     context.on_step(step)
     return step.rows > 0

@@ -162,7 +162,7 @@ class Gate:
         for row in connection.exec_driver_sql(query).mappings():
             limit = KINDS[row["kind"]].limit_of(row["active"], self._rules.brakes)
             self.brakes.append(Brake(limit=limit, **row))
-        tripped = [brake for brake in self.brakes if brake.is_tripped and not KINDS[brake.kind].is_waived(self._rules)]
+        tripped = [brake for brake in self.brakes if brake.is_tripped and not self._is_waived(brake)]
         decisions = self._decide(tripped, kinds_counted_by("reconcile.brake_acts"))
         # What holds the whole sync holds no single row of the plan: its approval releases all of them.
         whole = (INITIAL.name, None, None, None)
@@ -176,6 +176,10 @@ class Gate:
             connection.execute(sa.text(insert), held)
         if self._context.sync_id is not None:
             self._approved = [each for each in decisions if not each.is_holding]
+
+    def _is_waived(self, brake: Brake) -> bool:
+        # What the district agreed about its first sync does not cover a new Clever id (R6.5).
+        return KINDS[brake.kind].is_waived(self._rules) and not self._context.district.is_rekeyed
 
     def _make_license_hold(self) -> None:
         """Each student beyond the licenses is one act. The policy `hold` releases none of them without approval (R9.2)."""

@@ -24,11 +24,12 @@ ANALYZE_FROM_ROWS = 1_000
 NO_CHANGES = "No changes."
 
 
-def message_of(plan: Plan) -> str:
+def message_of(plan: Plan, *, is_rekeyed: bool) -> str:
     """What a plan did, in a sentence: `ops.syncs.message`."""
     held = held_kinds(plan.holding)
     if plan.writes_nothing:
-        return f"Nothing was written: the first sync would soft-delete existing data and waits for approval ({held})."
+        why = "is under a new Clever id" if is_rekeyed else "would soft-delete existing data"
+        return f"Nothing was written: the first sync {why} and waits for approval ({held})."
     done = _changes(plan)
     if not held:
         return done

@@ -83,7 +83,8 @@ _PLACES = """
 _SCRIPT = Path(__file__).with_suffix(".sql").read_text(encoding="utf-8")
 _SUBSET = Subset(
     tables=("app.users", "app.user_roles", "app.classrooms", "app.enrollments"),
-    read_in_full=frozenset({"reconcile.brakes"}),
+    # The second one looks for people of other districts.
+    read_in_full=frozenset({"reconcile.brakes", "audits.shared_login"}),
     kept={"staging.users": "subset.people", "staging.sections": "subset.sections", "reconcile.user_matches": "subset.people"},
 )
 
@@ -191,7 +192,8 @@ def _plan_baseline(context: PlanningContext) -> _PartialPlan:
         for model in context.models.of("staging"):
             _stage_baseline(context, model.name)
         # The baseline must contain no act that a brake counts. So nobody needs to know what share of all people the acts are.
-        subset, parameters = replace(_SUBSET, read_in_full=frozenset()), {**context.runner.parameters, "sync_id": None}
+        in_full = _SUBSET.read_in_full - {"reconcile.brakes"}
+        subset, parameters = replace(_SUBSET, read_in_full=in_full), {**context.runner.parameters, "sync_id": None}
         runner = replace(context.runner, subset=subset, parameters=parameters)
         baseline = _plan(replace(context, runner=runner, on_step=lambda _step: None))
     _require(not baseline.plan.rows and not baseline.plan.brakes)

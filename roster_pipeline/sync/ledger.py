@@ -135,10 +135,14 @@ def is_outdated(connection: Connection, district_id: int, pull_no: int) -> bool:
 
 
 def is_first_sync(connection: Connection, district_id: int) -> bool:
-    """Whether the next sync is the first (R7.6): none was ever applied, and no user is from Clever. `staging` does not matter."""
+    """Whether the next sync is the first (R7.6): none was ever applied, and no user is from Clever. `staging` does not matter.
+
+    Of a district with a new Clever id it is the first under that id (R6.5).
+    """
+    rekeyed = sa.exists().where(districts.c.district_id == district_id, districts.c.rekeyed_from.is_not(None))
     applied = sa.exists().where(syncs.c.district_id == district_id, syncs.c.is_applied)
     rostered = sa.exists().where(_users.c.district_id == district_id, _users.c.source == "clever")
-    return not connection.execute(sa.select(sa.or_(applied, rostered))).scalar_one()
+    return bool(connection.execute(sa.select(sa.or_(rekeyed, sa.not_(sa.or_(applied, rostered))))).scalar_one())
 
 
 def last_applied(connection: Connection, district_id: int) -> Mapping[str, Any]:

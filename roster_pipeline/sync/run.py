@@ -41,7 +41,7 @@ from roster_pipeline.errors import PermanentError, RosterError, TransientError, 
 from roster_pipeline.settings import Settings
 from roster_pipeline.source.protocol import Listing
 from roster_pipeline.sync import ledger
-from roster_pipeline.sync.apply import accept_district, apply_plan, keep_agreed_ids, record_plan
+from roster_pipeline.sync.apply import accept_district, apply_plan, record_plan, write_agreement
 from roster_pipeline.sync.brakes import DECIDED
 from roster_pipeline.sync.ending import NO_CHANGES, analyze, is_applied, message_of, record_failure
 from roster_pipeline.sync.findings import compare_all, record_findings
@@ -269,8 +269,7 @@ def _plan_and_apply(context: SyncContext, pulled: PullResult, pull_no: int, sync
     previous, were_over = ledger.last_applied(connection, district_id), scopes_over_licenses(connection, district_id)
     outcome = _plan_and_write(planning, pulled)
     pull_counts = {"moved_during_pull": pulled.moved, "last_sync": pulled.last_sync, "clever_state": pulled.state, "pull": pulled.cost}
-    missing, is_written = outcome.counts["audits"]["agreed_school_missing"], not (outcome.plan and outcome.plan.writes_nothing)
-    unmatched = name_unmatched(connection, outcome.district, agreed_schools=missing, is_applied=is_written)
+    unmatched = name_unmatched(connection, outcome.district, outcome.counts, is_applied=not (outcome.plan and outcome.plan.writes_nothing))
     outcome = replace(outcome, counts={**outcome.counts, **pull_counts}, message=outcome.message + unmatched)
     alert_plan(
         connection,
@@ -301,6 +300,7 @@ def _start_planning(context: SyncContext, *, sync_id: int | None, now: datetime)
         "login_methods": list(rules.login_methods),
         **id_sequences(context.connection, is_dry_run=sync_id is None),
         "is_first": ledger.is_first_sync(context.connection, district.district_id),
+        "is_rekeyed": district.is_rekeyed,
     }
     runner = ModelRunner(context.connection, parameters, known_tables())
     return PlanningContext(context.connection, district, context.on_step, context.clock, rules, runner, project_models())
@@ -350,7 +350,7 @@ def _write(
         compare_all(context)
     timed("keep ops.findings", context.on_step, lambda: record_findings(context))
     delete_state(connection, district_id)
-    is_agreement_written = not plan.writes_nothing and keep_agreed_ids(context)
+    is_agreement_written = not plan.writes_nothing and write_agreement(context)
     if not (plan.decisions or context.is_first):
         before = last.state if last and not is_agreement_written else state_of(connection, district_id)
         state = state_after(connection, district_id, before, plan.changes)
@@ -362,7 +362,9 @@ def _write(
             withdraw_auto_initial(connection, context.district, f"sync:{context.sync_id}")
     findings = {f"{resource}.{rule}": rows for (resource, rule, _), rows in sorted(pulled.landing.findings.items())}
     counts = {**plan.as_counts(), "findings": findings, **({"touched": incremental} if incremental else {})}
-    return _Outcome(context.district, plan, "held" if plan.holding else "successful", message_of(plan), counts)
+    return _Outcome(
+        context.district, plan, "held" if plan.holding else "successful", message_of(plan, is_rekeyed=context.district.is_rekeyed), counts
+    )
 
 
 def _admit(connection: Connection, request: SyncRequest, clock: Clock) -> District:

@@ -86,7 +86,7 @@ def test_repeating_changes_nothing_and_updates_the_given_options(add: Callable[.
         (("--set", "brakes.role_share=NaN"), "brakes.role_share"),
         (("--set", "login_methods=clever,telepathy"), "login_methods"),
         (("--profile", "no_such_profile"), "--profile"),
-        (("--domain", " "), "--domain"),
+        *((("--domain", each), "--domain") for each in (" ", "@", "someone@example.org", "example .org", "example..org", "example.org/a")),
         (("--name", ""), "--name"),
     ],
 )
@@ -96,6 +96,46 @@ def test_refused(options: tuple[str, ...], says: str, add: Callable[..., Ended],
     assert ended.status == 2
     assert says in ended.document["error"] + ended.document["hint"]
     assert query("select count(*) from app.districts") == [(0,)]
+
+
+@pytest.mark.parametrize("pasted", ["@example.org", "https://example.org/", "example.org.", " Example.ORG", "http://example.org"])
+def test_a_pasted_domain_is_cleaned(pasted: str, add: Callable[..., Ended], query: Callable[..., list[Any]]) -> None:
+    """R6.6: where the meaning is plain."""
+    assert add("--domain", pasted).document["domain"] == "example.org"
+    assert query("select domain from app.districts") == [("example.org",)]
+
+
+def test_a_domain_of_another_district_is_refused(roster: Roster, add: Callable[..., Ended], query: Callable[..., list[Any]]) -> None:
+    """R6.6: compared as at sign-in, also with one that was recorded before it was cleaned; unless it is said that they share it."""
+    add()
+    query("update app.districts set domain = '@Lincoln.example.org.'")
+    other = (
+        "district",
+        "add",
+        "5f0000000000000000000002",
+        "--name",
+        "Other",
+        "--profile",
+        "twig_science",
+        "--domain",
+        "LINCOLN.example.org",
+    )
+    ended = roster(*other, "--json")
+    assert ended.status == 1
+    assert ID in ended.document["error"]
+    assert "--shared-domain" in ended.document["hint"]
+    assert query("select count(*) from app.districts") == [(1,)]
+    assert roster(*other, "--shared-domain").status == 0
+    assert roster(*other[:-1], "other.example.org").status == 0
+    assert add().status == 0  # the same district again
+
+
+def test_a_school_can_have_an_equals_sign_in_its_name(add: Callable[..., Ended], query: Callable[..., list[Any]]) -> None:
+    """R6.4, SPEC 2."""
+    add("--school", "A=B=", "--school", "C=D=20", "--school", "5f00000000000000000000aa=3")
+    found = query("select name, licenses from app.agreed_schools order by 1")
+    assert found == [("5f00000000000000000000aa", 3), ("A=B", None), ("C=D", 20)]
+    assert "'A=B='" in add("--school", "A=B").document["hint"]
 
 
 def test_refused_update_leaves_the_agreement(add: Callable[..., Ended], query: Callable[..., list[Any]]) -> None:

@@ -65,7 +65,15 @@ def deletions(before: State, after: State) -> frozenset[str]:
 
 
 def tripped(
-    before: State, after: State, relinked: Iterable[str], new_admins: Iterable[str], snapshot: Snapshot, rules: Rules, *, is_first: bool
+    before: State,
+    after: State,
+    relinked: Iterable[str],
+    relinked_schools: Iterable[str],
+    new_admins: Iterable[str],
+    snapshot: Snapshot,
+    rules: Rules,
+    *,
+    is_first: bool,
 ) -> dict[Identity, frozenset[str]]:
     """The acts of every brake that trips, if the sync would go from `before` to `after` without brakes."""
     deleted = deletions(before, after)
@@ -83,7 +91,10 @@ def tripped(
             # An adopted user can keep a role at a deleted school: there is nothing to hold there.
             if school is not None and before.schools[school].deleted_at is None:
                 acts["school_role", school, role, None].add(act)
-    acts["relinks", None, None, None] = {f"relink users {each}" for each in relinked}
+    acts["relinks", None, None, None] = {
+        *(f"relink users {each}" for each in relinked),
+        *(f"relink schools {each}" for each in relinked_schools),
+    }
     acts["new_admins", None, "district_admin", None] = {f"admit admin {each}" for each in new_admins}
     found = {identity: frozenset(each) for identity, each in acts.items() if len(each) > limit(before, identity, rules)}
     return found | {("empty_collection", None, None, collection): deleted for collection in empty_collections(before, snapshot, rules)}

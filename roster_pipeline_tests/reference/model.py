@@ -40,7 +40,7 @@ def sync(
     free = Pass(state, snapshot, rules, now, NOTHING)
     free.run()
     holds = dict(holds or {})
-    found = tripped(state, free.after, free.matches.relinked, free.new_admins, snapshot, rules, is_first=is_first)
+    found = tripped(state, free.after, free.matches.relinked, free.relinked_schools, free.new_admins, snapshot, rules, is_first=is_first)
     holding, _ = decide(found, holds, now, about_licenses=False)
     if is_first and holding:
         # The plan is still recorded: everything that an approval would release, except students beyond the licenses.

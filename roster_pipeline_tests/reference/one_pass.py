@@ -4,7 +4,7 @@ Belongs here: SPEC 3-9 from the rows of `app` and a snapshot to the rows of `app
 sync makes, and its holds (`model.py`).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import replace
 from datetime import datetime
 
@@ -60,20 +60,43 @@ class Pass:
         schools = self.before.schools.items()
         self.unchanged_schools = {each for each, row in schools if row.clever_id in quarantined and row.deleted_at is None}
         ids = {row.clever_id: school_id for school_id, row in self.before.schools.items() if row.clever_id}
+        self.relinked_schools = self._relink_schools(names, names.keys() | quarantined, inside)
+        ids |= self.relinked_schools
+        self.held_schools = self.held.schools | (set(self.relinked_schools.values()) if self.held.relinks else set())
         for school_id, row in self.before.schools.items():
-            if not row.protected and school_id not in self.unchanged_schools | self.held.schools and not self.held.everything:
+            if not row.protected and school_id not in self.unchanged_schools | self.held_schools and not self.held.everything:
                 self.after.schools[school_id] = replace(row, deleted_at=row.deleted_at or self.now)
         for clever_id in inside:
             school_id = ids.get(clever_id, f"new:{clever_id}")
             old = self.before.schools.get(school_id)
             if old is not None and old.protected and old.deleted_at is not None:
                 continue
-            if (old is None or not old.protected) and school_id not in self.held.schools:
+            if (old is None or not old.protected) and school_id not in self.held_schools:
                 self.after.schools[school_id] = School(clever_id, names[clever_id], "clever", False, None)
             self.open_schools[clever_id] = school_id
             numbers = [each.licenses for each in self._agreements(clever_id, names) or () if each.licenses is not None]
             if numbers:
                 self.school_licenses[school_id] = min(numbers)
+
+    def _relink_schools(self, names: Mapping[str, str], present: Set[str], inside: Set[str]) -> dict[str, Id]:
+        """R6.5: the existing school of each new Clever id, where nothing else has its name."""
+        linked = {row.clever_id for row in self.before.schools.values()}
+        gone = {
+            each: row for each, row in self.before.schools.items() if row.clever_id and row.clever_id not in present and not row.protected
+        }
+        found: dict[str, Id] = {}
+        for clever_id in inside - linked:
+            rivals = [each for each, name in names.items() if each not in linked and key(name) == key(names[clever_id])]
+            old = [each for each, row in gone.items() if key(row.name) == key(names[clever_id])]
+            old = [each for each in old if gone[each].deleted_at is None] or old
+            if len(rivals) == len(old) == 1:
+                found[clever_id] = old[0]
+        return found
+
+    def _unchanged_by_id(self) -> dict[str | None, Id]:
+        """The schools that are left unchanged, by the Clever id that the snapshot has for them."""
+        new = {school_id: clever_id for clever_id, school_id in self.relinked_schools.items()}
+        return {new.get(each, self.before.schools[each].clever_id): each for each in self.unchanged_schools}
 
     def _agreements(self, clever_id: str, shared: Mapping[str, str]) -> list[Agreed] | None:
         """The entries of the agreement that mean a school. None: it is outside."""
@@ -149,7 +172,7 @@ class Pass:
 
     def _present_schools(self) -> dict[str | None, Id]:
         """The schools that are shared and agreed, and those that are left unchanged, by Clever id (R6.3)."""
-        return {**self.open_schools, **{self.before.schools[each].clever_id: each for each in self.unchanged_schools}}
+        return {**self.open_schools, **self._unchanged_by_id()}
 
     def is_grade_agreed(self, person: Person) -> bool:
         """R6.4; only students have a grade."""
@@ -158,12 +181,12 @@ class Pass:
 
     def _family_of(self, person: Person) -> str:
         """Student or staff, by the roles at rostered and unchanged schools. A person with both is staff."""
-        unchanged = {self.before.schools[each].clever_id for each in self.unchanged_schools}
+        unchanged = self._unchanged_by_id()
         roles = {role for role, school in self._listed(person) if school is None or school in self.open_schools or school in unchanged}
         return "student" if roles == {"student"} else "staff"
 
     def _is_waiting(self, person: Person) -> bool:
-        unchanged = {row.clever_id for each, row in self.before.schools.items() if each in self.unchanged_schools}
+        unchanged = self._unchanged_by_id()
         return not self._roles_of(person) and any(school in unchanged for _, school in self._listed(person))
 
     def _roles_of(self, person: Person) -> set[tuple[str, Id | None]]:
@@ -186,8 +209,8 @@ class Pass:
 
     def hold_back(self) -> None:
         """R7.4. Sets `rostered`: the people who are written; `granted`: their roles; `stuck`: the users that are held."""
-        self.unchanged_schools |= self.held.schools
-        self.open_schools = {clever_id: each for clever_id, each in self.open_schools.items() if each not in self.held.schools}
+        self.unchanged_schools |= self.held_schools
+        self.open_schools = {clever_id: each for clever_id, each in self.open_schools.items() if each not in self.held_schools}
         self.stuck: set[Id] = set(self.held.users)
         self.granted: dict[str, set[tuple[str, Id | None]]] = {}
         if self.held.relinks:
@@ -329,7 +352,7 @@ class Pass:
         """R6.1. Sets `open_classrooms`: the classrooms whose members are updated from Clever, by Clever id."""
         names, quarantined = split_named(self.section_records)
         ids = {row.clever_id: each for each, row in self.before.classrooms.items() if row.clever_id}
-        unchanged_schools = {self.before.schools[each].clever_id for each in self.unchanged_schools}
+        unchanged_schools = self._unchanged_by_id()
         in_unchanged_schools = {each for each, section in self.section_records.items() if section.get("school") in unchanged_schools}
         self.unchanged_classrooms = {
             classroom_id

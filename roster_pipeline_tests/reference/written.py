@@ -16,6 +16,8 @@ def actions(before: State, after: State, matches: Matches) -> dict[tuple[str, st
     for entity in ("schools", "classrooms", "users"):
         old, new = getattr(before, entity), getattr(after, entity)
         found |= {(entity, str(each)): _act(old.get(each), row) for each, row in new.items() if row != old.get(each)}
+    relinked = [each for each, school in before.schools.items() if after.schools[each].clever_id != school.clever_id]
+    found |= {("schools", str(each)): "relink" for each in relinked}
     for action, matched in (("adopt", matches.adopted), ("relink", matches.relinked)):
         found |= {("users", str(user_id)): action for user_id in matched.values()}
     for keys, role in after.roles.items():

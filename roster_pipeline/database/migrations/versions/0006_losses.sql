@@ -77,6 +77,13 @@ where
     and classrooms.deleted_at is null
     and not classrooms.protected;
 
+-- The Clever id before `roster district rekey`, until a sync under the new one has been applied (R6.5).
+alter table app.districts add column rekeyed_from text;
+
+-- How domains compare at sign-in (R6.6), also those that were recorded as `@example.org` or `example.org.`.
+create function app.domain_key(domain text) returns text language sql immutable strict parallel safe
+    return ltrim(rtrim(app.normalize_username(domain), '.'), '@');
+
 -- First syncs and connections.
 
 -- Whether the sync was applied, at least in part. A first sync that is held as a whole has written nothing (R7.6).
