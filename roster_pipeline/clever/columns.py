@@ -97,9 +97,9 @@ def _schools_of(role: StudentRole | TeacherRole | None) -> list[str] | None:
     """All schools of one role, its primary school first (R6.3)."""
     if role is None:
         return None
-    return (
-        role.schools if role.school in (None, *role.schools[:1]) else [role.school, *(each for each in role.schools if each != role.school)]
-    )
+    if role.school is None or role.schools[:1] == [role.school]:
+        return role.schools
+    return [role.school, *(each for each in role.schools if each != role.school)]
 
 
 def _given(values: Iterable[str | None]) -> str | None:

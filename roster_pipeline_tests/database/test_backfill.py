@@ -39,13 +39,13 @@ def test_what_clever_gave_is_known_after_the_upgrade(empty_database: Database) -
                 text("insert into app.users (district_id, clever_id, username, source) values (:d, :c, :u, :s)"),
                 {"d": district, "c": clever_id, "u": username, "s": source},
             )
-        for clever_id, username in [("shared", "Ann"), ("an admin", "sam"), ("nothing given", None), ("refused", "ann")]:
+        for clever_id, given in [("shared", "Ann"), ("an admin", "sam"), ("nothing given", None), ("refused", "ann")]:
             connection.execute(
                 text(
                     "insert into staging.users (district_id, clever_id, first_name, last_name, username, is_district_admin)"
                     " values (:d, :c, 'A', 'B', :u, false)"
                 ),
-                {"d": district, "c": clever_id, "u": username},
+                {"d": district, "c": clever_id, "u": given},
             )
         connection.execute(
             text(

@@ -170,9 +170,9 @@ class Pass:
         first = next((each for each in person.student_schools if each in self._present_schools()), None)
         return {(role, school) for role, school in listed if role != "student" or school == first}
 
-    def _present_schools(self) -> dict[str | None, Id]:
+    def _present_schools(self) -> dict[str, Id]:
         """The schools that are shared and agreed, and those that are left unchanged, by Clever id (R6.3)."""
-        return {**self.open_schools, **self._unchanged_by_id()}
+        return self.open_schools | {clever_id: at for clever_id, at in self._unchanged_by_id().items() if clever_id is not None}
 
     def is_grade_agreed(self, person: Person) -> bool:
         """R6.4; only students have a grade."""
@@ -375,7 +375,7 @@ class Pass:
                     old, term = self.before.classrooms.get(classroom_id), self.section_records[clever_id].get("term_id")
                     is_renamed = self.rules.keep_classroom_names and old is not None and old.clever_name not in (None, old.name)
                     given = old.name if old is not None and is_renamed else name
-                    about_term = self.terms.get(term, (None, None, None))
+                    about_term = self.terms.get(term or "", (None, None, None))
                     self.after.classrooms[classroom_id] = Classroom(clever_id, given, name, *about_term, school, "clever", False, None)
                 self.open_classrooms[clever_id] = classroom_id
 

@@ -74,7 +74,7 @@ def split_named(records: Mapping[str, Record]) -> tuple[dict[str, str], set[str]
 
 def read_term(record: Record) -> tuple[str | None, date | None, date | None]:
     """Name, first and last day of a term (R6.1). A date that cannot be read is dropped (R4.2)."""
-    days = []
+    days: list[date | None] = []
     for each in (record.get("start_date"), record.get("end_date")):
         try:
             days.append(date.fromisoformat((each or "")[:10]))

@@ -26,11 +26,11 @@ def test_places_are_keyed_on_the_clever_id(district: LiveDistrict) -> None:
     assert "New Name" in {row.name for row in after.schools.values()}
 
 
-def terms_of(district: LiveDistrict) -> dict[str | None, tuple[str | None, str | None, str | None]]:
+def terms_of(district: LiveDistrict) -> dict[str | None, tuple[str | None, ...]]:
     """Name, first and last day of each classroom's term."""
 
     def day(value: date | None) -> str | None:
-        return value and value.isoformat()
+        return value.isoformat() if value else None
 
     return {row.clever_id: (row.term_name, day(row.starts_on), day(row.ends_on)) for row in district.state().classrooms.values()}
 

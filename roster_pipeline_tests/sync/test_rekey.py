@@ -4,12 +4,13 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from roster_pipeline.sync.connections import reconcile_connections
 
+from roster_pipeline.connections.listings import reconcile_connections
 from roster_pipeline.database.engine import Database
 from roster_pipeline.districts.agreement import find_district
 from roster_pipeline.districts.rekey import rekey
 from roster_pipeline.errors import PermanentError, UsageError
+from roster_pipeline.source.protocol import Listing
 from roster_pipeline_tests.reference.driver import LiveDistrict
 from roster_pipeline_tests.reference.rows import Snapshot
 from roster_pipeline_tests.sync.clever import clever, school, section, student, teacher
@@ -20,7 +21,7 @@ NOW = datetime(2026, 1, 1, tzinfo=UTC)
 def listed(database: Database, *clever_ids: str) -> None:
     """A listing of connected districts."""
     with database.engine.connect() as connection:
-        reconcile_connections(connection, clever_ids, began_at=datetime.now(UTC), now=datetime.now(UTC))
+        reconcile_connections(connection, Listing(frozenset(clever_ids), 0, "ours"), now=datetime.now(UTC))
         connection.commit()
 
 
