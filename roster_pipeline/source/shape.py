@@ -11,9 +11,10 @@ from roster_pipeline.errors import PermanentError
 from roster_pipeline.source.rules import rules
 from roster_pipeline.source.vocabulary import Collection
 
-# A field has vanished if more than nine of ten records lack it. One record alone is never the shape of the data.
+# A field has vanished if more than nine of ten records lack it. A few records are never the shape of the data: they are quarantined, which
+# loses nobody either.
 _NEARLY_ALL = 0.9
-_LEAST_RECORDS = 2
+_LEAST_RECORDS = 10
 _MISSING = "_missing"
 # Of records without an id nobody knows how many there are. The decoder counts them, as it counts ids of the wrong type.
 _NOT_COUNTED = "id_missing"

@@ -11,12 +11,12 @@ from roster_pipeline.source.vocabulary import Collection
     ("collection", "broken", "records", "before"),
     [
         (Collection.STUDENTS, {"district_missing": 90}, 100, 100),
-        (Collection.STUDENTS, {"first_name_missing": 1}, 1, 5),
+        (Collection.STUDENTS, {"first_name_missing": 9}, 9, 9),
         (Collection.STUDENTS, {"last_name_missing": 100}, 100, 0),
         (Collection.STUDENTS, {"name_type": 100, "email_format": 100, "id_missing": 100}, 100, 100),
         (Collection.SECTIONS, {}, 0, 100),
     ],
-    ids=["nine of ten", "one record", "no snapshot", "other rules", "an empty collection"],
+    ids=["nine of ten", "nine records", "no snapshot", "other rules", "an empty collection"],
 )
 def test_records_that_are_quarantined_one_by_one(collection: Collection, broken: dict[str, int], records: int, before: int) -> None:
     """R4.2: one bad row never stops a district, and a first snapshot has nothing that could have vanished."""
