@@ -44,8 +44,9 @@ def rekey(connection: Connection, reference: str, clever_id: str, *, by: str, no
         raise PermanentError("The district has this Clever id already.", hint="Nothing is to do.", district=clever_id)
     _absorb(connection, district, clever_id)
     # The old token may vanish now; that is no news about this district any more.
-    connection.execute(sa.delete(connections).where(connections.c.clever_id == district.clever_id))
-    status = "active" if district.status == "disconnected" else district.status
+    leaving = sa.delete(connections).where(connections.c.clever_id == district.clever_id).returning(connections.c.status_before)
+    before = connection.execute(leaving).scalar()
+    status = (before or "active") if district.status == "disconnected" else district.status
     values = {"clever_id": clever_id, "rekeyed_from": district.clever_id, "status": status, "updated_at": now}
     connection.execute(sa.update(districts).where(districts.c.district_id == district.district_id).values(values))
     record_act(
@@ -67,7 +68,7 @@ def _absorb(connection: Connection, district: District, clever_id: str) -> None:
         return
     ids: dict[str, Any] = {"ours": district.district_id, "theirs": other["district_id"]}
     has_users = connection.execute(sa.text("select exists (select from app.users where district_id = :theirs)"), ids).scalar_one()
-    if other["status"] != "requested" or other["profile"] is not None or has_users:
+    if other["profile"] is not None or has_users:
         raise PermanentError(
             "Another district is recorded under this Clever id, with an agreement or users.",
             hint="`roster district show` shows it. If the id is right, ask a developer which of the two districts is to stay.",

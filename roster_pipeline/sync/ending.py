@@ -11,6 +11,7 @@ from sqlalchemy import Connection
 from roster_pipeline.database.clock import Clock
 from roster_pipeline.database.engine import Database, translate_database_errors
 from roster_pipeline.database.tables import APPLIED
+from roster_pipeline.districts.agreement import District
 from roster_pipeline.errors import RosterError, TransientError
 from roster_pipeline.sync import ledger
 from roster_pipeline.sync.brakes import held_kinds
@@ -24,11 +25,11 @@ ANALYZE_FROM_ROWS = 1_000
 NO_CHANGES = "No changes."
 
 
-def message_of(plan: Plan, *, is_rekeyed: bool) -> str:
+def message_of(plan: Plan, district: District) -> str:
     """What a plan did, in a sentence: `ops.syncs.message`."""
     held = held_kinds(plan.holding)
     if plan.writes_nothing:
-        why = "is under a new Clever id" if is_rekeyed else "would soft-delete existing data"
+        why = "is under a new Clever id" if district.is_rekeyed else "would soft-delete existing data"
         return f"Nothing was written: the first sync {why} and waits for approval ({held})."
     done = _changes(plan)
     if not held:

@@ -362,9 +362,7 @@ def _write(
             withdraw_auto_initial(connection, context.district, f"sync:{context.sync_id}")
     findings = {f"{resource}.{rule}": rows for (resource, rule, _), rows in sorted(pulled.landing.findings.items())}
     counts = {**plan.as_counts(), "findings": findings, **({"touched": incremental} if incremental else {})}
-    return _Outcome(
-        context.district, plan, "held" if plan.holding else "successful", message_of(plan, is_rekeyed=context.district.is_rekeyed), counts
-    )
+    return _Outcome(context.district, plan, "held" if plan.holding else "successful", message_of(plan, context.district), counts)
 
 
 def _admit(connection: Connection, request: SyncRequest, clock: Clock) -> District:
