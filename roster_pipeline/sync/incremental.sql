@@ -3,6 +3,7 @@
 -- other.
 -- It holds all sections that list its people. It does not hold all people of those sections.
 -- "subset.digests" (resource, digest) exists already: records of the last snapshot that Clever no longer sends, and a few others.
+-- long because: each table is made from those before it, and each column by which people are related is followed both ways.
 
 -- Sections that are new, changed or removed, and those whose classroom the last sync wrote. One without a digest always counts as new.
 create temporary table "subset.sections" on commit drop as

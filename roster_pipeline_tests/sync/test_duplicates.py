@@ -23,7 +23,7 @@ def of_plan(district: LiveDistrict, clever_id: str) -> tuple[Any, ...]:
 
 
 def test_the_new_id_comes_a_night_before_the_old_one_goes(district: LiveDistrict) -> None:
-    """R5.10, R5.3: one account, in the classes of both records; it moves to the new id once the old one is gone."""
+    """R5.10, R5.3: one account, in the classes of both records; it moves to the new id once the old one is removed."""
     district.sync(clever(ANN, *OTHERS, section("c1", ["p1", "p2"], ["p3"])))
     ann = user(district, "p1")["user_id"]
     both = clever(ANN, TWIN, *OTHERS, section("c1", ["p1", "p2"], ["p3"]), section("c2", ["p9"], ["p3"]))

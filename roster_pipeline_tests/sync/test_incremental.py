@@ -145,7 +145,7 @@ NIGHTS = {
     "the first record gets another name": changed(
         student("p14", "idalia", sis_id="17", name="Ida Other"), student("p15", "ida2", sis_id="17")
     ),
-    "the first record is gone": changed(student("p15", "ida2", sis_id="17")),
+    "the first record is removed": changed(student("p15", "ida2", sis_id="17")),
     "a teacher becomes a school admin under another id": changed(teacher("p16", "eva", staff=["s1"]), without=["p8"]),
     "somebody comes back": changed(student("left", "ida", sis_id="7")),
     "a district admin more": changed(teacher("p8", "eva", district_admin=True)),

@@ -171,7 +171,7 @@ def test_the_username_of_a_role_family_stays_there(district: LiveDistrict) -> No
 
 
 def test_an_admin_role_of_the_application_leaves_the_username(district: LiveDistrict) -> None:
-    """SPEC 1: the username is the Clever id of people to whom Clever gives an admin role. A role of another source is no such role."""
+    """SPEC 1: the username is the Clever id of people that Clever gives an admin role. A role of another source is no such role."""
     district.sync(clever(teacher("p1", "eva"), student("p2", "ben")))
     for role in ("school_admin", "district_admin"):
         district.execute(

@@ -38,7 +38,7 @@ update app.users as users
 set district_username = staged.username
 from staging.users as staged
 where users.district_id = staged.district_id and users.clever_id = staged.clever_id and staged.username is not null;
--- Who is not in the last snapshot has the username from Clever, unless it is the Clever id: that is what admins got, and those who were
+-- Users that are not in the last snapshot have the username from Clever, unless it is the Clever id: admins got that, and people who were
 -- refused their username.
 update app.users as users
 set district_username = users.username
