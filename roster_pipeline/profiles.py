@@ -52,6 +52,9 @@ class Profile(BaseModel):
         description="Nightly sync, America/Los_Angeles: from 12:00 to 05:59, but not from 01:00 to 02:59.",
     )
     student_email: bool = Field(description="Store a student's e-mail when Clever shares it.")
+    student_name: Literal["legal", "preferred"] = Field(
+        "legal", description="The name that is stored of a student: legal, or the one that the student goes by (CLEVER_API_VERSION=v3.1)."
+    )
     student_multi_school: bool = Field(description="Roster a student at every shared school instead of the primary one only (R6.3).")
     login_methods: tuple[LoginMethod, ...] = Field(
         description="What the district has enabled besides Clever for users with a username (R5.9)."

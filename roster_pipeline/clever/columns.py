@@ -75,9 +75,7 @@ def _users(records: Sequence[User | UserWithoutEmail]) -> dict[str, pyarrow.Arra
     usernames = [_given([role.credentials.district_username for role in held if role]) for held in roles]
     return {
         "clever_id": _column([each.id for each in records]),
-        "first_name": _column([each.name.first for each in records]),
-        "middle_name": _column([each.name.middle for each in records]),
-        "last_name": _column([each.name.last for each in records]),
+        **{f"{part}_name": _column([_name(each, part) for each in records]) for part in ("first", "middle", "last")},
         "email": _column([getattr(each, "email", None) for each in records]),
         "username": _column(usernames),
         "sis_id": _column([_given([role.sis_id for role in (s, t) if role]) for s, t, _ in roles]),
@@ -91,6 +89,13 @@ def _users(records: Sequence[User | UserWithoutEmail]) -> dict[str, pyarrow.Arra
         "is_district_admin": pyarrow.array([each.roles.district_admin is not None for each in records], pyarrow.bool_()),
         "last_modified": _column([each.last_modified for each in records]),
     }
+
+
+def _name(record: UserWithoutEmail, part: str) -> str | None:
+    """One part of the name: the preferred one, if it was decoded and is not blank, else the legal one."""
+    preferred = getattr(record.roles.student, "preferred_name", None)
+    legal: str | None = getattr(record.name, part)
+    return legal if preferred is None else _given([getattr(preferred, part)]) or legal
 
 
 def _schools_of(role: StudentRole | TeacherRole | None) -> list[str] | None:

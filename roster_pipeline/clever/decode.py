@@ -137,11 +137,19 @@ class CollectionDecoder:
         index: the records of the last accepted snapshot, which are not decoded. Without it, every record is decoded.
     """
 
-    def __init__(self, collection: Collection, district: str, *, keep_student_email: bool, index: SnapshotIndex | None = None) -> None:
+    def __init__(
+        self,
+        collection: Collection,
+        district: str,
+        *,
+        keep_student_email: bool,
+        prefer_name: bool = False,
+        index: SnapshotIndex | None = None,
+    ) -> None:
         self._collection = collection
         self._district = district
         self._index = index or SnapshotIndex()
-        self._shape = record_type(collection, keep_student_email=keep_student_email)
+        self._shape = record_type(collection, keep_student_email=keep_student_email, prefer_name=prefer_name)
         _require_rules(self._shape, collection.resource)
         item = msgspec.defstruct("Item", [("data", self._shape)], gc=False)
         self._items: msgspec.json.Decoder[list[Any]] = msgspec.json.Decoder(list[item])  # type: ignore[valid-type]

@@ -98,6 +98,7 @@ class DistrictPull:
     Args:
         district_clever_id: the district to read.
         keep_student_email: decode a student's e-mail (`Profile.student_email`). Otherwise it is never in memory.
+        prefer_name: decode the name that a student goes by (`Profile.student_name`), and use it instead of the legal one.
         tokens: the listing made when the sync started (R3.1). Without it, entering the context makes one.
         on_listing: called with every full listing that this pull makes (R11.7), in the thread that enters and leaves the context. Also
             called if the pull fails, because the listing may show why: it has no token of the district.
@@ -118,6 +119,7 @@ class DistrictPull:
         district_clever_id: str,
         *,
         keep_student_email: bool,
+        prefer_name: bool = False,
         tokens: Mapping[str, SecretStr] | None = None,
         on_listing: OnListing = lambda _listing: None,
         clock: Clock = SYSTEM_CLOCK,
@@ -127,6 +129,7 @@ class DistrictPull:
         self.stats = PullStats()
         self._settings = settings
         self._keep_student_email = keep_student_email
+        self._prefer_name = prefer_name
         self._deadline = Deadline(settings.roster_pull_deadline_s, clock)
         self._http = CleverHttp(settings.clever_api_url, settings, deadline=self._deadline, stats=self.stats, district=district_clever_id)
         self.tokens = tokens
@@ -187,7 +190,13 @@ class DistrictPull:
         if collection.role:
             params["role"] = collection.role
         cursors = Cursors(self._http.base_url, path, district=self.district_clever_id)
-        decoder = CollectionDecoder(collection, self.district_clever_id, keep_student_email=self._keep_student_email, index=self.index)
+        decoder = CollectionDecoder(
+            collection,
+            self.district_clever_id,
+            keep_student_email=self._keep_student_email,
+            prefer_name=self._prefer_name,
+            index=self.index,
+        )
 
         with ThreadPoolExecutor(max_workers=1, thread_name_prefix="clever-prefetch") as prefetcher:
             pending: Future[ListBody] | None = prefetcher.submit(self._get, path, params, ListBody)

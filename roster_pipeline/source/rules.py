@@ -79,6 +79,10 @@ _TYPES: Mapping[str, Mapping[str, Severity]] = {
         "grade": "warn",
         "credentials": "warn",
         "district_username": "warn",
+        "preferred_name": "warn",
+        "preferred_first_name": "warn",
+        "preferred_middle_name": "warn",
+        "preferred_last_name": "warn",
     },
 }
 

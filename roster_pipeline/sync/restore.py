@@ -120,7 +120,8 @@ def _copy_seen(collection: Collection, source: sql.Identifier) -> sql.Composed:
 
 def _key(district: District, code: Sequence[Path]) -> bytes:
     """The key of all digests: the district, and everything that decides what a record becomes in staging (the code, the profile)."""
-    scope = f"{district.clever_id}:{district.require_rules().student_email}:".encode()
+    rules = district.require_rules()
+    scope = f"{district.clever_id}:{rules.student_email}:{rules.student_name}:".encode()
     return blake2b(scope + code_digest(tuple(code)), digest_size=16).digest()
 
 

@@ -17,6 +17,12 @@ OpenSource = Callable[[Settings, District, OnListing], RosterSource]
 
 
 def open_clever(settings: Settings, district: District, on_listing: OnListing) -> RosterSource:
-    """The district at Clever. A student's e-mail is decoded only if the profile stores it."""
-    keep_student_email = district.require_rules().student_email
-    return DistrictPull(settings, district.clever_id, keep_student_email=keep_student_email, on_listing=on_listing)
+    """The district at Clever. A student's e-mail and preferred name are decoded only if the profile stores them."""
+    rules = district.require_rules()
+    return DistrictPull(
+        settings,
+        district.clever_id,
+        keep_student_email=rules.student_email,
+        prefer_name=rules.student_name == "preferred",
+        on_listing=on_listing,
+    )

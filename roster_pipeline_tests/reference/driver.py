@@ -66,6 +66,7 @@ class RecordedPull:
         self.index = SnapshotIndex()
         self._clever_id = district.clever_id
         self._keep_student_email = district.require_rules().student_email
+        self._prefer_name = district.require_rules().student_name == "preferred"
         self._snapshot = snapshot
         self._page_size = page_size
 
@@ -85,7 +86,9 @@ class RecordedPull:
             Collection.TERMS: self._snapshot.terms,
             Collection.COURSES: (),
         }.get(collection) or [each for each in self._snapshot.users if collection.role in each["roles"]]
-        decoder = CollectionDecoder(collection, self._clever_id, keep_student_email=self._keep_student_email, index=self.index)
+        decoder = CollectionDecoder(
+            collection, self._clever_id, keep_student_email=self._keep_student_email, prefer_name=self._prefer_name, index=self.index
+        )
         for number, start in enumerate(range(0, len(records), self._page_size), 1):
             # A record that names no district is one of this district; "" stays, which is a record without a district (R3.6).
             page = [

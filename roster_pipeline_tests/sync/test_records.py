@@ -132,3 +132,16 @@ def test_a_new_school_behind_a_quarantined_row_is_not_created(district: LiveDist
     """R4.6: nor are its classrooms and people."""
     district.sync(clever(school("s2", ""), section("c2", at="s2"), student("p2", "ben", at="s2"), student("p1", "ann")))
     assert [active(district, each) for each in ("schools", "classrooms", "users")] == [{"s1"}, set(), {"p1"}]
+
+
+def test_a_student_has_the_preferred_name_if_the_district_says_so(district: LiveDistrict) -> None:
+    """R3.4, SPEC 1: `student_name`. A part that is absent or blank is the legal one, and the setting acts on unchanged records too."""
+    ann, ben = student("p1", "ann", name="Ana Li"), student("p2", "ben", name="Ben Ng")
+    ann["roles"]["student"]["preferred_name"] = {"first": "Alex", "middle": None, "last": " "}
+    ben["roles"]["student"]["preferred_name"] = {"first": 5, "last": "No"}
+    snapshot = clever(ann, ben)
+    for which, expected in (("legal", ("Ana", "Li")), ("preferred", ("Alex", "Li")), ("legal", ("Ana", "Li"))):
+        district.agree(settings={"student_name": which})
+        district.sync(snapshot)
+        assert (user(district, "p1")["first_name"], user(district, "p1")["last_name"]) == expected
+        assert user(district, "p2")["first_name"] == "Ben"
