@@ -29,6 +29,7 @@ TIMES: Mapping[str, Sequence[str]] = {
     "ops.token_listings": ("began_at", "doubted_since"),
     "ops.purges": ("purged_at",),
     "ops.audit": ("at",),
+    "ops.ticks": ("ticked_at",),
 }
 
 _GIB = 2**30

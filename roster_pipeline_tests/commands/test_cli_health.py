@@ -171,7 +171,7 @@ def test_a_queue_that_does_not_move(roster: Roster, dagster: None, database: Dat
             )
 
     def wait(minutes: int) -> None:
-        url = database.dagster_url.set(drivername="postgresql").render_as_string(hide_password=False)
+        url = database.url.set(drivername="postgresql", database=database.dagster_url.database).render_as_string(hide_password=False)
         with psycopg.connect(url, autocommit=True) as connection:
             connection.execute("update runs set create_timestamp = create_timestamp - make_interval(mins => %s)", (minutes,))
 
