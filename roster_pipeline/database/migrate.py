@@ -7,11 +7,13 @@ Belongs here: running Alembic from code, and reading from the migrations which t
 import logging
 import re
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise, takewhile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import psycopg
 import sqlalchemy as sa
@@ -23,12 +25,13 @@ from roster_pipeline.database.blockers import note_blockers
 from roster_pipeline.database.engine import Database, translate_database_errors
 from roster_pipeline.database.lock import MIGRATION_LOCK
 from roster_pipeline.database.session import begin_own_session, not_one_session, own_session
-from roster_pipeline.errors import PermanentError
+from roster_pipeline.errors import PermanentError, TransientError
 
 # Importing Alembic takes a third of a second, and every command imports this module. So only the functions that run a migration import it.
 if TYPE_CHECKING:
     from alembic.config import Config
 
+T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 VERSION_SCHEMA = "ops"
@@ -37,6 +40,10 @@ LOCK_SECONDS = 3
 PAUSE_SECONDS = 5.0
 ATTEMPTS = 12
 OTHER_MIGRATION_SECONDS = 600
+ASK_SECONDS = 0.2
+# An index that is built while everybody goes on waits for the transactions that were open before, without being in anybody's way.
+OLD_TRANSACTIONS_SECONDS = 60
+_IS_VALID = text("select indisvalid from pg_index where indexrelid = to_regclass(:index)")
 _MIGRATIONS = Path(__file__).parent / "migrations"
 
 
@@ -52,6 +59,7 @@ def migrate(database: Database) -> MigrationReport:
     """Upgrades the schema to this release's revision, in one transaction. A second process waits, and then has nothing to do.
 
     A migration waits only shortly for the lock of a table, because everything that uses the table waits behind it. Then it begins again.
+    Indexes of large tables are built after the transaction, without a lock that stops writers.
 
     Raises:
         PermanentError: the database is newer than this release, its user may not create schemas and tables, or the address leads to a
@@ -59,10 +67,35 @@ def migrate(database: Database) -> MigrationReport:
         TransientError: the connection was lost, or another session held a lock at every attempt. Nothing has changed.
     """
     _require_sessions(database)
+    with _only_migration(database):
+        report = _give_way(database, lambda: _migrate(database))
+        _give_way(database, lambda: _build_large_indexes(database))
+    return report
+
+
+@contextmanager
+def _only_migration(database: Database) -> Iterator[None]:
+    """Waits until no other process migrates. It asks again and again: a session that waits in a statement would be one that the other
+    process's index waits for."""
+    give_up = time.monotonic() + OTHER_MIGRATION_SECONDS
+    with translate_database_errors(), database.engine.connect() as opened:
+        connection = opened.execution_options(isolation_level="AUTOCOMMIT")
+        while not connection.execute(text("select pg_try_advisory_lock(:key)"), {"key": MIGRATION_LOCK}).scalar_one():
+            if time.monotonic() > give_up:
+                raise TransientError("Another process has been migrating this database for too long.", hint="Look for it, and try again.")
+            time.sleep(ASK_SECONDS)
+        try:
+            yield
+        finally:
+            connection.invalidate()
+
+
+def _give_way(database: Database, work: Callable[[], T]) -> T:
+    """Try again for a while if another session holds a lock."""
     for attempt in range(1, ATTEMPTS + 1):
         with translate_database_errors():
             try:
-                return _migrate(database)
+                return work()
             except (sa.exc.OperationalError, psycopg.errors.LockNotAvailable) as error:
                 cause = error.orig if isinstance(error, sa.exc.OperationalError) else error
                 if attempt == ATTEMPTS or not isinstance(cause, psycopg.errors.LockNotAvailable):
@@ -88,8 +121,6 @@ def _migrate(database: Database) -> MigrationReport:
     from alembic import command
 
     with database.engine.begin() as connection:
-        connection.execute(text(f"set local lock_timeout = '{OTHER_MIGRATION_SECONDS}s'"))
-        connection.execute(text("select pg_advisory_xact_lock(:key)"), {"key": MIGRATION_LOCK})
         connection.execute(text(f"set local lock_timeout = '{LOCK_SECONDS}s'"))
         before = _current(connection)
         _refuse_newer(before)
@@ -98,6 +129,29 @@ def _migrate(database: Database) -> MigrationReport:
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
         return MigrationReport(before, _current(connection))
+
+
+def _build_large_indexes(database: Database) -> None:
+    """Builds what `large_indexes.sql` names and is not there. One that was not finished is built again."""
+    with database.engine.connect() as opened:
+        connection = opened.execution_options(isolation_level="AUTOCOMMIT")
+        connection.execute(text(f"set lock_timeout = '{OLD_TRANSACTIONS_SECONDS}s'"))
+        for index, statement in large_indexes().items():
+            is_valid = connection.execute(_IS_VALID, {"index": index}).scalar()
+            if is_valid is False:
+                connection.execute(text(f"drop index concurrently {index}"))
+            if not is_valid:
+                connection.exec_driver_sql(statement)
+        connection.invalidate()
+
+
+@cache
+def large_indexes() -> dict[str, str]:
+    """The statements of `large_indexes.sql`, by `schema.name` of their index."""
+    script = (_MIGRATIONS / "large_indexes.sql").read_text(encoding="utf-8")
+    found = re.findall(r"^create index concurrently (\w+) on (\w+)\.[^;]+;", script, re.MULTILINE)
+    statements = re.findall(r"^create index concurrently [^;]+;", script, re.MULTILINE)
+    return {f"{schema}.{name}": statement for (name, schema), statement in zip(found, statements, strict=True)}
 
 
 def require_current_schema(database: Database) -> None:

@@ -1,5 +1,6 @@
 """R11.9: what a session sets whatever others have set for it, and what it proves."""
 
+import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -241,3 +242,28 @@ def test_a_migration_that_never_gets_the_lock_says_who_has_it(
     with pytest.raises(TransientError) as failed:
         migrate(empty_database)
     assert f"process {locked.info.backend_pid} (the application)" in failed.value.hint
+
+
+def test_an_index_of_a_large_table_that_was_not_finished_is_built_again(empty_database: Database) -> None:
+    """Writers go on while it is built."""
+    migrate(empty_database)
+    first, second, *_ = migrations.large_indexes()
+    administrator(empty_database, f"drop index {first}")
+    administrator(empty_database, f"update pg_index set indisvalid = false where indexrelid = '{second}'::regclass")
+    with psycopg.connect(_libpq_url(empty_database.url)) as writer:
+        writer.execute("insert into app.districts (clever_id, name, domain, profile) values ('d', 'D', 'd.example', 'typing_agent')")
+        migrate(empty_database)
+    with empty_database.engine.connect() as connection:
+        for index in migrations.large_indexes():
+            assert connection.execute(migrations._IS_VALID, {"index": index}).scalar() is True
+
+
+def test_no_migration_builds_an_index_of_a_table_that_is_large_by_then() -> None:
+    """It would lock the table until the index is built. Earlier releases did it, when the tables were new."""
+    scripts = {path.stem: path.read_text(encoding="utf-8") for path in sorted((migrations._MIGRATIONS / "versions").glob("*.sql"))}
+    small = {"ops.changes"}  # a partial index of rows that the same migration makes possible
+    for name, script in scripts.items():
+        if name >= "0006":
+            made = set(re.findall(r"^create table (\S+)", script, re.MULTILINE))
+            indexed = set(re.findall(r"^create (?:unique )?index (?!concurrently)\w+ on (\S+)", script, re.MULTILINE))
+            assert indexed <= made | small, name

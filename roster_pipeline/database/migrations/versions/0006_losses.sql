@@ -50,12 +50,6 @@ where
         select 1 from staging.users as staged where staged.district_id = users.district_id and staged.clever_id = users.clever_id
     );
 
--- The incremental plan looks for other people with the username or SIS id that a changed person has or had (R5.3, R5.10).
-create index users_district_username on app.users (district_id, app.normalize_username(district_username))
-    where district_username is not null;
-create index users_sis_id on app.users (district_id, sis_id) where sis_id is not null;
-create index users_sis_id on staging.users (district_id, sis_id) where sis_id is not null;
-
 -- The rule's name said that the username had to agree.
 update reconcile.user_matches set rule = 'two_of_three' where rule = 'username_and_identity';
 
