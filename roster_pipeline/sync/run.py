@@ -63,11 +63,7 @@ CONFLICT_ATTEMPTS = 3
 
 @dataclass(frozen=True)
 class SyncRequest:
-    """What to sync, and who or what started it. Its texts are stored in `ops.syncs` unchanged.
-
-    Attributes:
-        district: its Clever id, or its id in the application.
-    """
+    """What to sync (a district's Clever id, or its id in the application), and who or what started it. `ops.syncs` has its texts."""
 
     district: str
     origin: Origin = field(default_factory=Origin)
@@ -268,9 +264,8 @@ def _plan_and_apply(context: SyncContext, pulled: PullResult, pull_no: int, sync
     _refuse_outdated(planning, pull_no)
     previous, were_over = ledger.last_applied(connection, district_id), scopes_over_licenses(connection, district_id)
     outcome = _plan_and_write(planning, pulled)
-    pull_counts = {"moved_during_pull": pulled.moved, "last_sync": pulled.last_sync, "clever_state": pulled.state, "pull": pulled.cost}
     unmatched = name_unmatched(connection, outcome.district, outcome.counts, is_applied=not (outcome.plan and outcome.plan.writes_nothing))
-    outcome = replace(outcome, counts={**outcome.counts, **pull_counts}, message=outcome.message + unmatched)
+    outcome = replace(outcome, counts={**outcome.counts, **pulled.counts}, message=outcome.message + unmatched)
     alert_plan(
         connection,
         planning.models,

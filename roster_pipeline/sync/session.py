@@ -108,6 +108,11 @@ class PullResult:
     index: SnapshotIndex
     cost: dict[str, Any]
 
+    @property
+    def counts(self) -> dict[str, Any]:
+        """What `ops.syncs.counts` has about the pull."""
+        return {"moved_during_pull": self.moved, "last_sync": self.last_sync, "clever_state": self.state, "pull": self.cost}
+
 
 @contextmanager
 def sync_session(database: Database, settings: Settings) -> Iterator[Connection]:
