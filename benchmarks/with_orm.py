@@ -212,9 +212,9 @@ class Importer:
         if student:
             listed.append(("student", student.school))
         if teacher:
-            listed += [("teacher", school) for school in dict.fromkeys([*teacher.schools, teacher.school])]
+            listed += [("teacher", school) for school in teacher.all_schools or ()]
         if staff:
-            listed += [("school_admin", school) for school in dict.fromkeys(staff.schools)]
+            listed += [("school_admin", school) for school in dict.fromkeys(staff.all_schools or ())]
         roles: list[tuple[str, int | None]] = [(role, self._schools[school]) for role, school in listed if school in self._schools]
         return [*roles, ("district_admin", None)] if record.roles.district_admin is not None else roles
 
@@ -256,8 +256,8 @@ class Importer:
     def _enroll(self, classroom_id: int, school_id: int, record: Section) -> None:
         query = sa.select(EnrollmentRow).filter_by(classroom_id=classroom_id)
         existing = {(row.user_id, row.role): row for row in self._session.scalars(query)} if self._collections else {}
-        members = [(person, "student", False) for person in record.students]
-        members += [(person, "teacher", number == 0) for number, person in enumerate(record.teachers)]
+        members = [(person, "student", False) for person in record.students or ()]
+        members += [(person, "teacher", number == 0) for number, person in enumerate(record.teachers or ())]
         for person, role, is_primary in members:
             user_id = self._users.get(person)
             if user_id is None or not self._may_enroll(user_id, role, school_id):

@@ -5,17 +5,19 @@ Does not belong here: decoding Clever's JSON (`clever/`), loading frames (`sync/
 (`source/rules.py`), rules that need more than one row (`dbt_like_sql/audits/`).
 
 A nullable column is optional: a value that breaks its rule becomes null, and the row stays. A column that is not nullable is mandatory: a
-broken value quarantines the row (R4.2). The rules are named `<column>_missing` and `<column>_format`. Ids are text (Clever's are 24 hex
-digits). Blank text is null before the models see it.
+broken value quarantines the row (R4.2). A list of ids is never dropped: a broken one quarantines the row (R4.7). The rules are named
+`<column>_missing` and `<column>_format`. Ids are text (Clever's are 24 hex digits). Blank text is null before the models see it.
 """
 
-from typing import Annotated, Any, NamedTuple
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, NamedTuple
 
 import pandas as pd
 import pandera.pandas as pa
 import pyarrow
 
 Text = Annotated[pd.ArrowDtype, pyarrow.string()]
+Severity = Literal["warn", "error"]
 Flag = Annotated[pd.ArrowDtype, pyarrow.bool_()]
 
 GRADES = (
@@ -28,6 +30,7 @@ ID = r"^[0-9A-Za-z_-]{1,64}$"
 # What `sync/frames.py` makes of every date and time before the models see it.
 _DAY = r"^\d{4}-\d\d-\d\d$"
 _INSTANT = r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{6})?\+00:00$"
+IDS = r'^\{("[0-9A-Za-z_-]{1,64}"(,"[0-9A-Za-z_-]{1,64}")*)?\}$'
 SHORT = {"max_value": 255}
 
 
@@ -47,9 +50,16 @@ def _date(description: str) -> Any:
     return _optional(description, str_matches=_DAY, metadata={"type": "date"})
 
 
-def _ids(description: str, *, nullable: bool) -> Any:
-    # A PostgreSQL array literal ({"a","b"}), which COPY reads without conversion.
-    return pa.Field(nullable=nullable, description=description, metadata={"type": "text[]"})
+def _ids(description: str, **absence: Any) -> Any:
+    """A list of ids, as a PostgreSQL array literal ({"a","b"}), which COPY reads without conversion.
+
+    Args:
+        absence: what a null means, as in `Column`: `nullable`, and `missing` if it is a finding although it is allowed.
+    """
+    metadata = {"type": "text[]", "broken": "error", **absence}
+    # A null that is a finding is one that the model refuses.
+    nullable = absence.get("nullable", False) and "missing" not in absence
+    return pa.Field(nullable=nullable, description=description, metadata=metadata, str_matches=IDS)
 
 
 class Resource(pa.DataFrameModel):
@@ -87,11 +97,15 @@ class Sections(Resource):
     """Sections (classrooms in the application) with their members. Clever: GET /sections."""
 
     name: Text = _required("Name of the section. It is personal data: Clever puts a teacher's last name into it.")
-    school: Text = _optional("Clever id of the section's school.", str_matches=ID)
+    school: Text = _required("Clever id of the section's school.", str_matches=ID)
     course: Text = _optional("Clever id of the course.", str_matches=ID)
     term: Text = _optional("Clever id of the term.", str_matches=ID)
-    students: Text = _ids("Clever ids of the students. They may include people that are not shared.", nullable=False)
-    teachers: Text = _ids("Clever ids of the teachers, the primary one first.", nullable=False)
+    students: Text = _ids("Clever ids of the students. They may include people that are not shared.")
+    teachers: Text = _ids(
+        "Clever ids of the teachers, the primary one first. Null if Clever sent none: the classroom's teachers stay (R4.7).",
+        nullable=True,
+        missing="warn",
+    )
     last_modified: Text = _time("When Clever last changed the record. If two records have one id, the newer one wins (R3.8).")
 
 
@@ -125,27 +139,39 @@ RESOURCES: dict[str, type[Resource]] = {"schools": Schools, "terms": Terms, "cou
 
 
 class Column(NamedTuple):
-    """One staged column as PostgreSQL, Dagster and the docs see it. `has_format`: a value can break a rule of the column."""
+    """One staged column as PostgreSQL, Dagster and the docs see it.
+
+    Attributes:
+        has_format: a value can break a rule of the column.
+        missing: the severity of a null; None if it is no finding.
+        broken: the severity of a value that breaks a rule.
+    """
 
     name: str
     sql_type: str
     nullable: bool
     description: str
     has_format: bool
+    missing: Severity | None
+    broken: Severity
 
 
 def columns(resource: str) -> tuple[Column, ...]:
     """The staged columns of a resource, in the order of its model, without the district's id."""
-    schema = RESOURCES[resource].to_schema()
-    return tuple(
-        Column(
-            name,
-            (column.metadata or {}).get("type") or ("boolean" if column.dtype.type == pd.ArrowDtype(pyarrow.bool_()) else "text"),
-            column.nullable,
-            column.description or "",
-            bool(column.checks),
-        )
-        for name, column in schema.columns.items()
+    return tuple(_column(name, column) for name, column in RESOURCES[resource].to_schema().columns.items())
+
+
+def _column(name: str, column: pa.Column) -> Column:
+    said: Mapping[str, Any] = column.metadata or {}
+    nullable = said.get("nullable", column.nullable)
+    return Column(
+        name,
+        said.get("type") or ("boolean" if column.dtype.type == pd.ArrowDtype(pyarrow.bool_()) else "text"),
+        nullable,
+        column.description or "",
+        bool(column.checks),
+        missing=said.get("missing", None if nullable else "error"),
+        broken=said.get("broken", "warn" if nullable else "error"),
     )
 
 

@@ -56,15 +56,21 @@ def test_every_column_has_a_description() -> None:
 
 
 def test_mandatory_columns_are_those_of_the_spec() -> None:
-    """R4.2: a broken mandatory field quarantines the row. For any other field, only the value is dropped."""
+    """R4.2, R4.7: a broken mandatory field quarantines the row. For any other field but a list, only the value is dropped."""
     mandatory = {
         (resource, column.name) for resource in contracts.RESOURCES for column in contracts.columns(resource) if not column.nullable
     }
     named = {(resource, column) for resource in ("schools", "sections") for column in ("clever_id", "name")}
     people = {("users", column) for column in ("clever_id", "first_name", "last_name")}
-    # The pipeline itself always fills these: the lists of members, and whether a person is a district admin.
-    derived = {("sections", "students"), ("sections", "teachers"), ("users", "is_district_admin")}
-    assert mandatory - derived == named | people | {("terms", "clever_id"), ("courses", "clever_id")}
+    decisive = {("sections", "school"), ("sections", "students")}
+    # The pipeline itself always fills it.
+    derived = {("users", "is_district_admin")}
+    assert mandatory - derived == named | people | decisive | {("terms", "clever_id"), ("courses", "clever_id")}
+    lists = {(resource, each.name) for resource in contracts.RESOURCES for each in contracts.columns(resource) if each.sql_type == "text[]"}
+    quarantines = {
+        (resource, each.name) for resource in contracts.RESOURCES for each in contracts.columns(resource) if each.broken == "error"
+    }
+    assert quarantines == mandatory | lists
 
 
 def test_the_contract_has_all_grades_of_clever() -> None:

@@ -24,11 +24,13 @@ empty_now as (
     where
         not exists (select 1 from staging.schools where district_id = :district_id)
         and not exists (select 1 from staging.quarantined where district_id = :district_id and resource = 'schools')
+        and not exists (select 1 from staging.unreadable as unreadable where unreadable.collection = 'schools')
     union all
     select 'sections' as collection, null as role
     where
         not exists (select 1 from staging.sections where district_id = :district_id)
         and not exists (select 1 from staging.quarantined where district_id = :district_id and resource = 'sections')
+        and not exists (select 1 from staging.unreadable as unreadable where unreadable.collection = 'sections')
     union all
     select walked.collection, walked.role
     from (

@@ -1,6 +1,7 @@
 -- Which classrooms this sync rosters.
--- grain: one row per section of the snapshot, per quarantined section and per classroom of a quarantined school that exists
--- rules: R4.6, R6.1, R8.1
+-- grain: one row per section of the snapshot, per quarantined section and per classroom of a quarantined school that exists; per classroom
+--        without a Clever id too, if an element of the sections cannot be read
+-- rules: R4.6, R4.8, R6.1, R8.1
 -- decides by: itself
 -- status: `rostered` | `outside` (its school is outside the agreement) | `unknown_school` (its school is not shared)
 --         | `frozen` (it or its school is quarantined: left unchanged) | `protected` (left unchanged, with its own enrollments)
@@ -16,10 +17,12 @@ with existing as (
         classrooms.ends_on,
         classrooms.protected,
         classrooms.deleted_at is null as is_active,
-        coalesce(schools.status = 'frozen', false) as is_school_unchanged
+        coalesce(schools.status = 'frozen', false) as is_school_unchanged,
+        unreadable.collection is not null as is_unreadable
     from app.classrooms as classrooms
     left join reconcile.schools as schools on classrooms.school_id = schools.school_id
-    where classrooms.district_id = :district_id and classrooms.clever_id is not null
+    left join staging.unreadable as unreadable on unreadable.collection = 'sections'
+    where classrooms.district_id = :district_id and (classrooms.clever_id is not null or unreadable.collection is not null)
 ),
 
 sections as (
@@ -48,6 +51,8 @@ decided as (
             when existing.protected then 'protected'
             when existing.is_school_unchanged and existing.is_active then 'frozen'
             when sections.is_quarantined then 'frozen'
+            -- The pull may have it in the element that cannot be read. With a Clever id it is quarantined.
+            when existing.clever_id is null and existing.is_unreadable and existing.is_active then 'frozen'
             when schools.status = 'frozen' then 'frozen'
             when sections.clever_id is null then 'removed'
             when schools.status = 'rostered' then 'rostered'

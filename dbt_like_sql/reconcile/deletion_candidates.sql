@@ -1,6 +1,6 @@
 -- Active rows that Clever no longer shares, or shares outside the agreement, before brakes are applied.
 -- grain: one row per school, classroom or user
--- rules: R4.6, R5.8, R6.1, R7.1, R7.2, R8.1
+-- rules: R4.6, R4.8, R5.8, R6.1, R7.1, R7.2, R8.1
 -- decides by: itself
 select
     'users' as entity,
@@ -16,6 +16,7 @@ where
     and users.deleted_at is null
     and not users.protected
     and identities.user_id is null
+    and not exists (select 1 from reconcile.unshown_users as unshown where unshown.user_id = users.user_id)
 union all
 select
     'schools' as entity,

@@ -1,6 +1,6 @@
 -- The difference between the present enrollments and the desired ones.
 -- grain: one row per row of app.enrollments to write
--- rules: R4.6, R5.10, R6.2, R6.3, R7.1, R7.2, R7.4, R8.1
+-- rules: R4.6, R4.7, R4.8, R5.10, R6.2, R6.3, R7.1, R7.2, R7.4, R8.1
 -- decides by: itself
 with desired as (
     -- A section can list both records of one person (R5.10).
@@ -15,6 +15,47 @@ unchanged as (
     select user_id from reconcile.decisions where decision in ('frozen', 'held')
     union all
     select user_id from reconcile.held_users
+    union all
+    select user_id from reconcile.unshown_users
+),
+
+-- Teachers who stay because Clever did not send those of the section: users who have the role of a teacher after this sync (R4.7).
+staying as (
+    select
+        enrollments.classroom_id,
+        enrollments.user_id
+    from staging.sections as sections
+    inner join app.classrooms as classrooms on classrooms.district_id = :district_id and sections.clever_id = classrooms.clever_id
+    inner join app.enrollments as enrollments
+        on
+            enrollments.district_id = :district_id
+            and classrooms.classroom_id = enrollments.classroom_id
+            and enrollments.role = 'teacher'
+            and enrollments.deleted_at is null
+    inner join app.users as users on users.district_id = :district_id and enrollments.user_id = users.user_id
+    where
+        sections.district_id = :district_id
+        and sections.teachers is null
+        and (
+            exists (select 1 from reconcile.roles as roles where roles.user_id = enrollments.user_id and roles.role = 'teacher')
+            -- A role of another source, or of a protected user, does not end.
+            or exists (
+                select 1
+                from app.user_roles as held
+                where
+                    held.district_id = :district_id
+                    and held.user_id = users.user_id
+                    and held.role = 'teacher'
+                    and held.deleted_at is null
+                    and (users.protected or held.source <> 'clever')
+                    and users.deleted_at is null
+            )
+        )
+        and not exists (
+            select 1
+            from reconcile.soft_deletes as removals
+            where removals.entity = 'users' and removals.entity_id = users.user_id and removals.held_by is null
+        )
 ),
 
 -- Enrollments that this sync may change. A protected classroom keeps its own (R8.1); so do classrooms and people that are left unchanged.
@@ -39,6 +80,14 @@ existing as (
             where decided.status = 'frozen' and decided.classroom_id = classrooms.classroom_id
         )
         and not exists (select 1 from unchanged where unchanged.user_id = enrollments.user_id)
+        and not exists (
+            select 1
+            from staying
+            where
+                staying.classroom_id = enrollments.classroom_id
+                and staying.user_id = enrollments.user_id
+                and enrollments.role = 'teacher'
+        )
 ),
 
 compared as (

@@ -1,10 +1,11 @@
 -- Matches each person of the snapshot with an existing user, or decides to create one.
 -- grain: one row per person of the snapshot
--- rules: R4.6, R5.1, R5.2, R5.3, R5.4, R5.10, R8.1, R8.3
+-- rules: R4.6, R4.8, R5.1, R5.2, R5.3, R5.4, R5.10, R8.1, R8.3
 -- decides by: name
 -- decision: `link` | `adopt` | `relink` | `create` | `protected` (linked, left unchanged) | `deactivated` (linked, stays deactivated: R8.3)
 --           | `relink_deactivated` (gets the new Clever id and stays deactivated)
 --           | `frozen` (quarantined: the existing user is left unchanged) | `none` (not rostered; `rule` says why)
+-- waits_for: the user that the person would be relinked to, if it waits (rule `relink_waits`: R4.8)
 with people as (
     select * from reconcile.people
 ),
@@ -60,6 +61,7 @@ candidates as (
         app.normalize_username(users.last_name) as last_name_key,
         users.deleted_at is null as is_active,
         users.do_not_restore,
+        array_agg(roles.role) as roles,
         case
             -- Active roles decide the family. If the user has none, ended roles do.
             when bool_or(roles.role <> 'student' and roles.deleted_at is null) then 'staff'
@@ -72,7 +74,7 @@ candidates as (
     where
         users.district_id = :district_id
         and not users.protected
-        and not exists (select 1 from people where people.clever_id = users.clever_id)
+        and not exists (select 1 from people where people.clever_id = users.clever_id and people.status <> 'unreadable')
         and case
             when users.clever_id is null then users.username_key in (select newcomers.desired_key from newcomers)
             else
@@ -148,14 +150,27 @@ relink_pairs as (
         agreeing.clever_id,
         agreeing.user_id,
         left_behind.do_not_restore and not left_behind.is_active as stays_deactivated,
+        -- While an element of a collection cannot be read, nobody of that role is relinked: the old Clever id may be in it (R4.8).
+        coalesce(exists (
+            select 1
+            from staging.unreadable as unreadable
+            where
+                (unreadable.collection = 'students' and (users.student_schools is not null or 'student' = any(left_behind.roles)))
+                or (unreadable.collection = 'teachers' and (users.teacher_schools is not null or 'teacher' = any(left_behind.roles)))
+                or (unreadable.collection = 'staff' and (users.staff_schools is not null or 'school_admin' = any(left_behind.roles)))
+                or (
+                    unreadable.collection = 'district_admins' and (users.is_district_admin or 'district_admin' = any(left_behind.roles))
+                )
+        ), false) as waits,
         count(*) over (partition by agreeing.clever_id) as users_of_person,
         count(*) over (partition by agreeing.user_id) as persons_of_user
     from agreeing
     inner join left_behind on agreeing.user_id = left_behind.user_id
+    inner join staging.users as users on users.district_id = :district_id and agreeing.clever_id = users.clever_id
 ),
 
 relinked as (
-    select clever_id, user_id, stays_deactivated
+    select clever_id, user_id, stays_deactivated, waits
     from relink_pairs
     where users_of_person = 1 and persons_of_user = 1
 ),
@@ -163,16 +178,18 @@ relinked as (
 decided as (
     select
         people.clever_id,
-        coalesce(linked.user_id, adopted.user_id, relinked.user_id) as user_id,
+        coalesce(linked.user_id, adopted.user_id, case when not relinked.waits then relinked.user_id end) as user_id,
+        case when relinked.waits then relinked.user_id end as waits_for,
         case
-            when people.status in ('quarantined', 'username_taken') and linked.user_id is not null then 'frozen'
-            when people.status in ('quarantined', 'username_taken') then 'none'
+            when people.status in ('quarantined', 'unreadable', 'username_taken') and linked.user_id is not null then 'frozen'
+            when people.status in ('quarantined', 'unreadable', 'username_taken') then 'none'
             when linked.protected then 'protected'
             when linked.stays_deactivated then 'deactivated'
             when people.status <> 'rosterable' then 'none'
             when linked.user_id is not null then 'link'
             when duplicates.clever_id is not null then 'none'
             when adopted.user_id is not null then 'adopt'
+            when relinked.waits then 'none'
             when relinked.user_id is not null then 'relink'
             else 'create'
         end as decision,
@@ -181,6 +198,7 @@ decided as (
             when linked.user_id is not null then 'clever_id'
             when duplicates.clever_id is not null then 'duplicate_record'
             when adopted.user_id is not null then 'username'
+            when relinked.waits then 'relink_waits'
             when relinked.user_id is not null then 'two_of_three'
             else 'new'
         end as rule,
@@ -196,5 +214,6 @@ select
     -- A new user gets its id here, so that the rest of the plan can refer to it before the user is written.
     case when decision = 'create' then nextval(cast(:user_ids as regclass)) else user_id end as user_id,
     case when decision = 'relink' and relinks_deactivated then 'relink_deactivated' else decision end as decision,
-    rule
+    rule,
+    waits_for
 from decided

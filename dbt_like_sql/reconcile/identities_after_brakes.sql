@@ -1,6 +1,6 @@
 -- What this sync does about each person, after brakes and before licenses are applied.
 -- grain: one row per person of the snapshot
--- rules: R5.5, R7.4
+-- rules: R4.8, R5.5, R7.4
 -- decides by: name
 -- decision: as in reconcile.identities, or `held` (the existing user is left unchanged); `none` also for a held person who is not active
 -- is_student: has the role of a student after this sync
@@ -21,6 +21,8 @@ reserved_names as (
     from reconcile.held_users as held_users
     inner join app.users as users on users.district_id = :district_id and held_users.user_id = users.user_id
     where users.deleted_at is null
+    union all
+    select user_id, username_key from reconcile.unshown_users
     union all
     select users.user_id, users.username_key
     from reconcile.identities as identities

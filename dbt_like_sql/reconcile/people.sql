@@ -1,8 +1,9 @@
 -- The people that Clever shares, and whether each of them can be rostered.
 -- grain: one row per person of the snapshot, quarantined ones included
--- rules: R4.6, R5.5, R5.8, R6.4
+-- rules: R4.6, R4.8, R5.5, R5.8, R6.4
 -- decides by: name
 -- status: `rosterable` | `no_role` | `outside_school` | `outside_grade` | `quarantined` | `username_taken` (quarantined by R5.5)
+--         | `unreadable` (not shown, but an element of the collection cannot be read: counts as quarantined)
 -- A person whose schools are all quarantined counts as quarantined too: the schools still exist, but nobody can be rostered there (R4.6).
 with recursive roles as (
     select
@@ -107,6 +108,6 @@ select
     null as plain_username,
     null as desired_key,
     app.normalize_username(clever_id) as own_key,
-    'quarantined' as status
+    case when is_shown then 'quarantined' else 'unreadable' end as status
 from staging.quarantined
 where district_id = :district_id and resource = 'users'

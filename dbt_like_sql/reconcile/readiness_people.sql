@@ -47,7 +47,7 @@ shared_people as (
 quarantined as (
     select count(*) as users
     from staging.quarantined
-    where district_id = :district_id and resource = 'users'
+    where district_id = :district_id and resource = 'users' and is_shown
 ),
 
 -- New people whose username an existing user has, although that user was not matched: it is of the other role family, one of several

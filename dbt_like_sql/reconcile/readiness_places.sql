@@ -38,7 +38,7 @@ quarantined as (
         count(*) filter (where resource = 'schools') as schools,
         count(*) filter (where resource = 'sections') as sections
     from staging.quarantined
-    where district_id = :district_id
+    where district_id = :district_id and is_shown
 ),
 
 sections as (

@@ -1,6 +1,6 @@
 -- The difference between the present roles and the desired ones.
 -- grain: one row per row of app.user_roles to write
--- rules: R4.6, R5.8, R7.2, R7.4, R8.1
+-- rules: R4.6, R4.8, R5.8, R7.2, R7.4, R8.1
 -- decides by: itself
 with listed as (
     select user_id, role, school_id from reconcile.roles where is_listed
@@ -13,6 +13,7 @@ endable as (
     inner join app.users as users on held.district_id = users.district_id and held.user_id = users.user_id
     left join reconcile.decisions as decisions on users.user_id = decisions.user_id
     left join reconcile.held_users as held_users on users.user_id = held_users.user_id
+    left join reconcile.unshown_users as unshown on users.user_id = unshown.user_id
     left join reconcile.school_status as schools on held.school_id = schools.school_id
     where
         held.district_id = :district_id
@@ -21,6 +22,7 @@ endable as (
         and not users.protected
         and coalesce(decisions.decision, 'none') not in ('frozen', 'held')
         and held_users.user_id is null
+        and unshown.user_id is null
         and coalesce(schools.status, 'outside') <> 'frozen'
         -- A hold of kind `empty_collection` holds every soft delete in the district (R7.4).
         and not exists (select 1 from reconcile.holds as holds where holds.kind = 'empty_collection')

@@ -1,6 +1,7 @@
 -- Which schools this sync rosters.
--- grain: one row per school of the snapshot, and per quarantined school that exists
--- rules: R4.6, R6.1, R6.4, R6.5, R8.1, R9.1
+-- grain: one row per school of the snapshot, and per quarantined school that exists; per school without a Clever id too, if an element of
+--        the schools cannot be read
+-- rules: R4.6, R4.8, R6.1, R6.4, R6.5, R8.1, R9.1
 -- decides by: district
 -- status: `rostered` | `outside` (the agreement) | `frozen` (quarantined: the existing school and everything in it are left unchanged)
 --         | `protected` (a protected row that is soft-deleted: it is left unchanged, so nothing can be rostered there)
@@ -88,6 +89,12 @@ decided as (
         quarantined.district_id = :district_id
         and quarantined.resource = 'schools'
         and existing.deleted_at is null
+    union all
+    -- The pull may have it in the element that cannot be read. With a Clever id it is quarantined.
+    select null as clever_id, null as name, schools.school_id, false as is_relinked, null as licenses, 'frozen' as status
+    from app.schools as schools
+    inner join staging.unreadable as unreadable on unreadable.collection = 'schools'
+    where schools.district_id = :district_id and schools.clever_id is null and schools.deleted_at is null
 )
 select
     clever_id,

@@ -1,6 +1,6 @@
 -- Students who are, or could be, active after this sync, with the columns that decide about their seats.
 -- grain: one row per student
--- rules: R6.3, R9.1, R9.2
+-- rules: R4.8, R6.3, R9.1, R9.2
 -- decides by: itself
 -- has_seat: has a seat and keeps it
 -- is_arriving: would be created or restored
@@ -33,10 +33,16 @@ unchanged as (
     from app.users as users
     left join reconcile.identities_after_brakes as after_brakes on users.user_id = after_brakes.user_id and after_brakes.decision <> 'none'
     left join reconcile.soft_deletes as removals on removals.entity = 'users' and users.user_id = removals.entity_id
+    left join reconcile.unshown_users as unshown on users.user_id = unshown.user_id
     where
         users.district_id = :district_id
         and users.deleted_at is null
-        and (users.protected or after_brakes.decision in ('frozen', 'held') or removals.held_by is not null)
+        and (
+            users.protected
+            or after_brakes.decision in ('frozen', 'held')
+            or removals.held_by is not null
+            or unshown.user_id is not null
+        )
         and exists (
             select 1
             from app.user_roles as held

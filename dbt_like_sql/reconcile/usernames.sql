@@ -1,6 +1,6 @@
 -- The username each rostered person gets.
 -- grain: one row per person to be rostered
--- rules: R5.5, R5.6, R5.9, R7.4
+-- rules: R4.8, R5.5, R5.6, R5.9, R7.4
 -- decides by: name
 -- rule: `own_id` (an admin, or Clever sends no username) | `kept` (the user has the name already) | `given` (the only claimant)
 --       | `taken` (the name of another user, or Clever id of another person) | `contested` (several claimants, none has it)
@@ -44,6 +44,8 @@ unchanged_names as (
         users.district_id = :district_id
         and users.deleted_at is null
         and (users.protected or decisions.decision in ('frozen', 'held') or removals.held_by is not null)
+    union all
+    select username_key from reconcile.unshown_users
 ),
 
 claims as (

@@ -5,8 +5,11 @@
 with newest_first as (
     select
         *,
-        -- Total order: the newest record wins; of two equally new ones, the one with the later position (R3.8).
-        row_number() over (partition by clever_id order by last_modified desc nulls last, position desc) as rank
+        -- Total order: the newest record wins; of two equally new ones, the one with the later position (R3.8). A broken record of unknown
+        -- age counts as the newest: what is behind it stays (R4.6).
+        row_number() over (
+            partition by clever_id order by rejected and last_modified is null desc, last_modified desc nulls last, position desc
+        ) as rank
     from clever.users
 )
 select

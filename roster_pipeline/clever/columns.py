@@ -9,7 +9,7 @@ from typing import Any
 
 import pyarrow
 
-from roster_pipeline.clever.records import Course, Record, School, Section, StudentRole, TeacherRole, Term, User, UserWithoutEmail
+from roster_pipeline.clever.records import Course, Record, School, Section, Term, User, UserWithoutEmail
 from roster_pipeline.source.vocabulary import Collection
 
 STRING = pyarrow.string()
@@ -83,9 +83,9 @@ def _users(records: Sequence[User | UserWithoutEmail]) -> dict[str, pyarrow.Arra
         "student_number": _column([s.student_number if s else None for s in students]),
         "grade": _column([s.grade if s else None for s in students]),
         "school": _column([(s and s.school) or (t and t.school) or None for s, t, _ in roles]),
-        "student_schools": _column([array_literal(_schools_of(s)) for s in students]),
-        "teacher_schools": _column([array_literal(_schools_of(t)) for t in teachers]),
-        "staff_schools": _column([array_literal(s.schools) if s else None for s in staff]),
+        "student_schools": _column([array_literal(s.all_schools) if s else None for s in students]),
+        "teacher_schools": _column([array_literal(t.all_schools) if t else None for t in teachers]),
+        "staff_schools": _column([array_literal(s.all_schools) if s else None for s in staff]),
         "is_district_admin": pyarrow.array([each.roles.district_admin is not None for each in records], pyarrow.bool_()),
         "last_modified": _column([each.last_modified for each in records]),
     }
@@ -96,15 +96,6 @@ def _name(record: UserWithoutEmail, part: str) -> str | None:
     preferred = getattr(record.roles.student, "preferred_name", None)
     legal: str | None = getattr(record.name, part)
     return legal if preferred is None else _given([getattr(preferred, part)]) or legal
-
-
-def _schools_of(role: StudentRole | TeacherRole | None) -> list[str] | None:
-    """All schools of one role, its primary school first (R6.3)."""
-    if role is None:
-        return None
-    if role.school is None or role.schools[:1] == [role.school]:
-        return role.schools
-    return [role.school, *(each for each in role.schools if each != role.school)]
 
 
 def _given(values: Iterable[str | None]) -> str | None:

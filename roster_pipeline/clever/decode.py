@@ -8,12 +8,12 @@ belong here: which records are seen (`source/digests.py`), which page comes next
 import re
 from collections import Counter
 from functools import cache
-from typing import Any, NamedTuple, TypeVar, get_args
+from typing import Any, NamedTuple, TypeVar, get_args, get_origin
 
 import msgspec
 from msgspec import Raw, Struct
 
-from roster_pipeline.clever.records import District, Record, Wire, record_type
+from roster_pipeline.clever.records import District, Record, Wire, meaning_of_absence, record_type
 from roster_pipeline.errors import PermanentError
 from roster_pipeline.source.digests import SnapshotIndex
 from roster_pipeline.source.protocol import SourceDistrict
@@ -174,6 +174,8 @@ class CollectionDecoder:
         if not {record.district for record, _, _ in decoded} <= {self._district}:
             findings += [self._strayed(each) for each, _, _ in decoded if each.district != self._district]
             decoded = [each for each in decoded if each[0].district == self._district]
+        if self._collection.role:
+            decoded = self._with_readable_roles(decoded, findings)
         return Decoded(
             [record for record, _, _ in decoded],
             findings,
@@ -200,6 +202,15 @@ class CollectionDecoder:
     def _strayed(self, record: Record) -> Finding:
         """The finding of a record that does not say that it belongs to the token's district (R3.6)."""
         return self._finding(record.id, "foreign_district" if record.district else "district_missing")
+
+    def _with_readable_roles(self, decoded: list[tuple[Any, int, bool]], findings: list[Finding]) -> list[tuple[Any, int, bool]]:
+        """The people whose roles can be read (R4.7)."""
+        asked = self._collection.role or ""
+        broken = {offset: rule for person, offset, _ in decoded if (rule := person.roles.broken_rule(asked))}
+        if not broken:
+            return decoded
+        findings += [self._finding(person.id, broken[offset]) for person, offset, _ in decoded if offset in broken]
+        return [each for each in decoded if each[1] not in broken]
 
     def _finding(self, clever_id: str, rule: str) -> Finding:
         return finding(self._collection.resource, clever_id, rule)
@@ -236,8 +247,9 @@ class CollectionDecoder:
         return None if errors else self._shape(**values)
 
 
-# These values count as absent: the field keeps its default.
-_BLANK = (b"null", b'""')
+# These values count as absent: the field keeps its default. But blank text is no list: it has the wrong type (R4.7).
+_NULL = b"null"
+_BLANK = b'""'
 
 
 class _Field(NamedTuple):
@@ -246,6 +258,7 @@ class _Field(NamedTuple):
     name: str
     decoder: msgspec.json.Decoder[Any]
     nested: type[Wire] | None
+    is_list: bool
     column: str
 
 
@@ -256,6 +269,7 @@ def _fields(shape: type[Wire]) -> tuple[_Field, ...]:
             name=field.name,
             decoder=msgspec.json.Decoder(field.type),
             nested=next((part for part in (field.type, *get_args(field.type)) if isinstance(part, type) and issubclass(part, Wire)), None),
+            is_list=any(get_origin(part) is list for part in (field.type, *get_args(field.type))),
             column=shape.columns.get(field.name, field.name),
         )
         for field in msgspec.structs.fields(shape)
@@ -269,11 +283,13 @@ def _type_rule(column: str) -> str:
 
 @cache
 def _require_rules(shape: type[Wire], resource: str) -> None:
-    """Every field that can have the wrong type has its rule in the list, at every depth (R4.9).
+    """Every field that can have the wrong type has its rule in the list, at every depth (R4.9), and says what its absence means (R4.7).
 
     Raises:
+        LookupError: a field does not say it.
         UnknownRuleError: a field has none. A missing rule is found when the decoder is made, not by the first odd record.
     """
+    meaning_of_absence(shape)
     for field in _fields(shape):
         if field.name != "id":
             rule(resource, _type_rule(field.column))
@@ -301,7 +317,7 @@ def _salvage(data: Raw, shape: type[Wire]) -> tuple[dict[str, Any], list[str]]:
     for field in _fields(shape):
         raw = getattr(loose, field.name)
         text = bytes(raw)
-        if text in _BLANK:
+        if text == _NULL or (text == _BLANK and not field.is_list):
             continue
         try:
             values[field.name] = field.decoder.decode(text)

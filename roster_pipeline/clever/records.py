@@ -3,14 +3,31 @@
 The Structs are an allow-list (R3.4): the decoder skips a field that is not declared here, so it is never in memory. Fields have the names
 that Clever uses. Ids are text. An optional value that Clever leaves out, sends as null or sends as "" is None. Does not belong here:
 decoding (`decode.py`) and rules about values, such as a blank name (contracts).
+
+Clever can leave any field out, for one record or for all. Only "nothing is lost" makes that harmless, so every Struct says in `absent` what
+the absence of each field means (R4.7). A Struct that does not say it cannot be decoded, and a test does it with each field.
 """
 
 from collections.abc import Mapping
+from enum import Enum, auto
 from typing import Annotated, ClassVar, Literal
 
 from msgspec import Meta, Struct, field
 
 from roster_pipeline.source.vocabulary import Collection
+
+
+class Absent(Enum):
+    """What it means that Clever does not send a field, or sends null."""
+
+    FAILS = auto()  # The pull fails, and nothing is written.
+    UNREADABLE = auto()  # Nobody knows what the record is: nothing of its collection is soft-deleted (R4.8).
+    QUARANTINED = auto()  # The record is quarantined: what exists behind it is left unchanged (R4.6).
+    STAYS = auto()  # What the application has stays (R4.7).
+    ELSEWHERE = auto()  # Another field says the same.
+    NO_ROLE = auto()  # The person does not have this role (R5.8). The role that was asked for: QUARANTINED.
+    EMPTY = auto()  # The value is empty. It takes no account, role or class from anybody.
+    SIGN_IN = auto()  # The value is empty, and with it a way to sign in; for many people at once that is held (R7.3, `identities`).
 
 
 class Wire(Struct, gc=False):
@@ -19,9 +36,11 @@ class Wire(Struct, gc=False):
     Class attributes:
         columns: the names of fields in rules, if they differ from Clever's. Whether a wrong type rejects the whole record says the rule
             (`source/rules.py`).
+        absent: what the absence of each field means, without the fields of base classes.
     """
 
     columns: ClassVar[Mapping[str, str]] = {}
+    absent: ClassVar[Mapping[str, Absent]] = {}
 
 
 CleverId = Annotated[str, Meta(min_length=1)]
@@ -33,6 +52,8 @@ Grade = Literal[
 
 class District(Wire):
     """/districts/{id}. `last_sync` (UTC timestamp text) is absent until Clever has loaded the district once."""
+
+    absent = {"id": Absent.FAILS, "name": Absent.EMPTY, "state": Absent.EMPTY, "last_sync": Absent.EMPTY}
 
     id: CleverId
     name: str | None = None
@@ -48,6 +69,8 @@ class District(Wire):
 class Entity(Wire):
     """Fields of every object inside a district."""
 
+    absent = {"id": Absent.UNREADABLE, "district": Absent.QUARANTINED}
+
     id: CleverId
     district: str | None = None
 
@@ -57,6 +80,8 @@ class Entity(Wire):
 
 class School(Entity):
     """/schools."""
+
+    absent = {"name": Absent.QUARANTINED, "last_modified": Absent.EMPTY}
 
     name: str | None = None
     last_modified: str | None = None
@@ -69,6 +94,8 @@ class School(Entity):
 
 class Term(Entity):
     """/terms. Dates come as YYYY-MM-DD or as timestamps."""
+
+    absent = {"name": Absent.EMPTY, "start_date": Absent.EMPTY, "end_date": Absent.EMPTY}
 
     name: str | None = None
     start_date: str | None = None
@@ -84,6 +111,8 @@ class Term(Entity):
 class Course(Entity):
     """/courses."""
 
+    absent = {"name": Absent.EMPTY, "number": Absent.EMPTY}
+
     name: str | None = None
     number: str | None = None
 
@@ -94,14 +123,28 @@ class Course(Entity):
 
 
 class Section(Entity):
-    """/sections. `students` and `teachers` hold each user id once, in Clever's order; `teachers[0]` is the primary teacher (R6.2)."""
+    """/sections. `students` and `teachers` hold each user id once, in Clever's order; `teachers[0]` is the primary teacher (R6.2).
+
+    A list that Clever does not send is None, which is not an empty list (R4.7). A teacher that only `teacher` names is in `teachers`.
+    """
+
+    absent = {
+        "school": Absent.QUARANTINED,
+        "name": Absent.QUARANTINED,
+        "course": Absent.EMPTY,
+        "term_id": Absent.EMPTY,
+        "students": Absent.QUARANTINED,
+        "teachers": Absent.STAYS,
+        "teacher": Absent.ELSEWHERE,
+        "last_modified": Absent.EMPTY,
+    }
 
     school: str | None = None
     name: str | None = None
     course: str | None = None
     term_id: str | None = None
-    students: list[str] = []
-    teachers: list[str] = []
+    students: list[str] | None = None
+    teachers: list[str] | None = None
     teacher: str | None = None
     last_modified: str | None = None
 
@@ -114,18 +157,21 @@ class Section(Entity):
         self.teacher = self.teacher or None
         self.last_modified = self.last_modified or None
         self.students = _distinct(self.students)
-        self.teachers = _distinct(self.teachers or [self.teacher or ""])
+        self.teachers = _distinct(self.teachers or ([self.teacher] if self.teacher else self.teachers))
 
 
-def _distinct(ids: list[str]) -> list[str]:
+def _distinct(ids: list[str] | None) -> list[str] | None:
+    if ids is None:
+        return None
     once = dict.fromkeys(ids)
-    return ids if len(once) == len(ids) and "" not in once else [one for one in once if one]
+    return ids if len(once) == len(ids) else list(once)
 
 
 class Name(Wire):
     """A person's name."""
 
     columns = {"first": "first_name", "middle": "middle_name", "last": "last_name"}
+    absent = {"first": Absent.QUARANTINED, "middle": Absent.EMPTY, "last": Absent.QUARANTINED}
 
     first: str | None = None
     middle: str | None = None
@@ -141,6 +187,7 @@ class PreferredName(Wire):
     """The name that a student goes by (API v3.1). A part that is absent or blank is the same as in the legal name."""
 
     columns = {"first": "preferred_first_name", "middle": "preferred_middle_name", "last": "preferred_last_name"}
+    absent = dict.fromkeys(("first", "middle", "last"), Absent.ELSEWHERE)
 
     first: str | None = None
     middle: str | None = None
@@ -150,6 +197,8 @@ class PreferredName(Wire):
 class Credentials(Wire):
     """What people of the district sign in with."""
 
+    absent = {"district_username": Absent.SIGN_IN}
+
     district_username: str | None = None
 
     def __post_init__(self) -> None:
@@ -157,10 +206,20 @@ class Credentials(Wire):
 
 
 class StudentRole(Wire):
-    """roles.student. `school` is the primary school, `schools` all of them."""
+    """roles.student. `school` is the primary school, `schools` all of them. One of them is enough."""
+
+    absent = {
+        "school": Absent.ELSEWHERE,
+        "schools": Absent.ELSEWHERE,
+        "sis_id": Absent.EMPTY,
+        "state_id": Absent.EMPTY,
+        "student_number": Absent.EMPTY,
+        "grade": Absent.EMPTY,
+        "credentials": Absent.SIGN_IN,
+    }
 
     school: str | None = None
-    schools: list[str] = []
+    schools: list[str] | None = None
     sis_id: str | None = None
     state_id: str | None = None
     student_number: str | None = None
@@ -174,12 +233,33 @@ class StudentRole(Wire):
         self.student_number = self.student_number or None
         self.grade = self.grade or None
 
+    @property
+    def all_schools(self) -> list[str] | None:
+        """All schools, with the primary one. None if Clever sends neither `school` nor `schools` (R4.7)."""
+        return _with_primary(self.schools, self.school) if self.schools is not None or self.school else None
+
+
+def _with_primary(schools: list[str] | None, primary: str | None) -> list[str]:
+    """The primary school first (R6.3)."""
+    listed = schools or []
+    if primary is None or listed[:1] == [primary]:
+        return listed
+    return [primary, *(each for each in listed if each != primary)]
+
 
 class TeacherRole(Wire):
-    """roles.teacher."""
+    """roles.teacher. `school` is the primary school."""
+
+    absent = {
+        "school": Absent.EMPTY,
+        "schools": Absent.QUARANTINED,
+        "sis_id": Absent.EMPTY,
+        "state_id": Absent.EMPTY,
+        "credentials": Absent.SIGN_IN,
+    }
 
     school: str | None = None
-    schools: list[str] = []
+    schools: list[str] | None = None
     sis_id: str | None = None
     state_id: str | None = None
     credentials: Credentials = field(default_factory=Credentials)
@@ -189,12 +269,24 @@ class TeacherRole(Wire):
         self.sis_id = self.sis_id or None
         self.state_id = self.state_id or None
 
+    @property
+    def all_schools(self) -> list[str] | None:
+        """All schools, with the primary one. None if Clever does not send `schools` (R4.7)."""
+        return None if self.schools is None else _with_primary(self.schools, self.school)
+
 
 class StaffRole(Wire):
-    """roles.staff. Has no primary school."""
+    """roles.staff. Has no primary school. School admins sign in with their Clever id, so their credentials decide nothing."""
 
-    schools: list[str] = []
+    absent = {"schools": Absent.QUARANTINED, "credentials": Absent.EMPTY}
+
+    schools: list[str] | None = None
     credentials: Credentials = field(default_factory=Credentials)
+
+    @property
+    def all_schools(self) -> list[str] | None:
+        """All schools. None if Clever does not send `schools` (R4.7)."""
+        return self.schools
 
 
 class DistrictAdminRole(Wire):
@@ -204,14 +296,29 @@ class DistrictAdminRole(Wire):
 class Roles(Wire):
     """The roles of a user; None if Clever does not send the key."""
 
+    absent = dict.fromkeys(("student", "teacher", "staff", "district_admin"), Absent.NO_ROLE)
+
     student: StudentRole | None = None
     teacher: TeacherRole | None = None
     staff: StaffRole | None = None
     district_admin: DistrictAdminRole | None = None
 
+    def broken_rule(self, asked: str) -> str | None:
+        """The rule that these roles break if they cannot be read (R4.7).
+
+        Args:
+            asked: the role that was asked for. Clever returns only people who have it.
+        """
+        if getattr(self, asked) is None:
+            return "roles_missing"
+        given = (self.student, self.teacher, self.staff)
+        return "schools_missing" if any(each is not None and each.all_schools is None for each in given) else None
+
 
 class UserWithoutEmail(Entity):
     """/users?role=student of a district whose profile does not store a student's e-mail. It has no attribute for one."""
+
+    absent = {"name": Absent.QUARANTINED, "last_modified": Absent.EMPTY, "roles": Absent.QUARANTINED}
 
     name: Name = field(default_factory=Name)
     last_modified: str | None = None
@@ -225,6 +332,8 @@ class UserWithoutEmail(Entity):
 class User(UserWithoutEmail):
     """/users. Has all roles of the user, whichever role was requested."""
 
+    absent = {"email": Absent.SIGN_IN}
+
     email: str | None = None
 
     def __post_init__(self) -> None:
@@ -235,6 +344,8 @@ class User(UserWithoutEmail):
 
 class _NamedStudentRole(StudentRole):
     """roles.student of a district that stores preferred names (`Profile.student_name`)."""
+
+    absent = {"preferred_name": Absent.ELSEWHERE}
 
     preferred_name: PreferredName = field(default_factory=PreferredName)
 
@@ -269,6 +380,22 @@ LEFT_OUT: Mapping[str, Mapping[str, str]] = {
         "last_attendance_sync": "No attendance is read.",
     },
 }
+
+
+def meaning_of_absence(shape: type[Wire]) -> Mapping[str, Absent]:
+    """What the absence of each field of a Struct means, base classes included.
+
+    Raises:
+        LookupError: a field does not say it, or something is said of a field that is not there.
+    """
+    said: dict[str, Absent] = {}
+    for each in reversed(shape.__mro__):
+        said |= getattr(each, "absent", {})
+    if said.keys() != set(shape.__struct_fields__):
+        fields = ", ".join(sorted(said.keys() ^ set(shape.__struct_fields__)))
+        raise LookupError(f"clever/records.py, {shape.__name__}.absent: what does the absence of {fields} mean?")
+    return said
+
 
 Record = School | Term | Course | Section | UserWithoutEmail
 

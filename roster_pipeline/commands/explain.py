@@ -62,6 +62,10 @@ RULES = {
     "outside_grade": Meaning("The grade is outside the sharing agreement", "R6.4"),
     "no_role": Meaning("Clever lists no role at a shared school", "R5.8"),
     "quarantined": Meaning("Clever's record breaks a mandatory rule, and is quarantined", "R4.2"),
+    "unreadable": Meaning("Not in the records of Clever that can be read, but one has no readable id, and can be this person's", "R4.8"),
+    "relink_waits": Meaning(
+        "This is probably a new Clever id of a user who is here. It is linked as soon as all records of that role can be read", "R4.8"
+    ),
     "username_taken": Meaning("A protected user has this Clever id as username, so the record is quarantined", "R5.5"),
     "relinks": Meaning("Too many people have new Clever ids at once; linking the new ids to their users waits for approval", "R7.3"),
     "held_role": Meaning("The only roles that Clever lists wait for approval: new district admin, or at a school that is held", "R7.4"),
@@ -153,6 +157,8 @@ def _in_clever(found: Explanation) -> Iterator[str]:
         yield "Never linked to Clever."
     elif found.shared.status == "absent":
         yield f"Not shared, as of {_time(pulled_at)}."
+    elif found.shared.status == "unreadable":
+        yield f"Not among the records that can be read, as of {_time(pulled_at)}. One has no readable id, and can be this person's (R4.8)."
     elif found.shared.status == "quarantined":
         yield f"Shared, as of {_time(pulled_at)}, and quarantined: only the Clever id of the record is stored (R4.6)."
     else:

@@ -25,9 +25,9 @@ DecidesBy = Literal["itself", "name", "section", "school", "district"]
 REACHES: tuple[DecidesBy, ...] = get_args(DecidesBy)
 
 # Tables that are the same for every record: the agreement, the schools, the terms, and the holds. An incremental plan has all their rows:
-# it is made only if no school and no term has changed and no brake holds anything.
+# it is made only if no school and no term has changed, no brake holds anything, and every element of the collections can be read.
 SHARED = frozenset(
-    {"app.agreed_schools", "app.districts", "app.schools", "staging.districts", "staging.schools", "staging.terms"}
+    {"app.agreed_schools", "app.districts", "app.schools", "staging.districts", "staging.schools", "staging.terms", "staging.unreadable"}
     | {"reconcile.holds", "reconcile.license_hold", "reconcile.schools", "reconcile.school_status"}
 )
 # Tables with one row for each section and person in it.
@@ -40,7 +40,7 @@ _SECTIONS = frozenset(
 # What a column identifies. `record` is a person or a section.
 _Kind = Literal["person", "section", "record", "name", "sis_id", "other"]
 _COLUMNS: Mapping[str, _Kind] = {
-    **dict.fromkeys(("user_id", "person", "linked_id"), "person"),
+    **dict.fromkeys(("user_id", "person", "linked_id", "waits_for"), "person"),
     **dict.fromkeys(("classroom_id", "section"), "section"),
     "entity_id": "record",
     **dict.fromkeys(("username", "username_key", "desired_username", "desired_key", "plain_username", "own_key"), "name"),

@@ -41,13 +41,29 @@ class Seen(NamedTuple):
     positions: list[int]
 
 
-class _SortedDigests:
-    """The digests of one resource in the last accepted snapshot, sorted by their first half."""
+def bit_of(collection: Collection) -> int:
+    """The bit that says that a person has the role of this collection of users."""
+    return 1 << [each for each in Collection if each.role].index(collection)
 
-    def __init__(self, digests: bytes) -> None:
+
+class _SortedDigests:
+    """The digests of one resource in the last accepted snapshot, sorted by their first half, each with the roles of the record if known."""
+
+    def __init__(self, digests: bytes, roles: bytes = b"") -> None:
         halves = np.frombuffer(digests, _HALVES).astype(np.uint64).reshape(-1, 2)
-        halves = halves[np.argsort(halves[:, 0], kind="stable")]
+        order = np.argsort(halves[:, 0], kind="stable")
+        halves = halves[order]
         self.high, self.low = np.ascontiguousarray(halves[:, 0]), np.ascontiguousarray(halves[:, 1])
+        self.roles = np.frombuffer(roles, np.uint8)[order] if roles else None
+
+    def places_in(self, collection: Collection, digests: bytes) -> NDArray[np.int64]:
+        """The place of each of these digests in the sorted list; -1 if it is not in it, or if its record lacks the role of the collection:
+        such a person is no seen record there, because the roles that were asked for cannot be read (R4.7).
+        """
+        places = self.places(digests)
+        if self.roles is None or not places.size:
+            return places
+        return np.where((places >= 0) & (self.roles[places] & bit_of(collection) != 0), places, -1)
 
     def places(self, digests: bytes) -> NDArray[np.int64]:
         """The place of each of these digests in the sorted list; -1 if it is not in it."""
@@ -72,15 +88,24 @@ class SnapshotIndex:
             another key never match.
         digests: the digests of each resource, joined.
         sizes: how many records of each collection the snapshot has, with those without a digest.
+        roles: for each digest of `users`, one byte with the roles that the record has (`bit_of`).
 
     Attributes:
         sizes: as given. A collection that is not in it has none.
     """
 
-    def __init__(self, key: bytes = b"", digests: Mapping[str, bytes] | None = None, sizes: Mapping[Collection, int] | None = None) -> None:
+    def __init__(
+        self,
+        key: bytes = b"",
+        digests: Mapping[str, bytes] | None = None,
+        sizes: Mapping[Collection, int] | None = None,
+        roles: bytes = b"",
+    ) -> None:
         self._key = key
         self.sizes = sizes or {}
-        self._snapshot = {resource: _SortedDigests(joined) for resource, joined in (digests or {}).items()}
+        self._snapshot = {
+            resource: _SortedDigests(joined, roles if resource == "users" else b"") for resource, joined in (digests or {}).items()
+        }
         self._nothing = _SortedDigests(b"")
         self._next_position: Counter[str] = Counter()
         # For each page with seen records: their places in the sorted digests, and their positions in the pull.
@@ -101,7 +126,7 @@ class SnapshotIndex:
         # Plus one: the records of this page that cannot be decoded share the position after its last record.
         self._next_position[collection.resource] += len(items) + 1
         snapshot = self._snapshot.get(collection.resource, self._nothing)
-        places = snapshot.places(joined)
+        places = snapshot.places_in(collection, joined)
         found = np.flatnonzero(places >= 0)
         if found.size:
             is_seen = self._is_seen.setdefault(collection, np.zeros(snapshot.high.size, dtype=np.bool_))

@@ -105,6 +105,16 @@ def _listed() -> Iterator[Rule]:
         yield from _of_columns(resource)
         for name, text in _OF_RECORDS.items():
             yield Rule(resource, name, "error", text)
+    yield Rule("sections", "teachers_missing", "warn", "Clever does not send the section's teachers: those of the classroom stay (R4.7).")
+    yield Rule(
+        "users", "roles_missing", "error", "Clever does not send the person's roles, or the one that was asked for: the row is quarantined."
+    )
+    yield Rule(
+        "users",
+        "schools_missing",
+        "error",
+        "Clever does not send the schools of a role, which is not an empty list: the row is quarantined.",
+    )
     yield Rule(
         "users",
         "clever_id_taken_as_username",
@@ -116,12 +126,11 @@ def _listed() -> Iterator[Rule]:
 
 def _of_columns(resource: str) -> Iterator[Rule]:
     for column in contracts.columns(resource):
-        severity: Severity = "warn" if column.nullable else "error"
-        if not column.nullable:
-            yield Rule(resource, f"{column.name}_missing", severity, f"{column.name} is missing or blank: {_OUTCOMES[severity]}.")
+        if column.missing == "error":
+            yield Rule(resource, f"{column.name}_missing", "error", f"{column.name} is missing or blank: {_OUTCOMES['error']}.")
         if column.has_format:
-            text = f"{column.name} does not have its documented format: {_OUTCOMES[severity]}."
-            yield Rule(resource, f"{column.name}_format", severity, text)
+            text = f"{column.name} does not have its documented format: {_OUTCOMES[column.broken]}."
+            yield Rule(resource, f"{column.name}_format", column.broken, text)
 
 
 @cache

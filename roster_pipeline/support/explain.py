@@ -113,7 +113,9 @@ class _Reader:
         if record is not None:
             return Shared(pulled_at, "shared", {name: record[name] for name in _PERSON}, self._listed_roles(record))
         quarantined = first_row(self._connection, _quarantined, district_id=self._id, resource="users", clever_id=clever_id)
-        return Shared(pulled_at, "absent" if quarantined is None else "quarantined", {}, [])
+        if quarantined is None:
+            return Shared(pulled_at, "absent", {}, [])
+        return Shared(pulled_at, "quarantined" if quarantined["is_shown"] else "unreadable", {}, [])
 
     def _listed_roles(self, record: Mapping[str, Any]) -> list[ListedRole]:
         primary = record["school"]

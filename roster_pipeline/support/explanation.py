@@ -40,7 +40,7 @@ class Shared:
     """
 
     pulled_at: datetime | None
-    status: Literal["shared", "quarantined", "absent"]
+    status: Literal["shared", "quarantined", "unreadable", "absent"]
     record: Mapping[str, Any]
     roles: Sequence[ListedRole]
 

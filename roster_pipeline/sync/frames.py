@@ -59,7 +59,7 @@ def frame_of(collection: Collection, columns: pyarrow.Table, findings: Sequence[
 
 
 def _with_readable_ids(findings: Sequence[Finding]) -> list[Finding]:
-    """The findings with ids as they are stored; "" where the text is no id: in the place of one could be anything, a name too."""
+    """The findings with ids as they are stored; "" where the text is no id, so that nobody knows what the record stands for (R4.8)."""
     if not findings:
         return []
     ids = clean_text(pyarrow.array([each.clever_id for each in findings], STRING))
@@ -108,14 +108,14 @@ def _validate(resource: str, table: pyarrow.Table) -> tuple[pyarrow.Table, list[
     if cases["index"].isna().any():
         raise AssertionError(f"a frame of {resource} does not have the columns and types of its contract")
     ids = frame["clever_id"].where(frame["clever_id"].str.fullmatch(contracts.ID.strip("^$")).fillna(False)).fillna("")
-    mandatory = {column.name for column in contracts.columns(resource) if not column.nullable}
     findings: list[Finding] = []
     rejected = pd.Series(False, index=frame.index, dtype=pd.ArrowDtype(pyarrow.bool_()))
     for (column, check), rows in cases.groupby(["column", "check"])["index"]:
         positions = rows.astype(int)
         rule = contracts.rule_of(column, check)
-        findings += [finding(resource, str(each), rule) for each in ids[positions]]
-        if column in mandatory:
+        found = [finding(resource, str(each), rule) for each in ids[positions]]
+        findings += found
+        if found[0].severity == "error":
             rejected[positions] = True
         else:
             frame.loc[positions, column] = None

@@ -142,7 +142,7 @@ def plan_incremental(context: PlanningContext, pulled: PullResult, last: LastSta
         is_same = index.fingerprint == last.snapshot
         baseline = None if is_same else timed("baseline plan", on_step, lambda: _plan_baseline(subset))
         build_staging(subset)
-        _require(_are_places_the_same(subset))
+        _require(_are_places_the_same(subset) and _can_all_be_read(subset))
         new = _plan(subset)
         if baseline is None:
             # The snapshot is unchanged, so the baseline plan and the new plan are the same.
@@ -263,7 +263,7 @@ def _stage_baseline(context: PlanningContext, name: str) -> None:
     statement = f'create temporary table "{name}" on commit drop as select * from {source} where district_id = :district_id'  # noqa: S608
     context.connection.execute(sa.text(statement), {"district_id": context.district_id})
     # Statistics of the arrays take long, and no query uses them.
-    context.connection.exec_driver_sql(f"analyze {local_name(name)} (clever_id)")
+    context.connection.exec_driver_sql(f"analyze {local_name(name)} ({context.models.by_name[name].key[-1]})")
 
 
 def _are_places_the_same(context: PlanningContext) -> bool:
@@ -271,6 +271,12 @@ def _are_places_the_same(context: PlanningContext) -> bool:
     new, last = localize(_PLACES), _PLACES
     query = sa.text(f"select not exists (({new}) except all ({last})) and not exists (({last}) except all ({new}))")
     return bool(context.connection.execute(query, {"district_id": context.district_id}).scalar_one())
+
+
+def _can_all_be_read(context: PlanningContext) -> bool:
+    """Whether every element has a readable id, in both snapshots. Otherwise a row of `app` that no record names may stay, or end (R4.8)."""
+    query = f"select not exists (select from {local_name('staging.unreadable')}) and not exists (select from staging.unreadable where district_id = :district_id)"  # noqa: S608, E501
+    return bool(context.connection.execute(sa.text(query), {"district_id": context.district_id}).scalar_one())
 
 
 def _audits(models: Models, last: Mapping[str, int], baseline: Mapping[str, int], new: Mapping[str, int]) -> dict[str, int]:

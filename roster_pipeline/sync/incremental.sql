@@ -94,6 +94,18 @@ with recursive seeds as (
     inner join app.users as users on enrollments.user_id = users.user_id
     where quarantined.district_id = %(district_id)s and quarantined.resource = 'sections' and enrollments.deleted_at is null
     union
+    -- Teachers of a classroom who stayed at the last sync because Clever did not send the section's teachers (R4.7).
+    select users.clever_id, case when users.clever_id is null then users.user_id end as user_id
+    from staging.sections as sections
+    inner join app.classrooms as classrooms on sections.district_id = classrooms.district_id and sections.clever_id = classrooms.clever_id
+    inner join app.enrollments as enrollments on classrooms.classroom_id = enrollments.classroom_id
+    inner join app.users as users on enrollments.user_id = users.user_id
+    where
+        sections.district_id = %(district_id)s
+        and sections.teachers is null
+        and enrollments.role = 'teacher'
+        and enrollments.deleted_at is null
+    union
     -- Each sync reports them in ops.quarantine, also if nothing about them changes.
     select clever_id, null as user_id from reconcile.user_matches where district_id = %(district_id)s and rule = 'username_taken'
     union

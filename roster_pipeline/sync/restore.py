@@ -22,7 +22,7 @@ from roster_pipeline.database.models import SQL
 from roster_pipeline.districts.agreement import District
 from roster_pipeline.errors import TransientError
 from roster_pipeline.source import times
-from roster_pipeline.source.digests import SnapshotIndex
+from roster_pipeline.source.digests import SnapshotIndex, bit_of
 from roster_pipeline.source.vocabulary import Collection
 from roster_pipeline.sync import frames
 from roster_pipeline.sync import landing as landing_module
@@ -41,6 +41,13 @@ _SIZES = """
     from staging.users
     where district_id = %(district_id)s
 """
+# Whether a row of staging.users has the role of a collection.
+_HAS_ROLE = {
+    Collection.STUDENTS: "student_schools is not null",
+    Collection.TEACHERS: "teacher_schools is not null",
+    Collection.STAFF: "staff_schools is not null",
+    Collection.DISTRICT_ADMINS: "is_district_admin",
+}
 
 
 def snapshot_index(connection: Connection, district: District, code: Sequence[Path]) -> SnapshotIndex:
@@ -50,9 +57,11 @@ def snapshot_index(connection: Connection, district: District, code: Sequence[Pa
         code: the files of the source that decide what a record becomes.
     """
     driver = psycopg_connection(connection)
-    digests = {each: _digests(driver, sql.Identifier("staging", each), district.district_id) for each in contracts.RESOURCES}
+    others = [each for each in contracts.RESOURCES if each != "users"]
+    digests = {each: _digests(driver, sql.Identifier("staging", each), district.district_id) for each in others}
+    digests["users"], roles = _people(driver, district.district_id)
     row = driver.execute(_SIZES, {"district_id": district.district_id}).fetchone()
-    return SnapshotIndex(_key(district, code), digests, dict(zip(Collection, row or (), strict=False)))
+    return SnapshotIndex(_key(district, code), digests, dict(zip(Collection, row or (), strict=False)), roles)
 
 
 def restore_seen(context: PlanningContext, pulled: PullResult, among: Mapping[str, sql.Identifier] | None = None) -> int:
@@ -100,6 +109,20 @@ def _digests(driver: "psycopg.Connection[Any]", source: sql.Identifier, district
     query = sql.SQL("select string_agg(uuid_send(digest), '') from {} where district_id = %s and digest is not null").format(source)
     row = driver.execute(query, (district_id,)).fetchone()
     return bytes(row[0]) if row and row[0] else b""
+
+
+def _people(driver: "psycopg.Connection[Any]", district_id: int) -> tuple[bytes, bytes]:
+    """The digests of all people, and for each one byte with the roles: one query, so both have the same order."""
+    bits = sql.SQL(" | ").join(
+        sql.SQL("case when {} then {} else 0 end").format(sql.SQL(condition), bit_of(collection))
+        for collection, condition in _HAS_ROLE.items()
+    )
+    query = sql.SQL(
+        "select string_agg(uuid_send(digest), ''), string_agg(set_byte('\\x00', 0, {}), '') "
+        "from staging.users where district_id = %s and digest is not null"
+    ).format(bits)
+    row = driver.execute(query, (district_id,)).fetchone()
+    return (bytes(row[0]), bytes(row[1])) if row and row[0] else (b"", b"")
 
 
 def _copy_seen(collection: Collection, source: sql.Identifier) -> sql.Composed:

@@ -29,7 +29,14 @@ def decode(
     collection: Collection, *records: Any, keep_student_email: bool = True, decoder: CollectionDecoder | None = None
 ) -> tuple[list[Any], list[Finding]]:
     decoder = decoder or CollectionDecoder(collection, DISTRICT, keep_student_email=keep_student_email)
-    return decoded(json.dumps(page(*records)).encode(), decoder)
+    return decoded(json.dumps(page(*(with_asked_role(collection, each) for each in records))).encode(), decoder)
+
+
+def with_asked_role(collection: Collection, record: Any) -> Any:
+    """A record without roles, or one of a student, as Clever returns it in this collection of users."""
+    if not collection.role or not isinstance(record, dict) or not isinstance(roles := record.get("roles", {}), dict):
+        return record
+    return {**record, "roles": {collection.role: {"schools": ["s1"]}, **roles}}
 
 
 def decoded(body: bytes, decoder: CollectionDecoder) -> tuple[list[Any], list[Finding]]:
@@ -80,7 +87,7 @@ def test_a_students_email_is_only_decoded_where_it_is_stored(broken_neighbour: b
 @pytest.mark.parametrize("blank", ["", None, ...], ids=["empty", "null", "absent"])
 def test_blank_optional_values_are_none_and_no_finding(blank: Any) -> None:
     """Clever leaves a value out in three ways, and all mean None. So does blank mandatory text, which the contracts validate."""
-    values = dict.fromkeys(["sis_id", "state_id", "student_number", "grade", "school", "schools", "credentials"], blank)
+    values = dict.fromkeys(["sis_id", "state_id", "student_number", "grade", "school", "credentials"], blank) | {"schools": []}
     name = dict.fromkeys(["first", "middle", "last"], blank)
     record = person("p1", email=blank, name=name, last_modified=blank)
     record["roles"] = {"student": values, "teacher": None}
@@ -93,11 +100,10 @@ def test_blank_optional_values_are_none_and_no_finding(blank: Any) -> None:
     assert student.credentials.district_username is None
     assert user.roles.teacher is None
 
-    sent = section("c1", **dict.fromkeys(["school", "name", "course", "term_id", "teacher", "students", "teachers"], blank))
+    sent = section("c1", **dict.fromkeys(["school", "name", "course", "term_id", "teacher"], blank))
     (found,), findings = decode(Collection.SECTIONS, without_absent(sent))
     assert findings == []
     assert {found.school, found.name, found.course, found.term_id, found.teacher} == {None}
-    assert found.students == found.teachers == []
 
 
 def test_empty_text_is_none_when_the_whole_page_decodes_at_once() -> None:
@@ -105,7 +111,7 @@ def test_empty_text_is_none_when_the_whole_page_decodes_at_once() -> None:
     empty = dict.fromkeys(["sis_id", "state_id", "student_number", "grade", "school"], "")
     roles = {
         "student": empty | {"schools": [], "credentials": {"district_username": ""}},
-        "teacher": {"sis_id": "", "state_id": "", "school": ""},
+        "teacher": {"sis_id": "", "state_id": "", "school": "", "schools": []},
     }
     name = dict.fromkeys(["first", "middle", "last"], "")
     sent: dict[Collection, dict[str, Any]] = {
@@ -129,9 +135,9 @@ def without_absent(value: Any) -> Any:
 
 
 def test_absent_roles_and_objects_have_their_defaults() -> None:
-    """A user with only an id and a district has all attributes."""
+    """A user with only an id, a district and the role that was asked for has all attributes."""
     (user,), findings = decode(Collection.TEACHERS, {"id": "t1", "district": DISTRICT})
-    assert (user.name.last, user.roles.teacher, user.roles.district_admin, findings) == (None, None, None, [])
+    assert (user.name.last, user.roles.student, user.roles.district_admin, findings) == (None, None, None, [])
     (admin,), _ = decode(Collection.DISTRICT_ADMINS, person("a1", roles={"district_admin": {"title": "marker"}}))
     assert admin.roles.district_admin is not None
 
@@ -140,14 +146,15 @@ def test_absent_roles_and_objects_have_their_defaults() -> None:
     ("sent", "students", "teachers"),
     [
         ({"students": ["b", "a", "b"], "teachers": ["y", "x", "y"], "teacher": "y"}, ["b", "a"], ["y", "x"]),
-        ({"students": ["a", ""], "teachers": [], "teacher": "x"}, ["a"], ["x"]),
+        ({"students": ["a", ""], "teachers": [], "teacher": "x"}, ["a", ""], ["x"]),
         ({"students": [], "teachers": ["y"], "teacher": "x"}, [], ["y"]),
         ({"students": [], "teachers": [], "teacher": ""}, [], []),
-        ({"students": None, "teachers": None, "teacher": "x"}, [], ["x"]),
+        ({"students": None, "teachers": None, "teacher": "x"}, None, ["x"]),
+        ({"students": None, "teachers": None, "teacher": ""}, None, None),
     ],
 )
-def test_members_of_a_section(sent: dict[str, Any], students: list[str], teachers: list[str]) -> None:
-    """R6.2: each id once, in Clever's order. If `teachers` is empty, `teacher` is used."""
+def test_members_of_a_section(sent: dict[str, Any], students: list[str] | None, teachers: list[str] | None) -> None:
+    """R4.7, R6.2: each id once, in Clever's order. If `teachers` is empty or missing, `teacher` is used. A missing list is None."""
     (found,), findings = decode(Collection.SECTIONS, section("c1", **sent))
     assert isinstance(found, Section)
     assert (found.students, found.teachers, findings) == (students, teachers, [])
@@ -201,6 +208,53 @@ def test_a_broken_mandatory_value_rejects_the_row(rule: str, case: tuple[Collect
     records, findings = decode(collection, {"id": "w", "district": DISTRICT}, record)
     assert [found.id for found in records] == ["w"]
     assert findings == [Finding("x", rule, "error")]
+
+
+_HERE = {"schools": ["s1"]}
+ROLES: dict[str, tuple[Collection, dict[str, Any], str]] = {
+    "no roles": (Collection.STUDENTS, {}, "roles_missing"),
+    "roles null": (Collection.STUDENTS, {"roles": None}, "roles_missing"),
+    "no role": (Collection.TEACHERS, {"roles": {}}, "roles_missing"),
+    "another role only": (Collection.TEACHERS, {"roles": {"student": _HERE}}, "roles_missing"),
+    "the role null": (Collection.STAFF, {"roles": {"staff": None, "teacher": _HERE}}, "roles_missing"),
+    "a district admin's role null": (Collection.DISTRICT_ADMINS, {"roles": {"district_admin": None}}, "roles_missing"),
+    "no schools": (Collection.TEACHERS, {"roles": {"teacher": {"school": "s1"}}}, "schools_missing"),
+    "schools null": (Collection.STAFF, {"roles": {"staff": {"schools": None}}}, "schools_missing"),
+    "schools of another role": (Collection.TEACHERS, {"roles": {"teacher": _HERE, "staff": {}}}, "schools_missing"),
+    "a student at no school": (Collection.STUDENTS, {"roles": {"student": {"school": None, "schools": None}}}, "schools_missing"),
+    "a student at a blank one": (Collection.STUDENTS, {"roles": {"student": {"school": ""}}}, "schools_missing"),
+    "the role is text": (Collection.TEACHERS, {"roles": {"teacher": "yes"}}, "teacher_type"),
+    "schools are text": (Collection.TEACHERS, {"roles": {"teacher": {"schools": "s1"}}}, "schools_type"),
+    "schools are blank text": (Collection.TEACHERS, {"roles": {"teacher": {"schools": ""}}}, "schools_type"),
+    "a school is null": (Collection.STUDENTS, {"roles": {"student": {"school": "s1", "schools": ["s1", None]}}}, "schools_type"),
+}
+
+
+@pytest.mark.parametrize("broken_neighbour", [False, True], ids=["whole page", "one by one"])
+@pytest.mark.parametrize("case", ROLES)
+def test_a_person_whose_roles_cannot_be_read(case: str, *, broken_neighbour: bool) -> None:
+    """R4.7: is left out, with one finding. The people around are not affected."""
+    collection, fields, rule = ROLES[case]
+    there = {"id": "w", "district": DISTRICT, "roles": {collection.role: {"schools": []}}} | ({"email": 5} if broken_neighbour else {})
+    body = json.dumps(page(there, {"id": "x", "district": DISTRICT} | fields)).encode()
+    records, findings = decoded(body, CollectionDecoder(collection, DISTRICT, keep_student_email=True))
+    assert [found.id for found in records] == ["w"]
+    assert [each for each in findings if each.clever_id != "w"] == [Finding("x", rule, "error")]
+
+
+@pytest.mark.parametrize(
+    ("role", "schools"),
+    [
+        ({"school": "s1"}, ["s1"]),
+        ({"schools": ["s1", "s2"]}, ["s1", "s2"]),
+        ({"school": None, "schools": []}, []),
+        ({"school": "s1", "schools": ["s2"]}, ["s2", "s1"]),
+    ],
+)
+def test_a_students_school_can_be_read_from_either_field(role: dict[str, Any], schools: list[str]) -> None:
+    """R4.7, R5.8: an empty list is a list."""
+    (found,), findings = decode(Collection.STUDENTS, {"id": "x", "district": DISTRICT, "roles": {"student": role}})
+    assert (found.roles.student.all_schools, findings) == (schools, [])
 
 
 def test_every_broken_field_of_a_row_is_reported() -> None:

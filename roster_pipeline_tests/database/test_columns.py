@@ -43,7 +43,7 @@ NOT_OF_A_SYNC = {
 OTHER_LISTS = {
     "reconcile/users": {"people"},
     "reconcile/role_changes": {"listed", "endable"},
-    "reconcile/enrollment_changes": {"unchanged"},
+    "reconcile/enrollment_changes": {"unchanged", "staying"},
 }
 ROSTERED = {"source": "always clever", "deleted_at": "always null"}
 # The columns that a list may leave out, and why.

@@ -134,7 +134,9 @@ def without_records(snapshot: Snapshot, rules: Rules) -> list[str]:
 
     shared = {"schools": ours(snapshot.schools), "sections": ours(snapshot.sections)}
     shared |= {collection: [each for each in ours(snapshot.users) if walked in each["roles"]] for collection, walked, _ in WALKS}
-    return [each for each, records in shared.items() if not records]
+    # An element that cannot be read, or a person whose roles cannot, is not nothing (R4.7, R4.8).
+    odd = {where for where, _ in snapshot.odd}
+    return [each for each, records in shared.items() if not records and each not in odd]
 
 
 def active_roles(state: State, user_id: Id) -> set[tuple[str, Id | None]]:

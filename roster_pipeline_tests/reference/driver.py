@@ -89,15 +89,18 @@ class RecordedPull:
         decoder = CollectionDecoder(
             collection, self._clever_id, keep_student_email=self._keep_student_email, prefer_name=self._prefer_name, index=self.index
         )
-        for number, start in enumerate(range(0, len(records), self._page_size), 1):
-            # A record that names no district is one of this district; "" stays, which is a record without a district (R3.6).
-            page = [
-                {"data": {**each, "district": self._clever_id if each.get("district") is None else each["district"]}}
-                for each in records[start : start + self._page_size]
-            ]
-            body = json.dumps({"data": page, "links": []})
+        elements = [self._element({"data": each}) for each in records]
+        elements += [self._element(each) for where, each in self._snapshot.odd if where == collection]
+        for number, start in enumerate(range(0, len(elements), self._page_size), 1):
+            body = json.dumps({"data": elements[start : start + self._page_size], "links": []})
             yield Page(collection, number, decoder.decode(parse_body(body.encode(), ListBody).data))
         decoder.check_shape()
+
+    def _element(self, element: Any) -> Any:
+        """An element of `data`. A record that names no district is one of this district; "" stays, which is a record without one (R3.6)."""
+        if not isinstance(element, dict) or not isinstance(record := element.get("data"), dict):
+            return element
+        return {**element, "data": {**record, "district": self._clever_id if record.get("district") is None else record["district"]}}
 
 
 def recorded(snapshot: Snapshot, page_size: int) -> OpenSource:

@@ -19,6 +19,7 @@ class Matches:
     linked: dict[str, Id] = field(default_factory=dict)
     adopted: dict[str, Id] = field(default_factory=dict)
     relinked: dict[str, Id] = field(default_factory=dict)
+    waiting: dict[str, Id] = field(default_factory=dict)
 
     def user_of(self, clever_id: str) -> Id | None:
         return self.linked.get(clever_id) or self.adopted.get(clever_id) or self.relinked.get(clever_id)
@@ -40,13 +41,14 @@ def family_of(state: State, user_id: Id) -> str | None:
     return "student" if set(roles) == {"student"} else "staff"
 
 
-def match(state: State, people: Mapping[str, Person], families: Mapping[str, str], present: set[str]) -> Matches:
-    """R5.1-R5.3.
+def match(state: State, people: Mapping[str, Person], families: Mapping[str, str], present: set[str], unreadable: set[str]) -> Matches:
+    """R5.1-R5.3. `waiting` are those who would be relinked if an element of a collection could be read (R4.8).
 
     Args:
         people: those who can be rostered.
         families: student or staff, by Clever id.
         present: every Clever id of the snapshot.
+        unreadable: the roles whose collection has an element that cannot be read.
     """
     matches = Matches()
     for user_id, user in state.users.items():
@@ -78,7 +80,10 @@ def match(state: State, people: Mapping[str, Person], families: Mapping[str, str
         and agree(user, person)
     ]
     by_person, by_user = Counter(clever_id for clever_id, _ in pairs), Counter(user_id for _, user_id in pairs)
-    matches.relinked = {clever_id: user_id for clever_id, user_id in pairs if by_person[clever_id] == by_user[user_id] == 1}
+    relinked = {clever_id: user_id for clever_id, user_id in pairs if by_person[clever_id] == by_user[user_id] == 1}
+    for clever_id, user_id in relinked.items():
+        had = {role for holder, role, _ in state.roles if holder == user_id}
+        (matches.waiting if (people[clever_id].kinds | had) & unreadable else matches.relinked)[clever_id] = user_id
     return matches
 
 

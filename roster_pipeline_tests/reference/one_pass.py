@@ -10,7 +10,8 @@ from datetime import datetime
 
 from roster_pipeline_tests.reference.brakes import Held, active_roles
 from roster_pipeline_tests.reference.matching import Matches, add_those_without_a_name, find_duplicates, give_usernames, match
-from roster_pipeline_tests.reference.records import Person, key, newest, read_people, read_term, split_named
+from roster_pipeline_tests.reference.readable import WALKS, school_use, section_use, unreadable_collections
+from roster_pipeline_tests.reference.records import Person, clean, key, read_people, read_places, read_term
 from roster_pipeline_tests.reference.rows import (
     Agreed,
     Classroom,
@@ -32,10 +33,13 @@ class Pass:
     def __init__(self, state: State, snapshot: Snapshot, rules: Rules, now: datetime, held: Held) -> None:
         self.before, self.rules, self.now, self.held = state, rules, now, held
         self.after = State(dict(state.schools), dict(state.classrooms), dict(state.users), dict(state.roles), dict(state.enrollments))
-        self.school_records = newest(snapshot.schools, rules.clever_id)
-        self.section_records = newest(snapshot.sections, rules.clever_id)
-        self.terms = {each: read_term(record) for each, record in newest(snapshot.terms, rules.clever_id).items()}
-        self.people, self.quarantined_people = read_people(snapshot.users, rules)
+        self.school_records, self.quarantined_schools = read_places(snapshot.schools, rules.clever_id, school_use)
+        self.section_records, self.quarantined_sections = read_places(snapshot.sections, rules.clever_id, section_use)
+        terms, _ = read_places(snapshot.terms, rules.clever_id, lambda _: "good")
+        self.terms = {each: read_term(record) for each, record in terms.items()}
+        self.people, self.quarantined_people = read_people(snapshot, rules)
+        self.unreadable = unreadable_collections(snapshot)
+        self.unreadable_roles = {"school_admin" if role == "staff" else role for each, role in WALKS.items() if each in self.unreadable}
 
     def run(self) -> None:
         self.roster_schools()
@@ -52,15 +56,20 @@ class Pass:
         `unchanged_schools` are quarantined: they and everything in them are left unchanged. A deleted school is not among them, and is not
         restored.
         """
-        names, quarantined = split_named(self.school_records)
+        names = {clever_id: clean(record["name"]) or "" for clever_id, record in self.school_records.items()}
         inside = {clever_id for clever_id, name in names.items() if self._agreements(clever_id, names) is not None}
         self.outside_schools = set(names) - inside
         self.open_schools: dict[str, Id] = {}
         self.school_licenses: dict[Id, int] = {}
         schools = self.before.schools.items()
-        self.unchanged_schools = {each for each, row in schools if row.clever_id in quarantined and row.deleted_at is None}
+        self.unchanged_schools = {
+            each
+            for each, row in schools
+            if row.deleted_at is None
+            and (row.clever_id in self.quarantined_schools or ("schools" in self.unreadable and row.clever_id not in self.school_records))
+        }
         ids = {row.clever_id: school_id for school_id, row in self.before.schools.items() if row.clever_id}
-        self.relinked_schools = self._relink_schools(names, names.keys() | quarantined, inside)
+        self.relinked_schools = self._relink_schools(names, names.keys() | self.quarantined_schools | self._unshown_schools(), inside)
         ids |= self.relinked_schools
         self.held_schools = self.held.schools | (set(self.relinked_schools.values()) if self.held.relinks else set())
         for school_id, row in self.before.schools.items():
@@ -78,6 +87,11 @@ class Pass:
             if numbers:
                 self.school_licenses[school_id] = min(numbers)
 
+    def _unshown_schools(self) -> set[str]:
+        """Schools that the pull may have in an element that cannot be read (R4.8)."""
+        active = {row.clever_id for row in self.before.schools.values() if row.clever_id and row.deleted_at is None}
+        return active - self.school_records.keys() if "schools" in self.unreadable else set()
+
     def _relink_schools(self, names: Mapping[str, str], present: Set[str], inside: Set[str]) -> dict[str, Id]:
         """R6.5: the existing school of each new Clever id, where nothing else has its name."""
         linked = {row.clever_id for row in self.before.schools.values()}
@@ -93,10 +107,11 @@ class Pass:
                 found[clever_id] = old[0]
         return found
 
-    def _unchanged_by_id(self) -> dict[str | None, Id]:
+    def _unchanged_by_id(self) -> dict[str, Id]:
         """The schools that are left unchanged, by the Clever id that the snapshot has for them."""
         new = {school_id: clever_id for clever_id, school_id in self.relinked_schools.items()}
-        return {new.get(each, self.before.schools[each].clever_id): each for each in self.unchanged_schools}
+        named = {new.get(each, self.before.schools[each].clever_id): each for each in self.unchanged_schools}
+        return {clever_id: school_id for clever_id, school_id in named.items() if clever_id is not None}
 
     def _agreements(self, clever_id: str, shared: Mapping[str, str]) -> list[Agreed] | None:
         """The entries of the agreement that mean a school. None: it is outside."""
@@ -106,13 +121,13 @@ class Pass:
 
     def _meanings(self, entry: Agreed, shared: Mapping[str, str]) -> set[str]:
         """The schools that an entry of the agreement means: by the kept Clever id, by a Clever id as name, or by name (R6.4)."""
-        present = self.school_records.keys()
+        present = self.school_records.keys() | self.quarantined_schools | self._unshown_schools()
         by_id = [{each for each in present if each == entry.clever_id}, {each for each in present if key(each) == key(entry.name)}]
         return next((each for each in by_id if each), {each for each, name in shared.items() if key(name) == key(entry.name)})
 
     def agreement_after(self) -> list[Agreed]:
         """The agreement with the Clever ids that are kept: of an entry that means one school."""
-        names, _ = split_named(self.school_records)
+        names = {clever_id: clean(record["name"]) or "" for clever_id, record in self.school_records.items()}
         found = []
         for entry in self.rules.agreed_schools:
             meant = self._meanings(entry, names)
@@ -127,11 +142,19 @@ class Pass:
         """
         users = self.before.users
         ids = {row.clever_id: user_id for user_id, row in users.items() if row.clever_id is not None}
-        present = set(self.people) | self.quarantined_people
+        # R4.8: users that the pull does not show, but may have in an element that cannot be read.
+        unshown = {
+            each
+            for each, row in users.items()
+            if row.deleted_at is None and {role for role, _ in active_roles(self.before, each)} & self.unreadable_roles
+        } - {user_id for clever_id, user_id in ids.items() if clever_id in set(self.people) | self.quarantined_people}
+        self.unshown_people = {each for each, user_id in ids.items() if user_id in unshown}
+        shown = set(self.people) | self.quarantined_people
         # People whose only school is quarantined are neither removed nor rostered (R4.6).
         self.waiting = waiting = {each for each, person in self.people.items() if self._is_waiting(person)}
         self.protected = {user_id for user_id, row in users.items() if row.protected}
-        self.unchanged = self.protected | {ids[each] for each in (self.quarantined_people | waiting) if each in ids}
+        left_alone = self.quarantined_people | self.unshown_people | waiting
+        self.unchanged = self.protected | {ids[each] for each in left_alone if each in ids}
         nameless = add_those_without_a_name(self.before, {each: ids.get(each) for each in self.people}, self.unchanged)
         self.nameless = frozenset(nameless)
 
@@ -145,10 +168,14 @@ class Pass:
         self.duplicates = find_duplicates(self.people, families, linked, [each for each in known if each not in ids])
         for each in self.duplicates:
             del known[each]
-        self.matches = match(self.before, known, families, present)
+        self.matches = match(self.before, known, families, shown, self.unreadable_roles)
+        old = {each for each in self.matches.waiting.values() if users[each].deleted_at is None}
+        self.unchanged |= old | {each for each in unshown if users[each].clever_id is None} - set(self.matches.adopted.values())
         self.barred = {each for each in known if (user_id := self.matches.user_of(each)) is not None and users[user_id].barred}
         self.candidates = {
-            each: person for each, person in known.items() if each not in self.barred and ids.get(each) not in self.protected
+            each: person
+            for each, person in known.items()
+            if each not in self.barred and ids.get(each) not in self.protected and each not in self.matches.waiting
         }
         self.new_admins = {
             each
@@ -172,7 +199,7 @@ class Pass:
 
     def _present_schools(self) -> dict[str, Id]:
         """The schools that are shared and agreed, and those that are left unchanged, by Clever id (R6.3)."""
-        return self.open_schools | {clever_id: at for clever_id, at in self._unchanged_by_id().items() if clever_id is not None}
+        return self.open_schools | self._unchanged_by_id()
 
     def is_grade_agreed(self, person: Person) -> bool:
         """R6.4; only students have a grade."""
@@ -350,7 +377,8 @@ class Pass:
 
     def roster_classrooms(self) -> None:
         """R6.1. Sets `open_classrooms`: the classrooms whose members are updated from Clever, by Clever id."""
-        names, quarantined = split_named(self.section_records)
+        names = {clever_id: clean(record["name"]) or "" for clever_id, record in self.section_records.items()}
+        quarantined = self.quarantined_sections
         ids = {row.clever_id: each for each, row in self.before.classrooms.items() if row.clever_id}
         unchanged_schools = self._unchanged_by_id()
         in_unchanged_schools = {each for each, section in self.section_records.items() if section.get("school") in unchanged_schools}
@@ -360,6 +388,7 @@ class Pass:
             if row.protected
             or (row.clever_id is not None and row.clever_id in quarantined | in_unchanged_schools)
             or (row.school_id in self.unchanged_schools and row.deleted_at is None)
+            or ("sections" in self.unreadable and row.clever_id not in self.section_records and row.deleted_at is None)
         }
         # A member is held: the row is left unchanged, while other members are added and removed (R7.4).
         with_held = {at for (at, user_id, _), row in self.before.enrollments.items() if user_id in self.stuck and row.deleted_at is None}
@@ -380,9 +409,16 @@ class Pass:
                 self.open_classrooms[clever_id] = classroom_id
 
     def roster_enrollments(self) -> None:
-        """R6.2, R6.3."""
+        """R4.7, R6.2, R6.3."""
         staying = self.unchanged - self.protected
+        without_list = {
+            at
+            for each, at in self.open_classrooms.items()
+            if self.section_records[each].get("teachers") is None and not self.section_records[each].get("teacher")
+        }
         for (classroom_id, user_id, role), row in self.before.enrollments.items():
+            if classroom_id in without_list and role == "teacher" and self._still_teaches(user_id):
+                continue
             if classroom_id not in self.unchanged_classrooms and user_id not in staying and not self.held.everything:
                 self.after.enrollments[classroom_id, user_id, role] = replace(row, deleted_at=row.deleted_at or self.now)
         of_linked = {each: self.members[other] for each, other in self.duplicates.items() if other in self.members}  # R5.10
@@ -391,7 +427,7 @@ class Pass:
             section = self.section_records[clever_id]
             school = self.open_schools[section["school"]]
             teachers = section.get("teachers") or [section.get("teacher")]
-            for member in section.get("students") or ():
+            for member in section["students"]:
                 user_id, roles = members.get(member, (0, set()))
                 at = {school for role, school in roles if role == "student"}
                 if at and (self.rules.student_multi_school or school in at):
@@ -400,3 +436,7 @@ class Pass:
                 user_id, roles = members.get(member, (0, set()))
                 if any(role == "teacher" for role, _ in roles):
                     self.after.enrollments[classroom_id, user_id, "teacher"] = Enrollment(member == teachers[0], "clever", None)
+
+    def _still_teaches(self, user_id: Id) -> bool:
+        """Whether a user is active and has the role of a teacher after this sync."""
+        return self.after.users[user_id].deleted_at is None and any(role == "teacher" for role, _ in active_roles(self.after, user_id))

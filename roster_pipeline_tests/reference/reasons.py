@@ -9,7 +9,6 @@ from typing import NamedTuple
 from roster_pipeline_tests.reference.brakes import leavers
 from roster_pipeline_tests.reference.matching import add_those_without_a_name
 from roster_pipeline_tests.reference.one_pass import Pass
-from roster_pipeline_tests.reference.records import split_named
 from roster_pipeline_tests.reference.rows import Id
 
 
@@ -28,6 +27,7 @@ def reasons(done: Pass) -> dict[str, Reason]:
         done: a pass that has run, after brakes are applied.
     """
     found = {each: Reason("frozen" if _is_linked(done, each) else "none", "quarantined") for each in done.quarantined_people}
+    found |= {each: Reason("frozen", "unreadable") for each in done.unshown_people}
     unnamed = _without_a_name(done)
     for clever_id in done.people:
         reason = _when_recognised(done, clever_id)
@@ -59,10 +59,9 @@ def removed(free: Pass) -> dict[tuple[str, Id], str]:
     for school_id, school in free.before.schools.items():
         if school.deleted_at is None and free.after.schools[school_id].deleted_at is not None:
             found["schools", school_id] = "outside" if school.clever_id in free.outside_schools else "absent"
-    sections, _ = split_named(free.section_records)
     for classroom_id, classroom in free.before.classrooms.items():
         if classroom.deleted_at is None and free.after.classrooms[classroom_id].deleted_at is not None:
-            if classroom.clever_id not in sections:
+            if classroom.clever_id not in free.section_records:
                 found["classrooms", classroom_id] = "absent"
             else:
                 at = free.section_records[classroom.clever_id].get("school")
@@ -89,6 +88,8 @@ def _when_recognised(done: Pass, clever_id: str) -> Reason:
         return Reason("none", "duplicate_record")
     if clever_id in done.matches.adopted:
         return Reason("adopt", "username")
+    if clever_id in done.matches.waiting:
+        return Reason("none", "relink_waits")
     if clever_id in done.matches.relinked:
         return Reason("relink_deactivated" if clever_id in done.barred else "relink", "two_of_three")
     return Reason("create", "new")

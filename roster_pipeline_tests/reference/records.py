@@ -1,15 +1,17 @@
-"""Reads what Clever sends (R3.6, R3.8, R4.2, R4.5): one record per Clever id, clean text, and the values of each person.
+"""Reads what Clever sends (R3.6, R3.8, R4.5): one record per Clever id, clean text, and the values of each person.
 
-Does not belong here: the rows of the application, and decisions about people (`matching.py`, `model.py`).
+Does not belong here: which records can be used (`readable.py`), the rows of the application, and decisions about people (`matching.py`,
+`model.py`).
 """
 
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import date
 from typing import Any
 
-from roster_pipeline_tests.reference.rows import Record, Rules
+from roster_pipeline_tests.reference.readable import WALKS, Use, odd_people, person_use
+from roster_pipeline_tests.reference.rows import Record, Rules, Snapshot
 
 GRADES = (
     {"InfantToddler", "Preschool", "PreKindergarten", "TransitionalKindergarten", "Kindergarten", "PostGraduate", "Ungraded", "Other"}
@@ -24,6 +26,7 @@ class Person:
     Attributes:
         listed: the roles in Clever, each with the Clever id of the school; None is the district.
         student_schools: of a student, the primary one first.
+        kinds: the roles in Clever, also one without a school, by their names in the application.
         schools: every school that Clever names for the person, also one where the person gets no role.
         username: the desired username.
         plain_username: the desired username while the new role of a district admin is held (R7.4).
@@ -32,6 +35,7 @@ class Person:
     clever_id: str
     values: dict[str, str | None]
     listed: set[tuple[str, str | None]]
+    kinds: set[str]
     schools: set[str]
     student_schools: tuple[str, ...]
     primary: str | None
@@ -54,22 +58,27 @@ def clean(text: Any) -> str | None:
     return unicodedata.normalize("NFC", text).strip() or None
 
 
-def newest(records: Iterable[Record], district: str) -> dict[str, Record]:
-    """The newest record of each Clever id, without those of other districts (R3.6, R3.8)."""
-    chosen: dict[str, Record] = {}
-    for record in records:
+def newest(uses: Iterable[tuple[Record, Use]], district: str) -> tuple[dict[str, Record], set[str]]:
+    """The newest record of each Clever id, without those of other districts (R3.6, R3.8): the good ones, and the ids of the others.
+
+    A record that cannot be used and does not say how old it is counts as the newest: what is behind it stays (R4.6).
+    """
+    chosen: dict[str, tuple[tuple[bool, str], Record, Use]] = {}
+    for record, use in uses:
         if (record.get("district") or district) != district:
             continue
+        modified = record.get("last_modified") or ""
+        age = (use == "unread" or (use == "broken" and not modified), modified)
         rival = chosen.get(record["id"])
-        if rival is None or (record.get("last_modified") or "") >= (rival.get("last_modified") or ""):
-            chosen[record["id"]] = record
-    return chosen
+        if rival is None or age >= rival[0]:
+            chosen[record["id"]] = (age, record, use)
+    good = {clever_id: record for clever_id, (_, record, use) in chosen.items() if use == "good"}
+    return good, set(chosen) - set(good)
 
 
-def split_named(records: Mapping[str, Record]) -> tuple[dict[str, str], set[str]]:
-    """Schools or sections: the name of each valid one, and the ids of the quarantined ones (R4.2)."""
-    names = {clever_id: clean(record.get("name")) for clever_id, record in records.items()}
-    return {clever_id: name for clever_id, name in names.items() if name}, {clever_id for clever_id, name in names.items() if not name}
+def read_places(records: Iterable[Record], district: str, use_of: Callable[[Record], Use]) -> tuple[dict[str, Record], set[str]]:
+    """Schools or sections: the good ones by Clever id, and the ids of the quarantined ones (R4.2)."""
+    return newest([(record, use_of(record)) for record in records], district)
 
 
 def read_term(record: Record) -> tuple[str | None, date | None, date | None]:
@@ -83,23 +92,23 @@ def read_term(record: Record) -> tuple[str | None, date | None, date | None]:
     return clean(record.get("name")), days[0], days[1]
 
 
-def read_people(users: Sequence[Record], rules: Rules) -> tuple[dict[str, Person], set[str]]:
+def read_people(snapshot: Snapshot, rules: Rules) -> tuple[dict[str, Person], set[str]]:
     """The valid people, and the ids of the quarantined ones (R4.2). There is one collection for each role, pulled in this order."""
-    in_order = [record for role in ("student", "teacher", "staff", "district_admin") for record in users if role in record["roles"]]
-    people, quarantined = {}, set()
-    for clever_id, record in newest(in_order, rules.clever_id).items():
-        name = record.get("name") or {}
-        if clean(name.get("first")) and clean(name.get("last")):
-            people[clever_id] = read_person(record, rules)
-        else:
-            quarantined.add(clever_id)
-    return people, quarantined
+    in_order = [
+        (record, person_use(record, role))
+        for collection, role in WALKS.items()
+        for record in (*(each for each in snapshot.users if role in each["roles"]), *odd_people(snapshot, collection))
+    ]
+    good, quarantined = newest(in_order, rules.clever_id)
+    return {clever_id: read_person(record, rules) for clever_id, record in good.items()}, quarantined
 
 
 def read_person(record: Record, rules: Rules) -> Person:
     """One user of Clever (SPEC 1: username, e-mail; R5.8: roles)."""
-    roles = record["roles"]
-    student, teacher, staff = (roles.get(each) or {} for each in ("student", "teacher", "staff"))
+    roles = {name: role for name, role in record["roles"].items() if role is not None}
+    student, teacher, staff = (
+        {**roles.get(each, {}), "schools": roles.get(each, {}).get("schools") or ()} for each in ("student", "teacher", "staff")
+    )
     listed: set[tuple[str, str | None]] = set()
     if "student" in roles:
         listed |= {("student", school) for school in {*student.get("schools", ()), student.get("school")} if school}
@@ -127,6 +136,7 @@ def read_person(record: Record, rules: Rules) -> Person:
             "grade": grade if grade in GRADES else None,
         },
         listed=listed,
+        kinds={"school_admin" if each == "staff" else each for each in roles},
         schools={school for role in (student, teacher, staff) for school in (*role.get("schools", ()), role.get("school")) if school},
         student_schools=tuple(each for each in (student.get("school"), *student.get("schools", ())) if each),
         primary=student.get("school") or teacher.get("school"),

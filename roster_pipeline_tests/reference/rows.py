@@ -106,12 +106,17 @@ class State:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """What Clever sends for one district: its objects in order, including those that it sends twice."""
+    """What Clever sends for one district: its objects in order, including those that it sends twice.
+
+    Attributes:
+        odd: further elements of `data`, each after the objects of its collection, as Clever sends them. Some are no objects at all.
+    """
 
     schools: Sequence[Record] = ()
     sections: Sequence[Record] = ()
     users: Sequence[Record] = ()
     terms: Sequence[Record] = ()
+    odd: Sequence[tuple[str, Any]] = ()
 
 
 @dataclass(frozen=True)

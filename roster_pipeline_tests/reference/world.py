@@ -39,6 +39,13 @@ def mostly(usual: st.SearchStrategy[Any], rare: st.SearchStrategy[Any], one_in: 
     return st.integers(0, one_in - 1).flatmap(lambda roll: rare if roll == one_in - 1 else usual)
 
 
+_missing = st.sampled_from((None, ...))  # `...` is a field that Clever does not send.
+
+
+def _sent(fields: Record) -> Record:
+    return {name: value for name, value in fields.items() if value is not ...}
+
+
 _name_of_thing = mostly(st.sampled_from(("North", "NORTH ", "South")), st.sampled_from(BLANKS), 5)
 _foreign = mostly(st.just(None), st.just("another-district"), 15)
 
@@ -62,18 +69,20 @@ def _term_record(draw: st.DrawFn, clever_id: str) -> Record:
 @st.composite
 def _section_record(draw: st.DrawFn, clever_id: str) -> Record:
     members = st.lists(st.sampled_from(("a0", "a1", *PEOPLE, "ghost")), max_size=5)
-    teachers = draw(members)
-    return {
+    teachers = draw(mostly(members, _missing, 5))
+    first = st.sampled_from(("p1", "p2", None)) if teachers in (None, ...) else st.sampled_from(("p1", "p2"))
+    record = {
         "id": clever_id,
         "name": draw(_name_of_thing),
-        "school": draw(st.one_of(_school, st.none())),
+        "school": draw(mostly(_school, _missing, 12)),
         "term_id": draw(st.sampled_from((*TERMS, "elsewhere", None))),
-        "students": draw(members),
+        "students": draw(mostly(members, st.one_of(_missing, st.just(["p1", ""]), st.just(5)), 12)),
         "teachers": teachers,
-        "teacher": draw(st.sampled_from(("p1", "p2"))) if not teachers else teachers[0],
+        "teacher": teachers[0] if isinstance(teachers, list) and teachers else draw(first),
         "district": draw(_foreign),
         "last_modified": draw(st.sampled_from(MODIFIED)),
     }
+    return _sent(record)
 
 
 @st.composite
@@ -92,12 +101,15 @@ def _user_record(draw: st.DrawFn, clever_id: str) -> Record:
         primary = draw(mostly(st.just(school), st.sampled_from((None, "")), 5))
         schools = draw(st.permutations(list(dict.fromkeys([school, *schools])))) if draw(st.booleans()) else schools
         grade = draw(st.sampled_from(("1", "1", "2", "Kindergarten", "", None, "not a grade")))
-        roles["student"] = {"school": primary, "schools": schools, "grade": grade, "student_number": draw(_number), **credentials}
+        at = draw(mostly(st.just((primary, schools)), st.sampled_from(((school, None), (None, None), (..., ...))), 12))
+        roles["student"] = _sent({"school": at[0], "schools": at[1], "grade": grade, "student_number": draw(_number), **credentials})
     if "teacher" in kind:
         school, schools = draw(st.one_of(st.just((school, schools)), st.tuples(_school, _some_schools)))  # Some teach elsewhere.
-        roles["teacher"] = {"school": school if school in schools else None, "schools": schools, **credentials}
+        listed = draw(mostly(st.just(schools), _missing, 12))
+        roles["teacher"] = _sent({"school": school if school in schools else None, "schools": listed, **credentials})
     if "staff" in kind:
-        roles["staff"] = {"schools": draw(_some_schools), "credentials": {"district_username": draw(_username)}}
+        listed = draw(mostly(_some_schools, _missing, 12))
+        roles["staff"] = _sent({"schools": listed, "credentials": {"district_username": draw(_username)}})
     if "district_admin" in kind:
         roles["district_admin"] = {}
     return {
@@ -112,6 +124,23 @@ def _user_record(draw: st.DrawFn, clever_id: str) -> Record:
         "district": draw(_foreign),
         "last_modified": draw(st.sampled_from(MODIFIED)),
     }
+
+
+NO_ID: tuple[Any, ...] = (None, 7, "row", {}, {"data": {}}, {"data": {"id": None, "name": "A"}})
+COLLECTIONS = {"students": "student", "teachers": "teacher", "staff": "staff", "district_admins": "district_admin"}
+
+
+@st.composite
+def _odd_element(draw: st.DrawFn) -> tuple[str, Any]:
+    """An element that has no id (R4.8), or a person whose roles cannot be read (R4.7)."""
+    if draw(st.booleans()):
+        return draw(st.sampled_from(("schools", "terms", "courses", "sections", *COLLECTIONS, *COLLECTIONS))), draw(st.sampled_from(NO_ID))
+    collection = draw(st.sampled_from(tuple(COLLECTIONS)))
+    asked = COLLECTIONS[collection]
+    # A district admin has no schools.
+    roles = [None, {}, {asked: None}] + [{asked: {"schools": None}}] * (asked != "district_admin")
+    person = draw(_user_record(draw(st.sampled_from((*PEOPLE, "p9")))))
+    return collection, {"data": {**person, "roles": draw(st.sampled_from(roles))}}
 
 
 def _anchors() -> tuple[list[Record], list[Record], list[Record]]:
@@ -136,9 +165,11 @@ class CleverSide:
 
     slots: dict[tuple[str, str], list[Record]] = field(default_factory=dict)
     vanished: str | None = None
+    odd: list[tuple[str, Any]] = field(default_factory=list)
 
     def change(self, draw: st.DrawFn, calm: int) -> None:
-        """Add, remove or change objects: about one in `calm` slots. Seldom a whole collection is empty (R7.3)."""
+        """Add, remove or change objects: about one in `calm` slots. Seldom a whole collection is empty (R7.3), or something is odd."""
+        self.odd = draw(mostly(st.just([]), st.lists(_odd_element(), min_size=1, max_size=2), 4))
         self.vanished = draw(mostly(st.just(None), st.sampled_from(("schools", "sections", *ROLES)), 8))
         makers = [
             ("schools", SCHOOLS, _school_record),
@@ -209,7 +240,21 @@ class CleverSide:
             found[resource].extend(versions)
         if self.vanished in ROLES:
             users = [each for each in users if self.vanished not in each["roles"]]
-        return Snapshot([] if self.vanished == "schools" else schools, [] if self.vanished == "sections" else sections, users, terms)
+        # If more than half of a collection has a wrong type, its shape has changed, and nothing is synced (R4.2).
+        wrong = [each for each in sections if isinstance(each.get("students"), int)]
+        sections = [{**each, "students": None} if any(each is one for one in wrong[1:]) else each for each in sections]
+        return Snapshot(
+            [] if self.vanished == "schools" else schools, [] if self.vanished == "sections" else sections, users, terms, self._odd()
+        )
+
+    def _odd(self) -> list[tuple[str, Any]]:
+        """The odd elements: no two of a collection without an id, for the same reason."""
+        once = {where: element for where, element in self.odd if not _is_of_person(element)}
+        return [*once.items(), *(each for each in self.odd if _is_of_person(each[1]))]
+
+
+def _is_of_person(element: Any) -> bool:
+    return isinstance(element, dict) and "roles" in element.get("data", {})
 
 
 def _in_roles(record: Record, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -225,7 +270,8 @@ def shuffled_snapshot(draw: st.DrawFn, snapshot: Snapshot) -> Snapshot:
         mixed = [records[each] for each in order]
         return [_in_turn(mixed, records, position) for position in range(len(mixed))]
 
-    return Snapshot(*(shuffled(each) for each in (snapshot.schools, snapshot.sections, snapshot.users, snapshot.terms)))
+    shuffled_all = [shuffled(each) for each in (snapshot.schools, snapshot.sections, snapshot.users, snapshot.terms)]
+    return Snapshot(*shuffled_all, odd=snapshot.odd)
 
 
 def _in_turn(mixed: Sequence[Record], records: Sequence[Record], position: int) -> Record:

@@ -161,6 +161,11 @@ NIGHTS = {
     "a section that can be used again": changed(section("c1", ["p1"], ["p8"])),
     "once more it cannot": changed(section("c1", ["p1", "p2", "p3"], ["p8", "p9"], name="")),
     "a section is removed that could not be used": changed(without=["c1"]),
+    "teachers are not sent": changed({**RECORDS["c1"], "teachers": None}),
+    "a teacher who stayed has another role": changed({**RECORDS["c1"], "teachers": None}, staff("p8")),
+    "teachers are sent again, without one who stayed": changed({**RECORDS["c1"], "teachers": ["p8"]}),
+    "roles that cannot be read": replace(changed(without=["p8"]), odd=(("teachers", {"data": {**RECORDS["p8"], "roles": {}}}),)),
+    "roles that can be read again": changed(teacher("p8", "eva", schools=["s2"])),
 }
 NIGHTS_OF_LOSS = {
     "somebody leaves": changed(without=["p3"]),
@@ -228,12 +233,20 @@ def lose_history(district: LiveDistrict) -> None:
     prune_history(district.database, keep_syncs_days=1, keep_changes_days=1, now=district.clock.now + timedelta(days=2))
 
 
+def send_an_element_without_an_id(district: LiveDistrict) -> None:
+    new_user(district, "by hand")
+    for _ in range(2):
+        district.sync(UNREADABLE)
+
+
 def sell_too_few(district: LiveDistrict) -> None:
     district.agree(licenses=7, over_license_policy="wait")
     district.sync(changed())
     district.sync(changed())
 
 
+# Somebody else leaves, and an element has no id (R4.8).
+UNREADABLE = replace(changed(without=["p3"]), odd=(("students", None),))
 FULL: dict[str, tuple[Callable[[LiveDistrict], object] | None, Any]] = {
     "a school changes": (None, changed(school("s2", "Other"))),
     "a school is removed": (None, changed(without=["s2"])),
@@ -244,6 +257,8 @@ FULL: dict[str, tuple[Callable[[LiveDistrict], object] | None, Any]] = {
     "the last full plan is a week ago": (let_time_pass, changed(student("p12", "new"))),
     "the last full plan is in the future": (go_back_in_time, changed(student("p12", "new"))),
     "the history of the last sync is removed": (lose_history, changed()),
+    "an element has no id": (None, UNREADABLE),
+    "an element had no id": (send_an_element_without_an_id, changed(without=["p3"])),
     "seats run short": (sell_too_few, changed(student("p12", "new"))),
 }
 

@@ -27,6 +27,22 @@ create trigger audit_is_never_emptied before truncate on ops.audit for each stat
 
 -- Records that could not be read.
 
+-- A section that does not say its school is quarantined (R4.7). The next sync reads all records again, because the code has changed.
+delete from staging.sections where school is null;
+alter table staging.sections alter column school set not null;
+-- Null: Clever did not send the teachers of the section (R4.7).
+alter table staging.sections alter column teachers drop not null;
+
+-- False: the pull has no record with this id, but an element that cannot be read (R4.8).
+alter table staging.quarantined add column is_shown boolean not null default true;
+
+-- The collections of the last accepted snapshot in which an element had no readable id (R4.8).
+create table staging.unreadable (
+    district_id bigint not null,
+    collection text not null,
+    primary key (district_id, collection)
+);
+
 -- Brakes.
 
 -- People.
