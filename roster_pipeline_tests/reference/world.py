@@ -270,8 +270,8 @@ def shuffled_snapshot(draw: st.DrawFn, snapshot: Snapshot) -> Snapshot:
         mixed = [records[each] for each in order]
         return [_in_turn(mixed, records, position) for position in range(len(mixed))]
 
-    shuffled_all = [shuffled(each) for each in (snapshot.schools, snapshot.sections, snapshot.users, snapshot.terms)]
-    return Snapshot(*shuffled_all, odd=snapshot.odd)
+    schools, sections, users, terms = (shuffled(each) for each in (snapshot.schools, snapshot.sections, snapshot.users, snapshot.terms))
+    return Snapshot(schools, sections, users, terms, snapshot.odd)
 
 
 def _in_turn(mixed: Sequence[Record], records: Sequence[Record], position: int) -> Record:
