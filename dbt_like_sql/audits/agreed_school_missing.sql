@@ -3,6 +3,6 @@
 -- rules: R6.4
 -- decides by: district
 -- severity: warn
-select 'schools' as resource, coalesce(kept_id, name) as clever_id
+select 'schools' as resource, coalesce(stored_id, name) as clever_id
 from reconcile.agreed_schools
 where meanings = 0

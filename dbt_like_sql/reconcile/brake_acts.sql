@@ -80,6 +80,25 @@ empty_collections as (
                     and not users.protected
             )
         )
+),
+
+relinks as (
+    select 'relink users ' || clever_id as act
+    from reconcile.identities
+    where decision in ('relink', 'relink_deactivated')
+    union all
+    select 'relink schools ' || clever_id as act
+    from reconcile.schools
+    where is_relinked
+),
+
+first_acts as (
+    select act from deletions
+    union all
+    -- The first sync under a new Clever id of the district is held, whatever it would do (R6.5).
+    select act from relinks where :is_rekeyed
+    union all
+    select 'rekey district' as act where :is_rekeyed
 )
 select distinct
     'district_role' as kind,
@@ -101,30 +120,14 @@ from empty_collections
 -- An empty collection is held even when there is nothing to delete: one row without an act.
 left join deletions on true
 union all
-select 'relinks' as kind, null as school_id, null as role, null as collection, 'relink users ' || clever_id as act
-from reconcile.identities
-where decision in ('relink', 'relink_deactivated') and not :is_first
-union all
-select 'relinks' as kind, null as school_id, null as role, null as collection, 'relink schools ' || clever_id as act
-from reconcile.schools
-where is_relinked and not :is_first
+select 'relinks' as kind, null as school_id, null as role, null as collection, act
+from relinks
+where not :is_first
 union all
 select 'new_admins' as kind, null as school_id, 'district_admin' as role, null as collection, 'admit admin ' || clever_id as act
 from reconcile.new_admins
 where not :is_first
 union all
 select 'initial' as kind, null as school_id, null as role, null as collection, act
-from deletions
+from first_acts
 where :is_first
-union all
--- The first sync under a new Clever id of the district is held, whatever it would do (R6.5).
-select 'initial' as kind, null as school_id, null as role, null as collection, 'rekey district' as act
-where :is_rekeyed
-union all
-select 'initial' as kind, null as school_id, null as role, null as collection, 'relink users ' || clever_id as act
-from reconcile.identities
-where decision in ('relink', 'relink_deactivated') and :is_rekeyed
-union all
-select 'initial' as kind, null as school_id, null as role, null as collection, 'relink schools ' || clever_id as act
-from reconcile.schools
-where is_relinked and :is_rekeyed

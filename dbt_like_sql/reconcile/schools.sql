@@ -5,7 +5,7 @@
 -- decides by: district
 -- status: `rostered` | `outside` (the agreement) | `frozen` (quarantined: the existing school and everything in it are left unchanged)
 --         | `protected` (a protected row that is soft-deleted: it is left unchanged, so nothing can be rostered there)
--- is_relinked: the existing school had another Clever id, which is gone
+-- is_relinked: the existing school had another Clever id, which is no longer shared
 with shared as (
     select clever_id, name, app.normalize_username(name) as name_key
     from staging.schools
@@ -26,7 +26,7 @@ existing as (
     where district_id = :district_id and clever_id is not null
 ),
 
--- Schools that Clever shares for the first time: those of one name are told apart by nothing.
+-- Schools that Clever shares for the first time: those of one name cannot be distinguished.
 newcomers as (
     select min(shared.clever_id) as clever_id, shared.name_key
     from shared
@@ -35,8 +35,8 @@ newcomers as (
     having count(*) = 1
 ),
 
--- Schools whose Clever id is gone. A quarantined one is not.
-gone as (
+-- Schools whose Clever id is no longer shared. A quarantined one is not.
+missing as (
     select
         school_id,
         name_key,
@@ -55,13 +55,13 @@ gone as (
 ),
 
 relinked as (
-    select newcomers.clever_id, gone.school_id, gone.is_active
+    select newcomers.clever_id, missing.school_id, missing.is_active
     from newcomers
-    inner join gone on newcomers.name_key = gone.name_key
+    inner join missing on newcomers.name_key = missing.name_key
     -- A new school outside the agreement takes no place over.
     inner join (select distinct clever_id from inside) as inside on newcomers.clever_id = inside.clever_id
     -- There must be exactly one. Soft-deleted schools count only if none is active.
-    where case when gone.active_count > 0 then gone.is_active and gone.active_count = 1 else gone.all_count = 1 end
+    where case when missing.active_count > 0 then missing.is_active and missing.active_count = 1 else missing.all_count = 1 end
 ),
 
 decided as (

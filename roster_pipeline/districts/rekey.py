@@ -43,7 +43,7 @@ def rekey(connection: Connection, reference: str, clever_id: str, *, by: str, no
     if district.clever_id == clever_id:
         raise PermanentError("The district has this Clever id already.", hint="Nothing is to do.", district=clever_id)
     _absorb(connection, district, clever_id)
-    # The old token may vanish now; that is no news about this district any more.
+    # The old token may vanish now; it is no longer the token of this district.
     leaving = sa.delete(connections).where(connections.c.clever_id == district.clever_id).returning(connections.c.status_before)
     before = connection.execute(leaving).scalar()
     status = (before or "active") if district.status == "disconnected" else district.status

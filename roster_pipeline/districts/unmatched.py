@@ -1,4 +1,4 @@
-"""What a district's agreement and settings name and Clever does not have: it is told at every sync (R6.4).
+"""What a district's agreement and settings name and Clever does not have: it is reported at every sync (R6.4).
 
 Belongs here: the sentences about it in a sync's message, as counts. Does not belong here: what the agreement means for the roster
 (`reconcile/agreed_schools.sql`).

@@ -137,7 +137,7 @@ def is_outdated(connection: Connection, district_id: int, pull_no: int) -> bool:
 def is_first_sync(connection: Connection, district_id: int) -> bool:
     """Whether the next sync is the first (R7.6): none was ever applied, and no user is from Clever. `staging` does not matter.
 
-    Of a district with a new Clever id it is the first under that id (R6.5).
+    Also the first under a new Clever id of the district (R6.5).
     """
     rekeyed = sa.exists().where(districts.c.district_id == district_id, districts.c.rekeyed_from.is_not(None))
     applied = sa.exists().where(syncs.c.district_id == district_id, syncs.c.is_applied)

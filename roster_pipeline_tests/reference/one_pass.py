@@ -95,14 +95,14 @@ class Pass:
     def _relink_schools(self, names: Mapping[str, str], present: Set[str], inside: Set[str]) -> dict[str, Id]:
         """R6.5: the existing school of each new Clever id, where nothing else has its name."""
         linked = {row.clever_id for row in self.before.schools.values()}
-        gone = {
+        missing = {
             each: row for each, row in self.before.schools.items() if row.clever_id and row.clever_id not in present and not row.protected
         }
         found: dict[str, Id] = {}
         for clever_id in inside - linked:
             rivals = [each for each, name in names.items() if each not in linked and key(name) == key(names[clever_id])]
-            old = [each for each, row in gone.items() if key(row.name) == key(names[clever_id])]
-            old = [each for each in old if gone[each].deleted_at is None] or old
+            old = [each for each, row in missing.items() if key(row.name) == key(names[clever_id])]
+            old = [each for each in old if missing[each].deleted_at is None] or old
             if len(rivals) == len(old) == 1:
                 found[clever_id] = old[0]
         return found

@@ -23,6 +23,8 @@ PARAMETERS = {
     "student_multi_school": "from the row of app.districts, and from profiles.py, which is in the hash of the code",
     "student_email": "as above",
     "login_methods": "as above",
+    "keep_classroom_names": "as above",
+    "is_rekeyed": "as above",
     "is_first": "a first sync records no state",
     "synced_at": "only in rows that are written, and no row is written",
 }
