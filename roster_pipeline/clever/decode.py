@@ -13,7 +13,8 @@ from typing import Any, NamedTuple, TypeVar, get_args, get_origin
 import msgspec
 from msgspec import Raw, Struct
 
-from roster_pipeline.clever.records import District, Record, Wire, meaning_of_absence, record_type
+from roster_pipeline.clever.absence import meaning_of_absence
+from roster_pipeline.clever.records import District, Record, Wire, record_type
 from roster_pipeline.errors import PermanentError
 from roster_pipeline.source.digests import SnapshotIndex
 from roster_pipeline.source.protocol import SourceDistrict

@@ -9,25 +9,12 @@ the absence of each field means (R4.7). A Struct that does not say it cannot be 
 """
 
 from collections.abc import Mapping
-from enum import Enum, auto
 from typing import Annotated, ClassVar, Literal
 
 from msgspec import Meta, Struct, field
 
+from roster_pipeline.clever.absence import Absent
 from roster_pipeline.source.vocabulary import Collection
-
-
-class Absent(Enum):
-    """What it means that Clever does not send a field, or sends null."""
-
-    FAILS = auto()  # The pull fails, and nothing is written.
-    UNREADABLE = auto()  # Nobody knows what the record is: nothing of its collection is soft-deleted (R4.8).
-    QUARANTINED = auto()  # The record is quarantined: what exists behind it is left unchanged (R4.6).
-    STAYS = auto()  # What the application has stays (R4.7).
-    ELSEWHERE = auto()  # Another field says the same.
-    NO_ROLE = auto()  # The person does not have this role (R5.8). The role that was asked for: QUARANTINED.
-    EMPTY = auto()  # The value is empty. It takes no account, role or class from anybody.
-    SIGN_IN = auto()  # The value is empty, and with it a way to sign in; for many people at once that is held (R7.3, `identities`).
 
 
 class Wire(Struct, gc=False):
@@ -380,21 +367,6 @@ LEFT_OUT: Mapping[str, Mapping[str, str]] = {
         "last_attendance_sync": "No attendance is read.",
     },
 }
-
-
-def meaning_of_absence(shape: type[Wire]) -> Mapping[str, Absent]:
-    """What the absence of each field of a Struct means, base classes included.
-
-    Raises:
-        LookupError: a field does not say it, or something is said of a field that is not there.
-    """
-    said: dict[str, Absent] = {}
-    for each in reversed(shape.__mro__):
-        said |= getattr(each, "absent", {})
-    if said.keys() != set(shape.__struct_fields__):
-        fields = ", ".join(sorted(said.keys() ^ set(shape.__struct_fields__)))
-        raise LookupError(f"clever/records.py, {shape.__name__}.absent: what does the absence of {fields} mean?")
-    return said
 
 
 Record = School | Term | Course | Section | UserWithoutEmail

@@ -12,8 +12,9 @@ import msgspec
 import pytest
 
 from roster_pipeline.clever import records
+from roster_pipeline.clever.absence import Absent, meaning_of_absence
 from roster_pipeline.clever.decode import SingleBody, parse_district
-from roster_pipeline.clever.records import Absent, District, Wire, meaning_of_absence, record_type
+from roster_pipeline.clever.records import District, Wire, record_type
 from roster_pipeline.errors import PermanentError
 from roster_pipeline.source.vocabulary import Collection
 from roster_pipeline_tests.reference.driver import LiveDistrict
