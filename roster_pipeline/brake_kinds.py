@@ -6,7 +6,7 @@ compare these objects with the SQL models, the settings, the database's check co
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any, Literal
 
@@ -24,18 +24,24 @@ class PlannedPerson:
 
     Attributes:
         rule: `reconcile.user_matches.rule`; None if the person is not in the plan.
-        is_admin_held: the person would become a district admin, and that is held.
+        username_rule: `reconcile.user_matches.username_rule`; None if no username was decided.
+        is_admin_held: the person would become an admin, and that is held.
         waits_for_first_sync: the person is in the plan of a first sync that is held as a whole.
         deletion_held_by: `reconcile.soft_deletes.held_by` of a user that would be soft-deleted.
         roles: the user's active roles, each with its school.
+        listed_roles: the roles that Clever lists for the person.
+        held_enrollments: kind of the hold and role, of each enrollment that would end and is held.
         listed_schools: Clever ids of the schools that Clever lists for the person.
     """
 
     rule: str | None
+    username_rule: str | None
     is_admin_held: bool
     waits_for_first_sync: bool
     deletion_held_by: str | None
     roles: frozenset[tuple[str, int | None]]
+    listed_roles: frozenset[str]
+    held_enrollments: frozenset[tuple[str, str]]
     listed_schools: frozenset[str]
 
 
@@ -51,6 +57,7 @@ class BrakeKind:
         name: its value in `ops.holds.kind`.
         columns: the columns of `reconcile.brakes` that distinguish two brakes of this kind; the others are null.
         limit: `role` means the district's settings `brakes.role_floor` and `brakes.role_share`. None: it trips at the first act.
+        limits_of_roles: for roles that have a limit of their own: role -> limit, named in the same way.
         waived_by: the district's setting with which it never trips.
         acts: the model that lists the acts that this kind counts.
         sentence: describes one hold. It may contain `{acts}`, `{active}` and the columns, but not `{school_id}`.
@@ -73,25 +80,28 @@ class BrakeKind:
     asset: str
     explains: Explains
     acts: str = "reconcile.brake_acts"
+    limits_of_roles: Mapping[str, str] = field(default_factory=dict)
     waived_by: str | None = None
     holds_whole_sync: bool = False
     holds_first_sync: bool = False
 
     @property
     def settings(self) -> tuple[str, ...]:
-        """The fields of `profiles.Brakes` that are its limits: floor and share."""
-        return (f"{self.limit}_floor", f"{self.limit}_share") if self.limit is not None else ()
+        """The fields of `profiles.Brakes` that are its limits: floor and share, for each role that has its own."""
+        limits = () if self.limit is None else (self.limit, *self.limits_of_roles.values())
+        return tuple(f"{limit}_{part}" for limit in limits for part in ("floor", "share"))
 
     @property
     def description(self) -> str:
         """When it trips and what it then holds."""
         return f"{self.trips} {self.holds}"
 
-    def limit_of(self, active: int, limits: Brakes) -> Fraction | None:
+    def limit_of(self, role: str | None, active: int, limits: Brakes) -> Fraction | None:
         """The most acts that pass: the larger of floor and share of `active`. None: it trips at the first act."""
         if self.limit is None:
             return None
-        floor, share = (getattr(limits, setting) for setting in self.settings)
+        limit = self.limits_of_roles.get(role or "", self.limit)
+        floor, share = getattr(limits, f"{limit}_floor"), getattr(limits, f"{limit}_share")
         # Exact, not a float: 5 % of 300 must be 15.
         return max(Fraction(floor), Fraction(str(share)) * active)
 
@@ -119,6 +129,18 @@ def _explains_school_role(person: PlannedPerson, hold: Mapping[str, Any]) -> boo
     return (person.deletion_held_by in _BY_ROLE or is_role_held) and is_there
 
 
+def _explains_classrooms(person: PlannedPerson, _hold: Mapping[str, Any]) -> bool:
+    return any(kind == "classrooms" for kind, _ in person.held_enrollments)
+
+
+def _explains_enrollments(person: PlannedPerson, hold: Mapping[str, Any]) -> bool:
+    return ("enrollments", hold["role"]) in person.held_enrollments
+
+
+def _explains_new_admins(person: PlannedPerson, hold: Mapping[str, Any]) -> bool:
+    return person.is_admin_held and hold["role"] in person.listed_roles - {role for role, _ in person.roles}
+
+
 EMPTY_COLLECTION = BrakeKind(
     name="empty_collection",
     columns=("collection",),
@@ -127,7 +149,7 @@ EMPTY_COLLECTION = BrakeKind(
     trips="Clever shares no schools, no sections or nobody of a role any more, though some are active here. In a first sync: Clever shares "
     "no schools, sections, students or teachers, and existing data would be soft-deleted.",
     holds="Holds every soft delete in the district; in a first sync everything.",
-    covers=("reconcile.held_users", "reconcile.soft_deletes", "reconcile.role_changes", "reconcile.enrollment_changes"),
+    covers=("reconcile.held_users", "reconcile.soft_deletes", "reconcile.role_changes", "reconcile.enrollment_differences"),
     holds_first_sync=True,
     asset="reconcile.soft_deletes",
     explains=lambda person, _: person.deletion_held_by == "empty_collection" or person.waits_for_first_sync,
@@ -150,10 +172,47 @@ SCHOOL_ROLE = BrakeKind(
     sentence="{acts:,} of {active:,} active {role} users of one school would be soft-deleted",
     trips="More users of one role at one school would be soft-deleted than the larger of `school_floor` and `school_share` of those active "
     "there.",
-    holds="Holds those users, their school, their classrooms and every role at the school.",
+    holds="Holds those users, their school, their classrooms and every role at the school, and people who have no other school.",
     covers=("reconcile.held_users", "reconcile.soft_deletes", "reconcile.school_status"),
     asset="reconcile.soft_deletes",
     explains=_explains_school_role,
+)
+CLASSROOMS = BrakeKind(
+    name="classrooms",
+    columns=(),
+    limit="classroom",
+    sentence="{acts:,} of {active:,} classrooms with members would be soft-deleted",
+    trips="More rostered classrooms with active members, whose term has not ended, would be soft-deleted than the larger of "
+    "`classroom_floor` and `classroom_share` of the active ones.",
+    holds="Holds those classrooms, with their members.",
+    covers=("reconcile.unchanged_classrooms",),
+    asset="reconcile.soft_deletes",
+    explains=_explains_classrooms,
+)
+ENROLLMENTS = BrakeKind(
+    name="enrollments",
+    columns=("role",),
+    limit="enrollment",
+    sentence="{acts:,} of {active:,} active {role} enrollments would end, though person and classroom stay",
+    trips="More enrollments of one role would end, though person and classroom stay, than the larger of `enrollment_floor` and "
+    "`enrollment_share` of the active ones of that role.",
+    holds="Holds those enrollments.",
+    covers=("reconcile.enrollment_differences",),
+    asset="reconcile.held_enrollments",
+    explains=_explains_enrollments,
+)
+IDENTITIES = BrakeKind(
+    name="identities",
+    columns=(),
+    limit="identity",
+    sentence="{acts:,} of {active:,} linked users would lose their username, a way to sign in, or both names",
+    trips="More linked users who stay would get another username, lose a way to sign in, or get another first and last name than the "
+    "larger of `identity_floor` and `identity_share` of the linked ones.",
+    holds="Holds their names, usernames and ways to sign in.",
+    covers=("reconcile.identities_after_brakes",),
+    asset="reconcile.user_matches",
+    # Also who was refused a name that somebody under the hold keeps.
+    explains=lambda person, _: person.username_rule in ("held", "withheld"),
 )
 INITIAL = BrakeKind(
     name="initial",
@@ -183,12 +242,14 @@ NEW_ADMINS = BrakeKind(
     name="new_admins",
     columns=("role",),
     limit="admin",
-    sentence="{acts:,} people would become district admins, beside {active:,}",
-    trips="More people would become district admins than the larger of `admin_floor` and `admin_share` of the active ones.",
+    limits_of_roles={"school_admin": "school_admin"},
+    sentence="{acts:,} people would get the role {role}, beside {active:,}",
+    trips="More people would become district admins than the larger of `admin_floor` and `admin_share` of the active ones, or more people "
+    "would become school admins than that of `school_admin_floor` and `school_admin_share`.",
     holds="Holds that role of theirs.",
-    covers=("reconcile.granted_roles", "reconcile.unchanged_roles", "reconcile.identities_after_brakes"),
+    covers=("reconcile.held_admins",),
     asset="reconcile.user_matches",
-    explains=lambda person, _: person.is_admin_held,
+    explains=_explains_new_admins,
 )
 LICENSES = BrakeKind(
     name="licenses",
@@ -204,7 +265,11 @@ LICENSES = BrakeKind(
 )
 
 KINDS: Mapping[str, BrakeKind] = {
-    kind.name: kind for kind in (EMPTY_COLLECTION, DISTRICT_ROLE, SCHOOL_ROLE, INITIAL, RELINKS, NEW_ADMINS, LICENSES)
+    kind.name: kind
+    for kind in (
+        *(EMPTY_COLLECTION, DISTRICT_ROLE, SCHOOL_ROLE, CLASSROOMS, ENROLLMENTS, IDENTITIES),
+        *(INITIAL, RELINKS, NEW_ADMINS, LICENSES),
+    )
 }
 
 

@@ -39,6 +39,14 @@ class Brakes(BaseModel):
     relink_share: float = Field(0.10, ge=0, le=1)
     admin_floor: int = Field(3, ge=0)
     admin_share: float = Field(0.50, ge=0, le=1)
+    school_admin_floor: int = Field(10, ge=0)
+    school_admin_share: float = Field(0.50, ge=0, le=1)
+    classroom_floor: int = Field(20, ge=0)
+    classroom_share: float = Field(0.30, ge=0, le=1)
+    enrollment_floor: int = Field(100, ge=0)
+    enrollment_share: float = Field(0.30, ge=0, le=1)
+    identity_floor: int = Field(25, ge=0)
+    identity_share: float = Field(0.10, ge=0, le=1)
 
 
 class Profile(BaseModel):

@@ -13,13 +13,12 @@ import sqlalchemy as sa
 import sqlglot
 from sqlglot import exp
 
-from roster_pipeline.brake_kinds import KINDS, LICENSES, BrakeKind, kinds_counted_by
+from roster_pipeline.brake_kinds import IDENTITIES, KINDS, LICENSES, BrakeKind, kinds_counted_by
 from roster_pipeline.database.engine import Database
 from roster_pipeline.database.migrate import known_tables
 from roster_pipeline.database.models import Model
 from roster_pipeline.database.tables import PENDING_HOLDS
 from roster_pipeline.profiles import Brakes, Profile
-from roster_pipeline.sync.brakes import RELEASED
 from roster_pipeline.sync.run import project_models
 from roster_pipeline_tests.reference import hands
 
@@ -50,7 +49,7 @@ def _counted() -> Iterator[tuple[str, tuple[str, ...]]]:
 def test_the_sql_counts_every_kind_and_no_other() -> None:
     """There is no object without SQL, and no SQL without an object. Both have the columns that distinguish two brakes of the kind."""
     counted = list(_counted())
-    assert len(counted) == len(dict(counted)), "one SELECT per kind"
+    assert set(counted) == set(dict(counted).items()), "all SELECTs of one kind have the same columns"
     assert dict(counted) == {name: KINDS[name].columns for name in kinds_counted_by("reconcile.brake_acts")}
     # The gate makes this brake itself, because all acts of its model are of one kind.
     assert kinds_counted_by("reconcile.license_acts") == (LICENSES.name,)
@@ -61,7 +60,7 @@ def test_the_sql_says_of_every_kind_out_of_how_many() -> None:
     """`active` of `reconcile.brakes` names each kind, because a limit is a share of it."""
     (case,) = [each for each in _tree("reconcile.brakes").find_all(exp.Case) if each.this is not None and each.this.name == "kind"]
     assert case.args.get("default") is None
-    assert sorted(each.this.name for each in case.args["ifs"]) == sorted(kind for kind, _ in _counted())
+    assert sorted(each.this.name for each in case.args["ifs"]) == sorted({kind for kind, _ in _counted()})
 
 
 def _kinds_named_in(model: Model) -> set[str]:
@@ -75,16 +74,18 @@ def test_what_a_hold_covers_is_one_list() -> None:
     """R7.4: exactly the models in `covers` of a kind read the holds of that kind."""
     reading = {}
     for model in project_models():
-        if "reconcile.holds" in model.reads and model.name != RELEASED:
+        if "reconcile.holds" in model.reads:
             assert _kinds_named_in(model), f"{model.name} reads reconcile.holds and compares its kind with none"
             reading[model.name] = _kinds_named_in(model)
-        if "reconcile.license_hold" in model.reads:
-            reading.setdefault(model.name, set()).add(LICENSES.name)
+        # Two holds reach the models as tables of their own.
+        for table, kind in (("reconcile.license_hold", LICENSES), ("reconcile.held_identities", IDENTITIES)):
+            if table in model.reads:
+                reading.setdefault(model.name, set()).add(kind.name)
     covered: dict[str, set[str]] = {}
-    for kind in KINDS.values():
-        assert kind.covers, kind.name
-        for name in kind.covers:
-            covered.setdefault(name, set()).add(kind.name)
+    for each in KINDS.values():
+        assert each.covers, each.name
+        for name in each.covers:
+            covered.setdefault(name, set()).add(each.name)
     assert covered == reading
 
 
@@ -99,6 +100,11 @@ def _constraint(database: Database, name: str) -> set[str]:
     query = sa.text("select pg_get_constraintdef(oid) from pg_constraint where conrelid = 'ops.holds'::regclass and conname = :name")
     with database.engine.connect() as connection:
         return set(connection.execute(query, {"name": name}).scalar_one().split("'")[1::2])
+
+
+def test_the_database_takes_a_role_with_the_kinds_that_have_one(database: Database) -> None:
+    """SPEC 2: `ops.holds.role` is set for them, one hold per role."""
+    assert _constraint(database, "holds_role_check") == {name for name, kind in KINDS.items() if "role" in kind.columns}
 
 
 def test_the_database_takes_holds_of_every_kind_and_no_other(database: Database) -> None:

@@ -42,7 +42,8 @@ def test_the_differences_of_the_two_profiles() -> None:
 
 def test_the_brakes_of_the_spec_are_the_defaults() -> None:
     """R7.3."""
-    limits = {"role": (10, 0.05), "school": (5, 0.20), "relink": (25, 0.10), "admin": (3, 0.50)}
+    limits = {"role": (10, 0.05), "school": (5, 0.20), "relink": (25, 0.10), "admin": (3, 0.50), "school_admin": (10, 0.50)}
+    limits |= {"classroom": (20, 0.30), "enrollment": (100, 0.30), "identity": (25, 0.10)}
     expected = {f"{name}_{part}": value for name, pair in limits.items() for part, value in zip(("floor", "share"), pair, strict=True)}
     for profile in PROFILES.values():
         assert profile.brakes.model_dump() == expected

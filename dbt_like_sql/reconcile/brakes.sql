@@ -3,7 +3,7 @@
 -- rules: R7.3, R7.5
 -- decides by: district
 -- acts: the number of acts
--- active: n of R7.3, the people of that role (or the linked people) who are active before this sync; 0 for a collection
+-- active: n of R7.3, what is active before this sync: people of that role, linked people, classrooms or enrollments; 0 for a collection
 with active as (
     select users.user_id, held.role, held.school_id
     from app.users as users
@@ -43,6 +43,37 @@ select
         when 'empty_collection' then 0
         when 'district_role' then coalesce(by_role.people, 0)
         when 'school_role' then coalesce(by_school.people, 0)
+        when 'classrooms'
+            then (
+                select count(*)
+                from app.classrooms as classrooms
+                where
+                    classrooms.district_id = :district_id
+                    and classrooms.source = 'clever'
+                    and classrooms.deleted_at is null
+                    and not coalesce(
+                        classrooms.ends_on < cast(cast(:synced_at as timestamptz) at time zone 'America/Los_Angeles' as date), false
+                    )
+                    and exists (
+                        select 1
+                        from app.enrollments as enrollments
+                        where
+                            enrollments.district_id = :district_id
+                            and enrollments.classroom_id = classrooms.classroom_id
+                            and enrollments.deleted_at is null
+                    )
+            )
+        when 'enrollments'
+            then (
+                select count(*)
+                from app.enrollments as enrollments
+                where
+                    enrollments.district_id = :district_id
+                    and enrollments.role = counted.role
+                    and enrollments.source = 'clever'
+                    and enrollments.deleted_at is null
+            )
+        when 'identities' then (select count(distinct user_id) from active)
         when 'relinks' then (select count(distinct user_id) from active)
         when 'new_admins' then coalesce(by_role.people, 0)
         when 'initial' then (select count(*) from app.users where district_id = :district_id and deleted_at is null)

@@ -3,6 +3,7 @@
 --        without a Clever id too, if an element of the sections cannot be read
 -- rules: R4.6, R4.8, R6.1, R8.1
 -- decides by: itself
+-- school: the Clever id of the section's school, also if that school is not shared
 -- status: `rostered` | `outside` (its school is outside the agreement) | `unknown_school` (its school is not shared)
 --         | `frozen` (it or its school is quarantined: left unchanged) | `protected` (left unchanged, with its own enrollments)
 -- name: what the classroom is called in the application. clever_name: what Clever calls it
@@ -45,6 +46,7 @@ decided as (
         case when quarantined_terms.clever_id is null then terms.name else existing.term_name end as term_name,
         case when quarantined_terms.clever_id is null then terms.start_date else existing.starts_on end as starts_on,
         case when quarantined_terms.clever_id is null then terms.end_date else existing.ends_on end as ends_on,
+        sections.school,
         schools.school_id,
         existing.classroom_id,
         case
@@ -73,6 +75,7 @@ select
     term_name,
     starts_on,
     ends_on,
+    school,
     school_id,
     case
         when status = 'rostered' then coalesce(classroom_id, nextval(cast(:classroom_ids as regclass))) else classroom_id

@@ -11,7 +11,9 @@ select
     case when license_acts.clever_id is not null and not license_hold.is_released then 'none' else after_brakes.decision end as decision,
     case when license_acts.clever_id is not null and not license_hold.is_released then 'licenses' else after_brakes.rule end as rule,
     after_brakes.keeps_username,
+    after_brakes.takes_plain_username,
     after_brakes.is_admin_held,
+    after_brakes.is_identity_held,
     after_brakes.is_student,
     -- A student without a seat waits. Students of an approved `licenses` hold do not: they become licensed.
     coalesce(not seats.has_seat and license_acts.clever_id is null, false) as is_waiting

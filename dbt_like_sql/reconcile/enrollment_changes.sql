@@ -1,131 +1,13 @@
--- The difference between the present enrollments and the desired ones.
+-- The enrollments to write: what differs from the desired ones and is not held.
 -- grain: one row per row of app.enrollments to write
--- rules: R4.6, R4.7, R4.8, R5.10, R6.2, R6.3, R7.1, R7.2, R7.4, R8.1
+-- rules: R7.1, R7.2, R7.4
 -- decides by: itself
-with desired as (
-    -- A section can list both records of one person (R5.10).
-    select classroom_id, user_id, role, bool_or(is_primary) as is_primary
-    from reconcile.memberships
-    where status = 'enrolled'
-    group by classroom_id, user_id, role
-),
-
--- Users that this sync leaves unchanged. They are one set, so that the many enrollments are joined only once.
-unchanged as (
-    select user_id from reconcile.decisions where decision in ('frozen', 'held')
-    union all
-    select user_id from reconcile.held_users
-    union all
-    select user_id from reconcile.unshown_users
-),
-
--- Teachers who stay because Clever did not send those of the section: users who have the role of a teacher after this sync (R4.7).
-staying as (
-    select
-        enrollments.classroom_id,
-        enrollments.user_id
-    from staging.sections as sections
-    inner join app.classrooms as classrooms on classrooms.district_id = :district_id and sections.clever_id = classrooms.clever_id
-    inner join app.enrollments as enrollments
-        on
-            enrollments.district_id = :district_id
-            and classrooms.classroom_id = enrollments.classroom_id
-            and enrollments.role = 'teacher'
-            and enrollments.deleted_at is null
-    inner join app.users as users on users.district_id = :district_id and enrollments.user_id = users.user_id
-    where
-        sections.district_id = :district_id
-        and sections.teachers is null
-        and (
-            exists (select 1 from reconcile.roles as roles where roles.user_id = enrollments.user_id and roles.role = 'teacher')
-            -- A role of another source, or of a protected user, does not end.
-            or exists (
-                select 1
-                from app.user_roles as held
-                where
-                    held.district_id = :district_id
-                    and held.user_id = users.user_id
-                    and held.role = 'teacher'
-                    and held.deleted_at is null
-                    and (users.protected or held.source <> 'clever')
-                    and users.deleted_at is null
-            )
-        )
-        and not exists (
-            select 1
-            from reconcile.soft_deletes as removals
-            where removals.entity = 'users' and removals.entity_id = users.user_id and removals.held_by is null
-        )
-),
-
--- Enrollments that this sync may change. A protected classroom keeps its own (R8.1); so do classrooms and people that are left unchanged.
-existing as (
-    select
-        enrollments.classroom_id,
-        enrollments.user_id,
-        enrollments.role,
-        enrollments.is_primary,
-        enrollments.source,
-        enrollments.deleted_at
-    from app.enrollments as enrollments
-    inner join app.classrooms as classrooms
-        on enrollments.district_id = classrooms.district_id and enrollments.classroom_id = classrooms.classroom_id
-    where
-        classrooms.district_id = :district_id
-        and not classrooms.protected
-        -- Both of these sets are small, so the many enrollments are joined with few rows.
-        and not exists (
-            select 1
-            from reconcile.classroom_status as decided
-            where decided.status = 'frozen' and decided.classroom_id = classrooms.classroom_id
-        )
-        and not exists (select 1 from unchanged where unchanged.user_id = enrollments.user_id)
-        and not exists (
-            select 1
-            from staying
-            where
-                staying.classroom_id = enrollments.classroom_id
-                and staying.user_id = enrollments.user_id
-                and enrollments.role = 'teacher'
-        )
-),
-
-compared as (
-    select
-        classroom_id,
-        user_id,
-        role,
-        desired.is_primary,
-        existing.is_primary as old_is_primary,
-        existing.source as old_source,
-        existing.deleted_at as old_deleted_at,
-        case
-            when desired.is_primary is null then 'soft_delete'
-            when existing.is_primary is null then 'create'
-            when existing.deleted_at is not null then 'restore'
-            else 'update'
-        end as action
-    from desired
-    full join existing using (classroom_id, user_id, role)
-    where
-        case
-            when desired.is_primary is null
-                then
-                    existing.deleted_at is null
-                    -- A hold of kind `empty_collection` holds every soft delete in the district (R7.4).
-                    and not exists (select 1 from reconcile.holds as holds where holds.kind = 'empty_collection')
-            else
-                existing.is_primary is null
-                or existing.deleted_at is not null
-                or desired.is_primary <> existing.is_primary
-                or existing.source <> 'clever'
-        end
-)
 select
     action,
     classroom_id,
     user_id,
     role,
+    is_loss,
     coalesce(is_primary, old_is_primary) as is_primary,
     case when action = 'soft_delete' then old_source else 'clever' end as source,
     case when action = 'soft_delete' then cast(:synced_at as timestamptz) end as deleted_at,
@@ -139,4 +21,5 @@ select
         when action = 'create' then jsonb_build_object('is_primary', is_primary, 'source', 'clever')
         else jsonb_build_object('is_primary', is_primary, 'source', 'clever', 'deleted_at', null)
     end as after
-from compared
+from reconcile.enrollment_differences
+where held_by is null

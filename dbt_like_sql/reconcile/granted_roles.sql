@@ -13,11 +13,9 @@ where
     (listed.school_id is null or schools.status = 'rostered')
     -- A student whose primary school is held stays there, and gets no role at the next school of the list (R6.3).
     and (listed.role <> 'student' or :student_multi_school or listed.school_id = primary_schools.school_id)
-    -- While `new_admins` is held (R7.4), an active user who would become a district admin gets no role: the present ones stay.
-    -- A person who is not active yet gets every role except district admin.
+    -- An active user whose new admin role is held gets no role: the present ones stay. A person who is not active yet gets all others.
     and not exists (
         select 1
-        from reconcile.new_admins as new_admins
-        inner join reconcile.holds as holds on holds.kind = 'new_admins'
-        where listed.clever_id = new_admins.clever_id and (new_admins.is_active or listed.role = 'district_admin')
+        from reconcile.held_admins as held_admins
+        where listed.clever_id = held_admins.clever_id and (held_admins.is_active or listed.role = held_admins.role)
     )

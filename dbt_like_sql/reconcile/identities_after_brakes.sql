@@ -2,9 +2,23 @@
 -- grain: one row per person of the snapshot
 -- rules: R4.8, R5.5, R7.4
 -- decides by: name
--- decision: as in reconcile.identities, or `held` (the existing user is left unchanged); `none` also for a held person who is not active
+-- decision: as in reconcile.identities, or `held` (the existing user is left unchanged); `none` also for a held person who is not active;
+--           `link` by rule `held_school` for a person who would be without a role if the school were not held
+-- is_identity_held: names, username and ways to sign in stay
+-- keeps_username: the present username stays
+-- takes_plain_username: gets the username that Clever gives, because every admin role of the person is held
 -- is_student: has the role of a student after this sync
-with recursive granted as (
+with recursive asked_again as (
+    select
+        identities.clever_id,
+        identities.user_id,
+        case when held_users.is_rostered then 'link' else identities.decision end as decision,
+        case when held_users.is_rostered then 'held_school' else identities.rule end as rule
+    from reconcile.identities as identities
+    left join reconcile.held_users as held_users on identities.user_id = held_users.user_id and identities.decision = 'none'
+),
+
+granted as (
     select clever_id, bool_or(role = 'student') as is_student
     from (
         select clever_id, role from reconcile.granted_roles
@@ -20,12 +34,16 @@ reserved_names as (
     select users.user_id, users.username_key
     from reconcile.held_users as held_users
     inner join app.users as users on users.district_id = :district_id and held_users.user_id = users.user_id
-    where users.deleted_at is null
+    where users.deleted_at is null and not held_users.is_rostered
     union all
     select user_id, username_key from reconcile.unshown_users
     union all
     select users.user_id, users.username_key
-    from reconcile.identities as identities
+    from reconcile.held_identities as held_identities
+    inner join app.users as users on users.district_id = :district_id and held_identities.user_id = users.user_id
+    union all
+    select users.user_id, users.username_key
+    from asked_again as identities
     inner join app.users as users on users.district_id = :district_id and identities.user_id = users.user_id
     where
         identities.decision in ('link', 'adopt', 'relink')
@@ -38,10 +56,20 @@ reserved_names as (
     select users.user_id, users.username_key
     from reserved_names
     inner join reconcile.people as people on reserved_names.username_key = people.own_key
-    inner join reconcile.identities as identities
+    inner join asked_again as identities
         on people.clever_id = identities.clever_id and identities.decision in ('link', 'adopt', 'relink')
     inner join app.users as users on users.district_id = :district_id and identities.user_id = users.user_id
     where users.deleted_at is null and reserved_names.user_id <> users.user_id
+),
+
+-- The new admin roles that are held.
+held_admins as (
+    select
+        clever_id,
+        bool_or(role = 'district_admin') as is_district_admin_held,
+        bool_or(role = 'school_admin') as is_school_admin_held
+    from reconcile.held_admins
+    group by clever_id
 ),
 
 after_brakes as (
@@ -57,12 +85,17 @@ after_brakes as (
         coalesce(granted.is_student, false) as is_student,
         identities.decision in ('link', 'adopt', 'relink', 'create')
         and reserved_names.user_id is not null as is_name_held,
-        new_admins.clever_id is not null
-        and exists (select 1 from reconcile.holds as holds where holds.kind = 'new_admins') as is_admin_held
-    from reconcile.identities as identities
+        held_admins.clever_id is not null as is_admin_held,
+        held_admins.clever_id is not null
+        and (held_admins.is_district_admin_held or not people.is_district_admin)
+        and (held_admins.is_school_admin_held or not people.is_school_admin) as takes_plain_username,
+        held_identities.user_id is not null as is_identity_held
+    from asked_again as identities
     left join app.users as users on users.district_id = :district_id and identities.user_id = users.user_id
     left join granted on identities.clever_id = granted.clever_id
-    left join reconcile.new_admins as new_admins on identities.clever_id = new_admins.clever_id
+    left join reconcile.people as people on identities.clever_id = people.clever_id
+    left join held_admins on identities.clever_id = held_admins.clever_id
+    left join reconcile.held_identities as held_identities on identities.user_id = held_identities.user_id
     -- This join adds no rows: no two active users have the same name.
     left join reserved_names
         on
@@ -85,7 +118,9 @@ select
         else rule
     end as rule,
     -- An active user whose admin role is held keeps the present username (R7.4).
-    is_admin_held and is_active as keeps_username,
+    is_identity_held or (is_admin_held and is_active) as keeps_username,
+    takes_plain_username,
     is_admin_held,
+    is_identity_held,
     is_student
 from after_brakes

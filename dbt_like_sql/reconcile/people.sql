@@ -36,8 +36,9 @@ snapshot as (
             when users.is_district_admin or users.staff_schools is not null then users.clever_id
             else coalesce(users.username, users.clever_id)
         end as desired_username,
-        -- The username while a brake holds the new role of a district admin (R7.4).
-        case when users.staff_schools is not null then users.clever_id else coalesce(users.username, users.clever_id) end as plain_username,
+        -- The username while a brake holds every new admin role of the person (R7.4).
+        coalesce(users.username, users.clever_id) as plain_username,
+        users.staff_schools is not null as is_school_admin,
         coalesce(roles.has_role, false) or unchanged_roles.clever_id is not null as has_role,
         not roles.has_role and unchanged_roles.clever_id is null as is_school_quarantined,
         app.normalize_username(users.clever_id) as own_key,
@@ -88,6 +89,8 @@ select
     snapshot.plain_username,
     app.normalize_username(snapshot.desired_username) as desired_key,
     snapshot.own_key,
+    snapshot.is_district_admin,
+    snapshot.is_school_admin,
     case
         when reserved_names.username_key is not null then 'username_taken'
         when snapshot.has_role then 'rosterable'
@@ -108,6 +111,8 @@ select
     null as plain_username,
     null as desired_key,
     app.normalize_username(clever_id) as own_key,
+    null as is_district_admin,
+    null as is_school_admin,
     case when is_shown then 'quarantined' else 'unreadable' end as status
 from staging.quarantined
 where district_id = :district_id and resource = 'users'

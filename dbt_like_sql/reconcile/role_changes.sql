@@ -12,7 +12,7 @@ endable as (
     from app.user_roles as held
     inner join app.users as users on held.district_id = users.district_id and held.user_id = users.user_id
     left join reconcile.decisions as decisions on users.user_id = decisions.user_id
-    left join reconcile.held_users as held_users on users.user_id = held_users.user_id
+    left join reconcile.held_users as held_users on users.user_id = held_users.user_id and not held_users.is_rostered
     left join reconcile.unshown_users as unshown on users.user_id = unshown.user_id
     left join reconcile.school_status as schools on held.school_id = schools.school_id
     where

@@ -10,7 +10,10 @@ with holds_of_everything as (
 ),
 
 held_schools as (
-    select distinct school_id, kind as held_by from reconcile.holds where kind = 'school_role'
+    select distinct holds.school_id, schools.clever_id, holds.kind as held_by
+    from reconcile.holds as holds
+    inner join app.schools as schools on schools.district_id = :district_id and holds.school_id = schools.school_id
+    where holds.kind = 'school_role'
 )
 select
     cast(:district_id as bigint) as district_id,
@@ -23,7 +26,8 @@ select
         held_users.held_by,
         held_schools.held_by,
         unchanged_classrooms.held_by,
-        classroom_schools.held_by
+        classroom_schools.held_by,
+        section_schools.held_by
     ) as held_by
 from reconcile.deletion_candidates as candidates
 cross join holds_of_everything
@@ -34,3 +38,6 @@ left join reconcile.unchanged_classrooms as unchanged_classrooms
 left join app.classrooms as classrooms
     on candidates.entity = 'classrooms' and classrooms.district_id = :district_id and candidates.entity_id = classrooms.classroom_id
 left join held_schools as classroom_schools on classrooms.school_id = classroom_schools.school_id
+-- The school at which Clever has the section now. It is not known to the models before the brakes if it is not shared any more.
+left join reconcile.classrooms as sections on candidates.entity = 'classrooms' and candidates.entity_id = sections.classroom_id
+left join held_schools as section_schools on sections.school = section_schools.clever_id

@@ -32,7 +32,7 @@ unchanged as (
         users.school_id
     from app.users as users
     left join reconcile.identities_after_brakes as after_brakes on users.user_id = after_brakes.user_id and after_brakes.decision <> 'none'
-    left join reconcile.soft_deletes as removals on removals.entity = 'users' and users.user_id = removals.entity_id
+    left join reconcile.held_users as held_users on users.user_id = held_users.user_id
     left join reconcile.unshown_users as unshown on users.user_id = unshown.user_id
     where
         users.district_id = :district_id
@@ -40,7 +40,7 @@ unchanged as (
         and (
             users.protected
             or after_brakes.decision in ('frozen', 'held')
-            or removals.held_by is not null
+            or not held_users.is_rostered
             or unshown.user_id is not null
         )
         and exists (

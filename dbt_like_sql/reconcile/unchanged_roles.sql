@@ -11,11 +11,11 @@ from reconcile.identities as identities
 inner join app.users as users on users.district_id = :district_id and identities.user_id = users.user_id
 inner join app.user_roles as held on users.district_id = held.district_id and users.user_id = held.user_id
 left join reconcile.school_status as schools on held.school_id = schools.school_id
-left join reconcile.new_admins as new_admins on identities.clever_id = new_admins.clever_id
+left join reconcile.held_users as held_users on users.user_id = held_users.user_id
 where
     users.deleted_at is null
     and held.deleted_at is null
     and (
-        (identities.decision = 'link' and schools.status = 'frozen')
-        or (new_admins.clever_id is not null and exists (select 1 from reconcile.holds as holds where holds.kind = 'new_admins'))
+        ((identities.decision = 'link' or held_users.is_rostered) and schools.status = 'frozen')
+        or exists (select 1 from reconcile.held_admins as held_admins where held_admins.clever_id = identities.clever_id)
     )

@@ -14,9 +14,17 @@ select
     end as user_id,
     decisions.decision,
     decisions.rule,
-    usernames.rule as username_rule,
+    case
+        when decisions.is_identity_held and usernames.rule is not null then 'held'
+        -- Without a hold the person would get the name. Where no name is decided (a quarantined record), what was said last is still so.
+        when free.clever_id is not null and usernames.rule in ('taken', 'contested') then 'withheld'
+        when withheld.clever_id is not null and usernames.rule is null and decisions.decision in ('frozen', 'held') then 'withheld'
+        else usernames.rule
+    end as username_rule,
     decisions.is_admin_held,
     decisions.is_waiting
 from reconcile.decisions as decisions
 left join reconcile.duplicate_records as duplicates on decisions.clever_id = duplicates.clever_id
 left join reconcile.usernames as usernames on decisions.clever_id = usernames.clever_id
+left join reconcile.names_without_holds as free on decisions.clever_id = free.clever_id
+left join reconcile.withheld_names as withheld on decisions.clever_id = withheld.clever_id

@@ -19,15 +19,15 @@ with rostered as (
     cross join lateral (
         select
             case
-                -- While the new role of a district admin is held, the username does not change (R7.4).
-                when decisions.keeps_username then coalesce(users.username, people.plain_username)
-                when decisions.is_admin_held then people.plain_username
+                -- While a new admin role or a change of names is held, the username does not change (R7.4).
+                when decisions.keeps_username and users.username is not null then users.username
+                when decisions.takes_plain_username then people.plain_username
                 else people.desired_username
             end as username,
             -- The key of that username. An existing key is used if there is one: normalizing a name is slow.
             case
-                when decisions.keeps_username then coalesce(users.username_key, app.normalize_username(people.plain_username))
-                when decisions.is_admin_held then app.normalize_username(people.plain_username)
+                when decisions.keeps_username and users.username_key is not null then users.username_key
+                when decisions.takes_plain_username then app.normalize_username(people.plain_username)
                 else people.desired_key
             end as username_key
     ) as desired
@@ -39,11 +39,11 @@ unchanged_names as (
     select users.username_key
     from app.users as users
     left join reconcile.decisions as decisions on users.user_id = decisions.user_id
-    left join reconcile.soft_deletes as removals on removals.entity = 'users' and users.user_id = removals.entity_id
+    left join reconcile.held_users as held_users on users.user_id = held_users.user_id
     where
         users.district_id = :district_id
         and users.deleted_at is null
-        and (users.protected or decisions.decision in ('frozen', 'held') or removals.held_by is not null)
+        and (users.protected or decisions.decision in ('frozen', 'held') or not held_users.is_rostered)
     union all
     select username_key from reconcile.unshown_users
 ),

@@ -68,7 +68,8 @@ RULES = {
     ),
     "username_taken": Meaning("A protected user has this Clever id as username, so the record is quarantined", "R5.5"),
     "relinks": Meaning("Too many people have new Clever ids at once; linking the new ids to their users waits for approval", "R7.3"),
-    "held_role": Meaning("The only roles that Clever lists wait for approval: new district admin, or at a school that is held", "R7.4"),
+    "held_role": Meaning("The only roles that Clever lists wait for approval: of a new admin, or at a school that is held", "R7.4"),
+    "held_school": Meaning("The only schools are held: account, roles and classes stay, the rest follows Clever", "R7.4"),
     "licenses": Meaning("Beyond the licenses: waits for approval, or for more licenses", "R9.2"),
     "absent": Meaning("Clever shares nobody who is recognised as this user", "R7.2"),
 }
@@ -79,6 +80,8 @@ USERNAMES = {
     "kept": Meaning("What Clever gives; the user had it already", "R5.5"),
     "given": Meaning("What Clever gives; nobody else claimed it", "R5.5"),
     "taken": Meaning("The Clever id, because another user with a better claim keeps the username that Clever gives", "R5.5"),
+    "held": Meaning("The present one: names, username and ways to sign in stay until a person decides", "R7.4"),
+    "withheld": Meaning("The Clever id, because somebody who is held keeps the username that Clever gives", "R7.4"),
     "contested": Meaning("The Clever id, because Clever gives the username to several people and none of them had it", "R5.5"),
 }
 
@@ -191,7 +194,7 @@ def _decision(found: Explanation, decision: Decision) -> Iterator[str]:
     if decision.decision == "none" or RULES[decision.rule].rule != DECISIONS[decision.decision].rule:
         yield f"{'Not rostered. ' if decision.decision == 'none' else ''}{RULES[decision.rule]}"
     if decision.is_admin_held:
-        yield "Becoming a district admin waits for approval (R7.4)."
+        yield "Becoming an admin waits for approval (R7.4)."
 
 
 def _username(decision: Decision) -> Iterator[str]:

@@ -129,6 +129,11 @@ class ModelRunner:
         """Make the temporary table of a staging or reconcile model."""
         return _measured(model.name, lambda: self._build(model))[1]
 
+    def rebuild(self, model: Model) -> Step:
+        """Make the temporary table again, because a table that the model reads has changed."""
+        self.connection.exec_driver_sql(f"drop table {local_name(model.name)}")
+        return self.build(model)
+
     def act(self, model: Model) -> Step:
         """Run a statement of `app` or `ops`. Its rows are those of the history: one per row that it writes."""
         return _measured(model.name, lambda: self._execute(localize(model.sql)))[1]

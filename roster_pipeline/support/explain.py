@@ -52,6 +52,7 @@ _staged_schools = lasting_table("staging.schools")
 _quarantined = lasting_table("staging.quarantined")
 _matches = lasting_table("reconcile.user_matches")
 _soft_deletes = lasting_table("reconcile.soft_deletes")
+_held_enrollments = lasting_table("reconcile.held_enrollments")
 _findings = lasting_table("ops.quarantine")
 _changes = lasting_table("ops.changes")
 _audit = lasting_table("ops.audit")
@@ -172,7 +173,7 @@ class _Reader:
             is_applied=not self._is_first,
             is_admin_held=match["is_admin_held"],
             is_waiting=match["is_waiting"],
-            username_holder=self._holder_of_name(match["clever_id"]) if match["username_rule"] == "taken" else None,
+            username_holder=self._holder_of_name(match["clever_id"]) if match["username_rule"] in ("taken", "withheld") else None,
         )
 
     def _holder_of_name(self, clever_id: str) -> int | None:
@@ -188,10 +189,13 @@ class _Reader:
         roles = [each for each in user.roles if each.deleted_at is None] if user is not None else []
         person = PlannedPerson(
             rule=match["rule"] if match is not None else None,
+            username_rule=match["username_rule"] if match is not None else None,
             is_admin_held=match is not None and match["is_admin_held"],
             waits_for_first_sync=self._is_first and (match is not None or held_by is not None),
             deletion_held_by=held_by,
             roles=frozenset((each.role, each.school_id) for each in roles),
+            listed_roles=frozenset(role.role for role in shared.roles),
+            held_enrollments=self._held_enrollments(user.user_id) if user is not None else frozenset(),
             listed_schools=frozenset(school.clever_id for role in shared.roles for school in role.schools),
         )
         query = (
@@ -205,6 +209,12 @@ class _Reader:
             for row in self._connection.execute(query).mappings()
             if KINDS[row["kind"]].explains(person, dict(row))
         ]
+
+    def _held_enrollments(self, user_id: int) -> frozenset[tuple[str, str]]:
+        """Kind of the hold and role, of each enrollment that the last plan would end but for a hold."""
+        mine = sa.and_(_held_enrollments.c.district_id == self._id, _held_enrollments.c.user_id == user_id)
+        query = sa.select(_held_enrollments.c.held_by, _held_enrollments.c.role).where(mine)
+        return frozenset((row.held_by, row.role) for row in self._connection.execute(query))
 
     def _user(self, row: Mapping[str, Any], shared: Shared) -> User:
         user_id = row["user_id"]

@@ -17,16 +17,43 @@ from sqlalchemy import Connection
 
 from roster_pipeline.brake_kinds import INITIAL, KINDS, LICENSES, kinds_counted_by
 from roster_pipeline.database.clock import is_future
-from roster_pipeline.database.models import Model
 from roster_pipeline.database.runner import local_name
 from roster_pipeline.database.tables import PENDING_HOLDS, holds
 from roster_pipeline.sync.session import PlanningContext
 
-# The tables that the gate makes between models, and the models that each is made from.
-DECIDED = {"reconcile.holds": ("reconcile.brakes",), "reconcile.license_hold": ("reconcile.license_acts",)}
+# The tables that the gate makes, and the models that each is made from. Those of the first group are empty in the plan without holds; they
+# are filled from its own end, so no model comes before them.
+DECIDED: dict[str, tuple[str, ...]] = {
+    "reconcile.holds": (),
+    "reconcile.held_identities": (),
+    "reconcile.names_without_holds": (),
+    "reconcile.withheld_names": (),
+    "reconcile.license_hold": ("reconcile.license_acts",),
+}
+ACTS, BRAKES = "reconcile.brake_acts", "reconcile.brakes"
 
-# The model that only the gate reads: which approvals have released an act.
-RELEASED = "reconcile.released_brakes"
+_TABLES = """
+    create temporary table "reconcile.holds" (kind text, school_id bigint, role text, collection text) on commit drop;
+    -- Users whose names, username and ways to sign in stay.
+    create temporary table "reconcile.held_identities" (user_id bigint primary key) on commit drop;
+    -- People who would get their username if nothing were held.
+    create temporary table "reconcile.names_without_holds" (clever_id text primary key) on commit drop;
+    create temporary table "reconcile.license_hold" (is_released boolean not null) on commit drop;
+    insert into pg_temp."reconcile.license_hold" values (true);
+    -- People who were refused their username only because of a hold, by the last plan.
+    create temporary table "reconcile.withheld_names" on commit drop as
+    select clever_id from reconcile.user_matches where district_id = {district_id} and username_rule = 'withheld';
+"""
+_HELD_IDENTITIES = """
+    insert into pg_temp."reconcile.held_identities"
+    select acts.user_id
+    from pg_temp."reconcile.brake_acts" as acts
+    where acts.kind = 'identities' and exists (select 1 from pg_temp."reconcile.holds" as holds where holds.kind = 'identities')
+"""
+_NAMES_WITHOUT_HOLDS = """
+    insert into pg_temp."reconcile.names_without_holds"
+    select clever_id from pg_temp."reconcile.usernames" where rule in ('given', 'kept')
+"""
 
 
 @dataclass(frozen=True)
@@ -116,93 +143,108 @@ def brake_counts(brake: Brake, status: str, hold_id: int | None) -> dict[str, An
 
 
 class Gate:
-    """Decides in the middle of a plan what is held. It makes the tables of DECIDED, each from the models before it.
+    """Decides what is held. It makes the tables of DECIDED.
+
+    A plan is made without any hold first, and the brakes count its acts (R7.3). If nothing is held, that is the plan. Otherwise the models
+    that a hold can change are built again (`plan.py`).
 
     Attributes:
-        made: the tables of DECIDED that exist already.
         brakes: every brake that any act falls under.
         decisions: the decisions about the brakes that tripped.
     """
 
     def __init__(self, context: PlanningContext) -> None:
-        self.made: set[str] = set()
         self.brakes: list[Brake] = []
         self.decisions: list[Decision] = []
         self._approved: list[Decision] = []
         self._context = context
         self._rules = context.rules
+        for statement in _TABLES.format(district_id=context.district_id).split(";\n"):
+            if statement.strip():
+                context.connection.exec_driver_sql(statement)
+        self._analyze()
 
-    def make(self, name: str) -> None:
-        """Make one table of DECIDED."""
-        self.made.add(name)
-        if name == "reconcile.holds":
-            self._make_holds()
-        else:
-            self._make_license_hold()
-
-    def needs(self, model: Model) -> bool:
-        """Whether the plan needs this model. The one that only the gate reads is needed only if there is an approval."""
-        return model.name != RELEASED or bool(self._approved)
-
-    def use_approvals(self) -> None:
-        """Mark the approvals that have released an act. If other holds still cover all its acts, a hold stays approved (R7.5)."""
-        if not self._approved:
-            return
-        query = f"select kind, school_id, role, collection from {local_name(RELEASED)}"  # noqa: S608  (names of our own files)
-        released = {tuple(row) for row in self._context.connection.exec_driver_sql(query)}
-        for decision in self._approved:
-            if decision.brake.identity in released:
-                mark_used(self._context.connection, decision)
-
-    def _make_holds(self) -> None:
+    def decide_brakes(self) -> bool:
+        """Decide about the brakes, after the plan without holds. Returns whether anything is held."""
         # In a fixed order, so that the same plan always opens its holds in the same order of ids.
         order = 'kind collate "C", role collate "C", school_id, collection collate "C"'
-        query = f"select * from {local_name('reconcile.brakes')} order by {order}"  # noqa: S608
+        query = f"select * from {local_name(BRAKES)} order by {order}"  # noqa: S608
         connection = self._context.connection
         for row in connection.exec_driver_sql(query).mappings():
-            limit = KINDS[row["kind"]].limit_of(row["active"], self._rules.brakes)
+            limit = KINDS[row["kind"]].limit_of(row["role"], row["active"], self._rules.brakes)
             self.brakes.append(Brake(limit=limit, **row))
         tripped = [brake for brake in self.brakes if brake.is_tripped and not self._is_waived(brake)]
-        decisions = self._decide(tripped, kinds_counted_by("reconcile.brake_acts"))
+        decisions = self._decide(tripped, kinds_counted_by(ACTS))
+        if self._context.sync_id is not None:
+            self._approved = [each for each in decisions if not each.is_holding]
         # What holds the whole sync holds no single row of the plan: its approval releases all of them.
         whole = (INITIAL.name, None, None, None)
         identities = {whole if each.holds_whole_sync else each.brake.identity for each in decisions if each.is_holding}
         held = [dict(zip(("kind", "school_id", "role", "collection"), each, strict=True)) for each in identities]
-        connection.exec_driver_sql(
-            'create temporary table "reconcile.holds" (kind text, school_id bigint, role text, collection text) on commit drop'
-        )
         if held:
             insert = f"insert into {local_name('reconcile.holds')} values (:kind, :school_id, :role, :collection)"  # noqa: S608
             connection.execute(sa.text(insert), held)
-        if self._context.sync_id is not None:
-            self._approved = [each for each in decisions if not each.is_holding]
+            connection.exec_driver_sql(_HELD_IDENTITIES)
+            self._remember_names()
+        return bool(held)
 
     def _is_waived(self, brake: Brake) -> bool:
         # What the district agreed about its first sync does not cover a new Clever id (R6.5).
         return KINDS[brake.kind].is_waived(self._rules) and not self._context.district.is_rekeyed
 
-    def _make_license_hold(self) -> None:
-        """Each student beyond the licenses is one act. The policy `hold` releases none of them without approval (R9.2)."""
+    def decide_licenses(self) -> bool:
+        """Decide about the students beyond the licenses. Returns whether they are held.
+
+        Each of them is one act. The policy `hold` releases none of them without approval (R9.2).
+        """
         acts, connection = local_name("reconcile.license_acts"), self._context.connection
         query = f"""
             select count(*), encode(sha256(convert_to(coalesce(string_agg(act, chr(10) order by act collate "C"), ''), 'UTF8')), 'hex')
             from {acts}
         """  # noqa: S608
         beyond, plan_hash = connection.exec_driver_sql(query).one()
-        brake = Brake(LICENSES.name, None, None, None, beyond, 0, LICENSES.limit_of(0, self._rules.brakes), plan_hash)
+        brake = Brake(LICENSES.name, None, None, None, beyond, 0, LICENSES.limit_of(None, 0, self._rules.brakes), plan_hash)
         # While the whole first sync is held, its one hold covers everybody (R7.6).
         is_waiting = any(each.holds_whole_sync for each in self.decisions)
         decisions = [] if is_waiting else self._decide([brake] if beyond else [], kinds_counted_by("reconcile.license_acts"))
         if beyond:
             self.brakes.append(brake)
-        released = not is_waiting and not any(each.is_holding for each in decisions)
+        is_held = beyond > 0 and (is_waiting or any(each.is_holding for each in decisions))
         if self._context.sync_id is not None:
             for decision in decisions:
                 if not decision.is_holding:
                     mark_used(connection, decision)
-        connection.exec_driver_sql('create temporary table "reconcile.license_hold" (is_released boolean not null) on commit drop')
-        insert = f"insert into {local_name('reconcile.license_hold')} values (:released)"  # noqa: S608
-        connection.execute(sa.text(insert), {"released": released})
+        if is_held:
+            connection.exec_driver_sql(f"update {local_name('reconcile.license_hold')} set is_released = false")  # noqa: S608
+            self._remember_names()
+        return is_held
+
+    @property
+    def has_approvals(self) -> bool:
+        """Whether an approval releases a brake, so that somebody has to see what it has released."""
+        return bool(self._approved)
+
+    def use_approvals(self) -> None:
+        """Mark the approvals of which the plan carries out an act. A hold stays approved while others cover all its acts (R7.5)."""
+        acts = local_name(ACTS)
+        query = f"select distinct kind, school_id, role, collection from {acts} where act is not null"  # noqa: S608  (our own names)
+        released = {tuple(row) for row in self._context.connection.exec_driver_sql(query)} if self._approved else set()
+        for decision in self._approved:
+            # An empty collection can have no acts: then there is nothing that another hold can cover.
+            if decision.brake.identity in released or not decision.brake.acts:
+                mark_used(self._context.connection, decision)
+
+    def _remember_names(self) -> None:
+        """Which names the plan without holds gives; once, before that plan is replaced."""
+        names = self._context.connection.exec_driver_sql(f"select count(*) from {local_name('reconcile.names_without_holds')}")  # noqa: S608
+        if not names.scalar_one():
+            self._context.connection.exec_driver_sql(_NAMES_WITHOUT_HOLDS)
+        self._analyze()
+
+    def _analyze(self) -> None:
+        # Without statistics the planner takes an empty table for one of some thousand rows.
+        for name in DECIDED:
+            self._context.connection.exec_driver_sql(f"analyze {local_name(name)}")
 
     def _decide(self, tripped: Sequence[Brake], kinds: Sequence[str]) -> list[Decision]:
         decisions = decide(self._context, tripped, kinds)

@@ -5,14 +5,15 @@ the decisions (`dbt_like_sql/` and `brakes.py`) and the writes (`apply.py`). The
 can change the data in between.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
 
+from roster_pipeline.database.models import Model, Models
 from roster_pipeline.database.runner import ModelRunner, local_name
-from roster_pipeline.sync.brakes import DECIDED, Brake, Decision, Gate, brake_counts
+from roster_pipeline.sync.brakes import ACTS, BRAKES, DECIDED, Brake, Decision, Gate, brake_counts
 from roster_pipeline.sync.findings import run_audits
 from roster_pipeline.sync.session import PlanningContext
 
@@ -24,6 +25,9 @@ PLANS = {
     "user_roles": "reconcile.role_changes",
     "enrollments": "reconcile.enrollment_changes",
 }
+LICENSE_HOLD = "reconcile.license_hold"
+# Models that say what would happen if nothing were held. They are not built again. (`reconcile.readiness_licenses` counts who is held.)
+WITHOUT_HOLDS = frozenset({ACTS, BRAKES, *(f"reconcile.readiness_{each}" for each in ("existing", "people", "places"))})
 
 
 @dataclass(frozen=True)
@@ -96,14 +100,16 @@ def build_staging(context: PlanningContext) -> None:
 def make_plan(context: PlanningContext) -> Plan:
     """Run the reconcile models and the audits on the new snapshot.
 
+    First everything without any hold: that is what the brakes count. If something is held, the models that depend on it are built again.
     Outside this session's temporary tables it writes only `ops.holds`, and in a dry run not even that.
     """
     runner, gate = context.runner, Gate(context)
     for model in context.models.of("reconcile"):
-        for name in model.reads & DECIDED.keys() - gate.made:
-            gate.make(name)
-        if gate.needs(model):
-            context.on_step(runner.build(model))
+        context.on_step(runner.build(model))
+    if gate.decide_brakes():
+        _plan_again(context, gate, of_holds=True)
+    elif gate.decide_licenses():
+        _plan_again(context, gate, of_holds=False)
     gate.use_approvals()
     audits = run_audits(context)
     return Plan(
@@ -114,6 +120,33 @@ def make_plan(context: PlanningContext) -> Plan:
         brakes=gate.brakes,
         decisions=gate.decisions,
     )
+
+
+def _plan_again(context: PlanningContext, gate: Gate, *, of_holds: bool) -> None:
+    """Build the models again that depend on what is held: on holds and licenses, or on licenses alone.
+
+    Args:
+        of_holds: brakes hold something. Licenses are decided then in the middle: after the brakes (R9.2).
+    """
+    is_open = of_holds
+    for model in depending_on(context.models, DECIDED.keys() if of_holds else {LICENSE_HOLD}):
+        if is_open and LICENSE_HOLD in model.reads:
+            gate.decide_licenses()
+            is_open = False
+        context.on_step(context.runner.rebuild(model))
+    if gate.has_approvals:
+        # What is carried out now is what the approvals have released.
+        context.on_step(context.runner.rebuild(context.models.by_name[ACTS]))
+
+
+def depending_on(models: Models, decided: Collection[str]) -> list[Model]:
+    """The reconcile models that what is held can change, in run order, without those that are about the plan without holds."""
+    changed, found = set(decided), []
+    for model in models.of("reconcile"):
+        if model.reads & changed and model.name not in WITHOUT_HOLDS:
+            changed.add(model.name)
+            found.append(model)
+    return found
 
 
 def _counts(runner: ModelRunner, name: str, what: str) -> dict[str, int]:

@@ -20,7 +20,7 @@ FILES = {
     "classrooms": ("reconcile/classroom_changes", "app/classrooms"),
     "users": ("reconcile/users", "reconcile/user_changes", "app/users"),
     "user_roles": ("reconcile/role_changes", "app/user_roles"),
-    "enrollments": ("reconcile/enrollment_changes", "app/enrollments"),
+    "enrollments": ("reconcile/enrollment_differences", "reconcile/enrollment_changes", "app/enrollments"),
 }
 # The columns that identify a row. A sync sets them once, or never.
 KEYS = {
@@ -43,7 +43,7 @@ NOT_OF_A_SYNC = {
 OTHER_LISTS = {
     "reconcile/users": {"people"},
     "reconcile/role_changes": {"listed", "endable"},
-    "reconcile/enrollment_changes": {"unchanged", "staying"},
+    "reconcile/enrollment_differences": {"unchanged", "staying"},
 }
 ROSTERED = {"source": "always clever", "deleted_at": "always null"}
 # The columns that a list may leave out, and why.
@@ -54,14 +54,15 @@ LEFT_OUT: Mapping[tuple[str, str], Mapping[str, str]] = {
     ("reconcile/role_changes", "the result: after 1"): {"deleted_at": "null in a new row"},
     ("reconcile/role_changes", "the result: before 2"): {"source": "stays when a role is lost"},
     ("reconcile/role_changes", "the result: after 3"): {"source": "stays when a role is lost"},
-    ("reconcile/enrollment_changes", "desired: select 1"): ROSTERED,
-    ("reconcile/enrollment_changes", "compared: select 1"): ROSTERED,
+    ("reconcile/enrollment_differences", "desired: select 1"): ROSTERED,
+    ("reconcile/enrollment_differences", "compared: select 1"): ROSTERED,
+    ("reconcile/enrollment_differences", "the result: select 1"): ROSTERED,
     ("reconcile/enrollment_changes", "the result: before 1"): {"is_primary": "stays when an enrollment ends", "source": "stays too"},
     ("reconcile/enrollment_changes", "the result: after 1"): {"is_primary": "stays when an enrollment ends", "source": "stays too"},
     ("reconcile/enrollment_changes", "the result: after 2"): {"deleted_at": "null in a new row"},
 }
 # The statements that compare a row column by column instead of as a tuple.
-COMPARED_IN_WHERE = {("reconcile/role_changes", "the result"), ("reconcile/enrollment_changes", "compared")}
+COMPARED_IN_WHERE = {("reconcile/role_changes", "the result"), ("reconcile/enrollment_differences", "compared")}
 
 
 @dataclass(frozen=True)

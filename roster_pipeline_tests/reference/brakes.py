@@ -5,11 +5,13 @@ itself (`model.py`).
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
+from zoneinfo import ZoneInfo
 
+from roster_pipeline_tests.reference.records import Person, key
 from roster_pipeline_tests.reference.rows import Hold, Id, Identity, Record, Rules, Snapshot, State
 
 PENDING = ("open", "approved", "rejected")
@@ -29,18 +31,28 @@ class Held:
 
     Attributes:
         users: left unchanged.
+        present: users whose only schools are held, though Clever still shares them: account, roles and classes stay.
         schools: left unchanged, with their classrooms and every role there.
+        classrooms: left unchanged, with their members.
+        enrollments: roles of which no enrollment ends if person and classroom stay.
+        leaving: users and classrooms that do not stay, as (table, id of the row), if nothing is held.
+        identities: users who keep their names, username and ways to sign in.
         relinks: no user gets a new Clever id.
-        admins: nobody becomes a district admin.
+        admins: the roles of admins that nobody gets.
         everything: nothing is soft-deleted (`empty_collection`).
         beyond: students beyond the licenses who are not rostered, by Clever id.
         let_in: students beyond the licenses who become licensed by an approval.
     """
 
     users: frozenset[Id] = frozenset()
+    present: frozenset[Id] = frozenset()
     schools: frozenset[Id] = frozenset()
+    classrooms: frozenset[Id] = frozenset()
+    enrollments: frozenset[str] = frozenset()
+    leaving: frozenset[tuple[str, Id]] = frozenset()
+    identities: frozenset[Id] = frozenset()
     relinks: bool = False
-    admins: bool = False
+    admins: frozenset[str] = frozenset()
     everything: bool = False
     beyond: frozenset[str] = frozenset()
     let_in: frozenset[str] = frozenset()
@@ -64,50 +76,137 @@ def deletions(before: State, after: State) -> frozenset[str]:
     )
 
 
-def tripped(
+def ended_rows(before: State, after: State) -> set[tuple[str, Id]]:
+    """Users and classrooms that would be soft-deleted, as (table, id of the row)."""
+    classrooms = before.classrooms.items()
+    ended = {each for each, row in classrooms if row.deleted_at is None and after.classrooms[each].deleted_at is not None}
+    return {("users", each) for each in leavers(before, after)} | {("classrooms", each) for each in ended}
+
+
+def lost_classrooms(before: State, after: State, now: datetime) -> set[Id]:
+    """Rostered classrooms with active members that would be soft-deleted."""
+    ended = {each for table, each in ended_rows(before, after) if table == "classrooms"}
+    return ended & classrooms_in_use(before, now)
+
+
+def classrooms_in_use(state: State, now: datetime) -> set[Id]:
+    """Active rostered classrooms with active members, whose term has not ended."""
+    today = now.astimezone(ZoneInfo("America/Los_Angeles")).date()
+    with_members = {at for (at, _, _), row in state.enrollments.items() if row.deleted_at is None}
+    rostered = {each: row for each, row in state.classrooms.items() if row.source == "clever" and row.deleted_at is None}
+    return {each for each, row in rostered.items() if each in with_members and (row.ends_on is None or row.ends_on >= today)}
+
+
+def lost_enrollments(before: State, after: State) -> set[tuple[Id, Id, str]]:
+    """Enrollments that would end though person and classroom stay."""
+    leaving = ended_rows(before, after)
+    return {
+        (at, user_id, role)
+        for (at, user_id, role), row in before.enrollments.items()
+        if row.deleted_at is None and after.enrollments[at, user_id, role].deleted_at is not None and stays(before, leaving, at, user_id)
+    }
+
+
+def stays(before: State, leaving: Collection[tuple[str, Id]], classroom_id: Id, user_id: Id) -> bool:
+    """Whether a person and a classroom are active and stay so."""
+    are_active = before.users[user_id].deleted_at is None and before.classrooms[classroom_id].deleted_at is None
+    return are_active and not {("users", user_id), ("classrooms", classroom_id)} & set(leaving)
+
+
+def lost_identities(before: State, after: State, withheld: Collection[str]) -> dict[Id, str]:
+    """Linked users who stay under their Clever id, but lose the username, a way to sign in or both names; and which of these.
+
+    Args:
+        withheld: people who were refused their username only because of a hold, by Clever id.
+    """
+
+    def differ(one: str | None, other: str | None) -> bool:
+        return one is not None and other is not None and key(one) != key(other)
+
+    found = {}
+    for user_id, old in before.users.items():
+        new = after.users[user_id]
+        if old.clever_id is None or old.clever_id != new.clever_id or old.deleted_at or new.deleted_at:
+            continue
+        losses = [
+            "username" if old.clever_id not in withheld and differ(old.username, new.username) else "",
+            "sign-in" if set(old.login_methods) - set(new.login_methods) else "",
+            "name" if differ(old.first_name, new.first_name) and differ(old.last_name, new.last_name) else "",
+        ]
+        if any(losses):
+            found[user_id] = f"change {' '.join(losses)} of {old.clever_id}"
+    return found
+
+
+def acts(
     before: State,
     after: State,
-    relinked: Iterable[str],
-    relinked_schools: Iterable[str],
-    new_admins: Iterable[str],
+    relinks: Iterable[str],
+    new_admins: Iterable[tuple[str, str]],
     snapshot: Snapshot,
     rules: Rules,
-    *,
-    is_first: bool,
+    withheld: Collection[str],
+    now: datetime,
 ) -> dict[Identity, frozenset[str]]:
-    """The acts of every brake that trips, if the sync would go from `before` to `after` without brakes."""
+    """Everything that a brake counts if the sync goes from `before` to `after`."""
     deleted = deletions(before, after)
-    if is_first:
-        # A district has at least schools, sections, students and teachers: without one of them, Clever does not show everything yet.
-        empty = [each for each in without_records(snapshot, rules) if each in {"schools", "sections", "students", "teachers"}]
-        held: list[Identity] = [("empty_collection", None, None, each) for each in empty]
-        held += [] if rules.auto_initial else [("initial", None, None, None)]
-        return dict.fromkeys(held, deleted) if deleted else {}
-    acts: dict[Identity, set[str]] = defaultdict(set)
+    found: dict[Identity, set[str]] = defaultdict(set)
     for user_id in leavers(before, after):
         for role, school in active_roles(before, user_id):
             act = f"delete users {before.users[user_id].clever_id or user_id}"
-            acts["district_role", None, role, None].add(act)
+            found["district_role", None, role, None].add(act)
             # An adopted user can keep a role at a deleted school: there is nothing to hold there.
             if school is not None and before.schools[school].deleted_at is None:
-                acts["school_role", school, role, None].add(act)
-    acts["relinks", None, None, None] = {
-        *(f"relink users {each}" for each in relinked),
-        *(f"relink schools {each}" for each in relinked_schools),
+                found["school_role", school, role, None].add(act)
+    found["classrooms", None, None, None] = {f"delete classrooms {each}" for each in lost_classrooms(before, after, now)}
+    for at, user_id, role in lost_enrollments(before, after):
+        found["enrollments", None, role, None].add(f"end {at} {user_id}")
+    found["identities", None, None, None] = set(lost_identities(before, after, withheld).values())
+    found["relinks", None, None, None] = set(relinks)
+    for clever_id, role in new_admins:
+        found["new_admins", None, role, None].add(f"admit {clever_id}")
+    collections = empty_collections(before, snapshot, rules)
+    return {each: frozenset(some) for each, some in found.items() if some} | {
+        ("empty_collection", None, None, collection): deleted for collection in collections
     }
-    acts["new_admins", None, "district_admin", None] = {f"admit admin {each}" for each in new_admins}
-    found = {identity: frozenset(each) for identity, each in acts.items() if len(each) > limit(before, identity, rules)}
-    return found | {("empty_collection", None, None, collection): deleted for collection in empty_collections(before, snapshot, rules)}
 
 
-def limit(before: State, identity: Identity, rules: Rules) -> Any:
-    """The most acts that pass: the larger of the floor and the share of the active users with a Clever id that the brake is about."""
+def tripped(before: State, found: Mapping[Identity, frozenset[str]], rules: Rules, now: datetime) -> dict[Identity, frozenset[str]]:
+    """The acts of every brake that trips."""
+    return {
+        identity: some
+        for identity, some in found.items()
+        if identity[0] == "empty_collection" or len(some) > limit(before, identity, rules, now)
+    }
+
+
+def initial(before: State, after: State, snapshot: Snapshot, rules: Rules) -> dict[Identity, frozenset[str]]:
+    """The brakes of a first sync (R7.6)."""
+    deleted = deletions(before, after)
+    # A district has at least schools, sections, students and teachers: without one of them, Clever does not show everything yet.
+    empty = [each for each in without_records(snapshot, rules) if each in {"schools", "sections", "students", "teachers"}]
+    held: list[Identity] = [("empty_collection", None, None, each) for each in empty]
+    held += [] if rules.auto_initial else [("initial", None, None, None)]
+    return dict.fromkeys(held, deleted) if deleted else {}
+
+
+def limit(before: State, identity: Identity, rules: Rules, now: datetime) -> Any:
+    """The most acts that pass: the larger of the floor and the share of what is active and the brake is about."""
     kind, at, role, _ = identity
-    floor, share = rules.limits[kind]
+    floor, share = rules.limits.get((kind, role), rules.limits[kind, None])
+    return max(floor, share * _active(before, kind, at, role, now))
+
+
+def _active(before: State, kind: str, at: Id | None, role: str | None, now: datetime) -> int:
+    if kind == "classrooms":
+        return len(classrooms_in_use(before, now))
+    if kind == "enrollments":
+        rows = before.enrollments.items()
+        return sum(held == role and row.source == "clever" and row.deleted_at is None for (_, _, held), row in rows)
     linked = [each for each, user in before.users.items() if user.clever_id is not None and user.deleted_at is None]
-    if kind != "relinks":
+    if kind not in ("relinks", "identities"):
         linked = [each for each in linked if any(held == role and at in (None, school) for held, school in active_roles(before, each))]
-    return max(floor, share * len(linked))
+    return len(linked)
 
 
 def empty_collections(before: State, snapshot: Snapshot, rules: Rules) -> list[str]:
@@ -144,21 +243,44 @@ def active_roles(state: State, user_id: Id) -> set[tuple[str, Id | None]]:
     return {(role, school) for (holder, role, school), row in state.roles.items() if holder == user_id and row.deleted_at is None}
 
 
-def held_by(before: State, after: State, holding: Iterable[Identity]) -> Held:
-    """What these holds cover (R7.4)."""
-    users: set[Id] = set()
+def held_by(
+    before: State, after: State, holding: Iterable[Identity], people: Mapping[str, Person], withheld: Collection[str], now: datetime
+) -> Held:
+    """What these holds cover (R7.4).
+
+    Args:
+        after: the district if nothing is held.
+        people: those that Clever shares, by Clever id.
+        withheld: as in `lost_identities`.
+    """
     holding = set(holding)
-    for user_id in leavers(before, after):
-        for role, school in active_roles(before, user_id):
-            if {("district_role", None, role, None), ("school_role", school, role, None)} & holding:
-                users.add(user_id)
     kinds = {kind for kind, *_ in holding}
+    schools = frozenset(school for kind, school, _, _ in holding if kind == "school_role" and school is not None)
+    leaving = leavers(before, after)
+    users, present = set[Id](), set[Id]()
+    for user_id in leaving:
+        roles, clever_id = active_roles(before, user_id), before.users[user_id].clever_id
+        shared = people.get(clever_id or "")
+        at = {school for _, school in roles if school is not None and before.schools[school].deleted_at is None}
+        is_listed_there = shared is not None and shared.schools & {before.schools[each].clever_id for each in schools}
+        counted = {("district_role", None, role, None) for role, _ in roles} | {
+            ("school_role", school, role, None) for role, school in roles
+        }
+        if counted & holding:
+            users.add(user_id)
+        elif (at and at <= schools) or is_listed_there:
+            (users if shared is None else present).add(user_id)
     everything = "empty_collection" in kinds
     return Held(
-        users=frozenset(leavers(before, after) if everything else users),
-        schools=frozenset(school for kind, school, _, _ in holding if kind == "school_role" and school is not None),
+        users=frozenset(leaving if everything else users),
+        present=frozenset() if everything else frozenset(present),
+        schools=schools,
+        classrooms=frozenset(lost_classrooms(before, after, now) if "classrooms" in kinds else ()),
+        enrollments=frozenset(role for kind, _, role, _ in holding if kind == "enrollments" and role is not None),
+        leaving=frozenset(ended_rows(before, after)),
+        identities=frozenset(lost_identities(before, after, withheld) if "identities" in kinds else ()),
         relinks="relinks" in kinds,
-        admins="new_admins" in kinds,
+        admins=frozenset(role for kind, _, role, _ in holding if kind == "new_admins" and role is not None),
         everything=everything,
     )
 
@@ -166,7 +288,7 @@ def held_by(before: State, after: State, holding: Iterable[Identity]) -> Held:
 def decide(
     found: Mapping[Identity, frozenset[str]], holds: dict[Any, Hold], now: datetime, *, about_licenses: bool
 ) -> tuple[set[Identity], set[Identity]]:
-    """The tripped brakes that hold, and those that are released (R7.5). Updates `holds`; the key of a new hold is its identity."""
+    """The tripped brakes that hold, and those that are approved (R7.5). Updates `holds`; the key of a new hold is its identity."""
     waiting = {
         hold.identity: each for each, hold in holds.items() if hold.status in PENDING and (hold.identity == LICENSES) == about_licenses
     }
@@ -185,9 +307,19 @@ def decide(
         holds[identity] = Hold(identity, acts)
     for each in waiting.values():
         holds[each] = replace(holds[each], status="superseded")
-    still_held = {act for identity in holding for act in found[identity]}
+    return holding, released
+
+
+def use(
+    released: Iterable[Identity], found: Mapping[Identity, frozenset[str]], done: Mapping[Identity, frozenset[str]], holds: dict[Any, Hold]
+) -> None:
+    """Mark the approvals that have released an act: one that the sync carries out (R7.5). Updates `holds`.
+
+    Args:
+        found: the acts of the approved brakes.
+        done: the acts that the sync carries out.
+    """
     for identity in released:
-        if not found[identity] or found[identity] - still_held:
+        if not found[identity] or done.get(identity):
             (used,) = (each for each, hold in holds.items() if hold.identity == identity and hold.status == "approved")
             holds[used] = replace(holds[used], status="used")
-    return holding, released

@@ -19,7 +19,7 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from roster_pipeline.brake_kinds import KINDS, BrakeKind
+from roster_pipeline.brake_kinds import KINDS
 from roster_pipeline.clever.decode import CollectionDecoder, ListBody, parse_body
 from roster_pipeline.clever.pull import DistrictPull, Page
 from roster_pipeline.database.engine import Database
@@ -264,7 +264,7 @@ class LiveDistrict:
                 agreed_grades=district.row["agreed_grades"] or (),
                 licenses=district.row["licenses"],
                 over_license_policy=district.row["over_license_policy"],
-                limits={kind.name: _limit(kind, district.rules.brakes) for kind in KINDS.values() if kind.limit is not None},
+                limits=_limits(district.rules.brakes),
                 auto_initial=district.rules.auto_initial,
             )
 
@@ -319,10 +319,13 @@ def _rows(connection: Connection, table: str, district_id: int) -> dict[str, Row
     return {":".join("" if row[part] is None else str(row[part]) for part in ENTITY_ID[table]): dict(row) for row in found}
 
 
-def _limit(kind: BrakeKind, brakes: Brakes) -> tuple[int, Fraction]:
-    """Floor and share of a kind of brake, as the district's settings have them."""
-    floor, share = (getattr(brakes, setting) for setting in kind.settings)
-    return floor, Fraction(str(share))
+def _limits(brakes: Brakes) -> dict[tuple[str, str | None], tuple[int, Fraction]]:
+    """Floor and share by kind of brake, and by role where roles have their own, as the district's settings have them."""
+    named: dict[tuple[str, str | None], str] = {
+        (kind.name, role): limit for kind in KINDS.values() for role, limit in kind.limits_of_roles.items()
+    }
+    named |= {(kind.name, None): kind.limit for kind in KINDS.values() if kind.limit is not None}
+    return {each: (getattr(brakes, f"{limit}_floor"), Fraction(str(getattr(brakes, f"{limit}_share")))) for each, limit in named.items()}
 
 
 def _kept(connection: Connection, table: str, name: str, district_id: int | None = None) -> list[Row]:

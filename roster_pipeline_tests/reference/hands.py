@@ -24,6 +24,14 @@ TIGHT = {
     "relink_share": st.sampled_from((0, 0.1)),
     "admin_floor": st.integers(0, 1),
     "admin_share": st.sampled_from((0, 0.5)),
+    "school_admin_floor": st.integers(0, 1),
+    "school_admin_share": st.sampled_from((0, 0.5)),
+    "classroom_floor": st.integers(0, 2),
+    "classroom_share": st.sampled_from((0, 0.3, 0.5)),
+    "enrollment_floor": st.integers(0, 2),
+    "enrollment_share": st.sampled_from((0, 0.3, 0.5)),
+    "identity_floor": st.integers(0, 1),
+    "identity_share": st.sampled_from((0, 0.1, 0.3)),
 }
 BRAKES = st.sampled_from((True, True, True, False)).flatmap(lambda tight: st.fixed_dictionaries(TIGHT) if tight else st.just(NO_BRAKES))
 LICENSES = st.sampled_from((None, 0, 1, 2, 3, 4, 6))

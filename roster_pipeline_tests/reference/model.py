@@ -11,12 +11,13 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from roster_pipeline_tests.reference.brakes import LICENSES, NOTHING, Held, decide, held_by, leavers, tripped
+from roster_pipeline_tests.reference.brakes import LICENSES, NOTHING, Held, acts, decide, held_by, initial, leavers, tripped, use
 from roster_pipeline_tests.reference.one_pass import Pass
 from roster_pipeline_tests.reference.outcome import Outcome
 from roster_pipeline_tests.reference.reasons import reasons, removed
 from roster_pipeline_tests.reference.rows import (
     Hold,
+    Identity,
     Record,
     Rules,
     Snapshot,
@@ -28,40 +29,56 @@ __all__ = ["Hold", "Outcome", "Record", "Rules", "Snapshot", "State", "sync"]
 
 
 def sync(
-    state: State, snapshot: Snapshot, rules: Rules, now: datetime, holds: Mapping[Any, Hold] | None = None, *, is_first: bool = False
+    state: State,
+    snapshot: Snapshot,
+    rules: Rules,
+    now: datetime,
+    holds: Mapping[Any, Hold] | None = None,
+    *,
+    is_first: bool = False,
+    withheld: frozenset[str] = frozenset(),
 ) -> Outcome:
     """The district after the sync.
 
     Args:
         holds: every existing hold, by its number.
         is_first: no sync of the district has been applied yet (R7.6).
+        withheld: people who were refused their username only because of a hold, by the last sync.
     """
+
+    def acts_of(done: Pass) -> Mapping[Identity, frozenset[str]]:
+        return acts(state, done.after, done.relinks, done.admitted, snapshot, rules, withheld, now)
+
     is_first = is_first and not any(user.source == "clever" for user in state.users.values())
     free = Pass(state, snapshot, rules, now, NOTHING)
     free.run()
     holds = dict(holds or {})
-    found = tripped(state, free.after, free.matches.relinked, free.relinked_schools, free.new_admins, snapshot, rules, is_first=is_first)
-    holding, _ = decide(found, holds, now, about_licenses=False)
+    found = initial(state, free.after, snapshot, rules) if is_first else tripped(state, acts_of(free), rules, now)
+    holding, released = decide(found, holds, now, about_licenses=False)
     if is_first and holding:
         # The plan is still recorded: everything that an approval would release, except students beyond the licenses.
         waits = replace(NOTHING, beyond=frozenset(free.beyond)) if rules.over_license_policy == "hold" else NOTHING
         waiting = Pass(state, snapshot, rules, now, waits)
         waiting.run()
         held = Held(users=frozenset(leavers(state, free.after)))
-        return Outcome(state, {}, holds, reasons(waiting), removed(free), free.nameless, rules.agreed_schools, frozenset(holding), held)
-    held = held_by(state, free.after, holding)
+        why = reasons(waiting, free, withheld)
+        return Outcome(state, {}, holds, why, removed(free), free.nameless, rules.agreed_schools, frozenset(holding), held)
+    held = held_by(state, free.after, holding, free.people, withheld, now)
 
     end = Pass(state, snapshot, rules, now, held)
     end.run()
     if rules.over_license_policy == "hold":
         beyond = frozenset(end.beyond)
         too_many = {LICENSES: frozenset(f"seat {each}" for each in beyond)} if beyond else {}
-        licenses, _ = decide(too_many, holds, now, about_licenses=True)
+        licenses, seated = decide(too_many, holds, now, about_licenses=True)
+        use(seated, too_many, too_many, holds)
         holding |= licenses
         held = replace(held, beyond=beyond) if licenses else replace(held, let_in=beyond)
         end = Pass(state, snapshot, rules, now, held)
         end.run()
     else:
         decide({}, holds, now, about_licenses=True)
+    use(released, found, found if is_first else acts_of(end), holds)
     written = actions(state, end.after, end.taken_over)
-    return Outcome(end.after, written, holds, reasons(end), removed(free), free.nameless, end.agreement_after(), frozenset(holding), held)
+    why, agreed = reasons(end, free, withheld), end.agreement_after()
+    return Outcome(end.after, written, holds, why, removed(free), free.nameless, agreed, frozenset(holding), held)

@@ -6,7 +6,7 @@ sync makes, and its holds (`model.py`).
 
 from dataclasses import replace
 
-from roster_pipeline_tests.reference.brakes import active_roles
+from roster_pipeline_tests.reference.brakes import active_roles, stays
 from roster_pipeline_tests.reference.matching import Matches, add_those_without_a_name, find_duplicates, give_usernames, match
 from roster_pipeline_tests.reference.places import Places
 from roster_pipeline_tests.reference.records import Person, clean, key
@@ -75,9 +75,10 @@ class Pass(Places):
             if each not in self.barred and ids.get(each) not in self.protected and each not in self.matches.waiting
         }
         self.new_admins = {
-            each
+            (each, role)
             for each, person in self.candidates.items()
-            if ("district_admin", None) in person.listed and ("district_admin", None) not in self._active_roles_of(each)
+            for role in ("district_admin", "school_admin")
+            if role in {given for given, _ in self._roles_of(person)} - {present for present, _ in self._active_roles_of(each)}
         }
         # Protected people are enrolled like others, with the roles that they have (R8.1).
         self.members: dict[str, tuple[Id, set[tuple[str, Id | None]]]] = {
@@ -139,35 +140,55 @@ class Pass(Places):
         self.granted: dict[str, set[tuple[str, Id | None]]] = {}
         if self.held.relinks:
             self.stuck |= set(self.matches.relinked.values())
+        self.held_school = {clever_id: each for each in self.held.present if (clever_id := self.before.users[each].clever_id)}
+        self.matches.linked |= self.held_school  # Before the brakes they had no role.
+        self.candidates |= {each: self.people[each] for each in self.held_school}
         for clever_id, person in self.candidates.items():
             user_id = self.matches.user_of(clever_id)
             if user_id in self.stuck:
                 continue
             roles = self._roles_of(person)
-            if self.held.admins and clever_id in self.new_admins:
+            if withheld := self._held_admin_roles(clever_id):
                 # An active user keeps the present roles; a new one does not get this role.
-                roles = self._active_roles_of(clever_id) if self._is_active(user_id) else roles - {("district_admin", None)}
+                roles = (
+                    self._active_roles_of(clever_id) if self._is_active(user_id) else {each for each in roles if each[0] not in withheld}
+                )
             if roles:
                 self.granted[clever_id] = roles
             elif user_id is not None and self._is_active(user_id):
                 self.stuck.add(user_id)
         self.with_role = set(self.granted)
         named = {each: self.matches.user_of(each) for each in self.granted}
-        staying = self.unchanged | self.stuck
-        nameless = add_those_without_a_name(self.before, named, staying)
-        self.stuck |= staying - self.unchanged
-        self.unchanged |= staying
+        self.reserved = self.unchanged | self.stuck | self.held.identities
+        nameless = add_those_without_a_name(self.before, named, self.reserved)
+        self.stuck |= {user_id for each in nameless if (user_id := named[each]) is not None} | (self.stuck - self.unchanged)
+        self.unchanged |= self.stuck
         left_out = nameless | self.held.beyond
         self.granted = {each: roles for each, roles in self.granted.items() if each not in left_out}
         self.rostered = {each: self._as_named(self.candidates[each]) for each in self.granted}
 
+    def _held_admin_roles(self, clever_id: str) -> set[str]:
+        return {role for each, role in self.new_admins if each == clever_id and role in self.held.admins}
+
+    @property
+    def relinks(self) -> set[str]:
+        """The relinks of users and schools, as acts of a brake."""
+        schools = {each for each, school in self.relinked_schools.items() if school not in self.held_schools}
+        users = {f"relink users {each}" for each in self.taken_over.relinked}
+        return users | {f"relink schools {each}" for each in schools}
+
+    @property
+    def admitted(self) -> set[tuple[str, str]]:
+        """The new admins who are rostered in that role."""
+        return {(each, role) for each, role in self.new_admins if role in {given for given, _ in self.granted.get(each, ())}}
+
     def _as_named(self, person: Person) -> Person:
-        """While a new admin role is held, an active user keeps the username (R7.4)."""
-        if not (self.held.admins and person.clever_id in self.new_admins):
-            return person
-        user_id = self.matches.user_of(person.clever_id)
+        """While a new admin role or a change of names is held, an active user keeps the username (R7.4)."""
+        held_roles, user_id = self._held_admin_roles(person.clever_id), self.matches.user_of(person.clever_id)
         theirs = self.before.users[user_id].username if user_id is not None and self._is_active(user_id) else None
-        return replace(person, username=theirs or person.plain_username)
+        if theirs and (held_roles or user_id in self.held.identities):
+            return replace(person, username=theirs)
+        return replace(person, username=person.plain_username) if held_roles and person.admin_roles <= held_roles else person
 
     def roster_people(self) -> None:
         """R5.4, R5.5, R9. Sets `beyond`: the students who would be created or restored without a seat."""
@@ -187,6 +208,10 @@ class Pass(Places):
         for clever_id, (username, _) in self.names.items():
             user_id = self.user_ids[clever_id]
             row = self._user_row(self.rostered[clever_id], username, users.get(user_id))
+            if user_id in self.held.identities:
+                old = users[user_id]
+                row = replace(row, username=old.username, login_methods=old.login_methods)
+                row = replace(row, first_name=old.first_name, middle_name=old.middle_name, last_name=old.last_name)
             status = ("licensed" if user_id in seated else "waiting") if self._is_student(clever_id) else None
             self.after.users[user_id] = replace(row, license_status=status)
         for clever_id in self.barred & set(self.taken_over.relinked):  # R8.3
@@ -286,9 +311,11 @@ class Pass(Places):
             or (row.clever_id is not None and row.clever_id in quarantined | in_unchanged_schools)
             or (row.school_id in self.unchanged_schools and row.deleted_at is None)
             or ("sections" in self.unreadable and row.clever_id not in self.section_records and row.deleted_at is None)
+            or classroom_id in self.held.classrooms
         }
         # A member is held: the row is left unchanged, while other members are added and removed (R7.4).
-        with_held = {at for (at, user_id, _), row in self.before.enrollments.items() if user_id in self.stuck and row.deleted_at is None}
+        held = self.stuck | self.held.present
+        with_held = {at for (at, user_id, _), row in self.before.enrollments.items() if user_id in held and row.deleted_at is None}
         for classroom_id, row in self.before.classrooms.items():
             if classroom_id not in self.unchanged_classrooms | with_held and not self.held.everything:
                 self.after.classrooms[classroom_id] = replace(row, deleted_at=row.deleted_at or self.now)
@@ -307,7 +334,7 @@ class Pass(Places):
 
     def roster_enrollments(self) -> None:
         """R4.7, R6.2, R6.3."""
-        staying = self.unchanged - self.protected
+        staying = (self.unchanged - self.protected) | self.held.present
         without_list = {
             at
             for each, at in self.open_classrooms.items()
@@ -315,6 +342,8 @@ class Pass(Places):
         }
         for (classroom_id, user_id, role), row in self.before.enrollments.items():
             if classroom_id in without_list and role == "teacher" and self._still_teaches(user_id):
+                continue
+            if role in self.held.enrollments and stays(self.before, self.held.leaving, classroom_id, user_id):
                 continue
             if classroom_id not in self.unchanged_classrooms and user_id not in staying and not self.held.everything:
                 self.after.enrollments[classroom_id, user_id, role] = replace(row, deleted_at=row.deleted_at or self.now)

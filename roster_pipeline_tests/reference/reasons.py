@@ -4,6 +4,7 @@ Belongs here: `decision`, `rule` and `username_rule` of `reconcile.user_matches`
 them (`roster explain`), so a correct roster with a wrong reason is an error. Does not belong here: what is written (`model.py`).
 """
 
+from collections.abc import Collection
 from typing import NamedTuple
 
 from roster_pipeline_tests.reference.brakes import leavers
@@ -20,17 +21,19 @@ class Reason(NamedTuple):
     username_rule: str | None = None
 
 
-def reasons(done: Pass) -> dict[str, Reason]:
+def reasons(done: Pass, free: Pass, withheld: Collection[str]) -> dict[str, Reason]:
     """The decision about each person of the snapshot, by Clever id.
 
     Args:
         done: a pass that has run, after brakes are applied.
+        free: one that has run without brakes.
+        withheld: people who were refused their username only because of a hold, by the last sync.
     """
     found = {each: Reason("frozen" if _is_linked(done, each) else "none", "quarantined") for each in done.quarantined_people}
     found |= {each: Reason("frozen", "unreadable") for each in done.unshown_people}
     unnamed = _without_a_name(done)
     for clever_id in done.people:
-        reason = _when_recognised(done, clever_id)
+        reason = Reason("link", "held_school") if clever_id in done.held_school else _when_recognised(done, clever_id)
         if done.held.relinks and reason.decision in ("relink", "relink_deactivated"):
             reason = Reason("held", "relinks")
         elif clever_id in done.candidates and clever_id in unnamed:
@@ -40,9 +43,23 @@ def reasons(done: Pass) -> dict[str, Reason]:
         elif clever_id in done.held.beyond:
             reason = Reason("none", "licenses")
         elif clever_id in done.names:
-            reason = reason._replace(username_rule=done.names[clever_id].rule)
+            reason = reason._replace(username_rule=_username_rule(done, free, clever_id))
         found[clever_id] = reason
-    return found
+    # What was said last is still so while nothing is decided about the name.
+    return {
+        each: reason._replace(username_rule="withheld")
+        if each in withheld and reason.username_rule is None and reason.decision in ("frozen", "held")
+        else reason
+        for each, reason in found.items()
+    }
+
+
+def _username_rule(done: Pass, free: Pass, clever_id: str) -> str:
+    rule = done.names[clever_id].rule
+    if done.user_ids[clever_id] in done.held.identities:
+        return "held"
+    is_refused = rule in ("taken", "contested") and clever_id in free.names and free.names[clever_id].rule in ("given", "kept")
+    return "withheld" if is_refused else rule
 
 
 def removed(free: Pass) -> dict[tuple[str, Id], str]:
@@ -51,7 +68,7 @@ def removed(free: Pass) -> dict[tuple[str, Id], str]:
     Args:
         free: a pass that has run without brakes: a brake holds the soft delete, and the reason stays the same.
     """
-    why = reasons(free)
+    why = reasons(free, free, ())
     found: dict[tuple[str, Id], str] = {}
     for user_id in leavers(free.before, free.after):
         clever_id = free.before.users[user_id].clever_id
@@ -111,7 +128,7 @@ def _why_not(done: Pass, clever_id: str) -> str | None:
 
 def _without_a_name(done: Pass) -> set[str]:
     """People who could be rostered, but whose Clever id is the username of a user that is left unchanged (R5.5)."""
-    return add_those_without_a_name(done.before, {each: done.matches.user_of(each) for each in done.candidates}, set(done.unchanged))
+    return add_those_without_a_name(done.before, {each: done.matches.user_of(each) for each in done.candidates}, set(done.reserved))
 
 
 def _is_linked(done: Pass, clever_id: str) -> bool:

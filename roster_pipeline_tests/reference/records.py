@@ -29,7 +29,8 @@ class Person:
         kinds: the roles in Clever, also one without a school, by their names in the application.
         schools: every school that Clever names for the person, also one where the person gets no role.
         username: the desired username.
-        plain_username: the desired username while the new role of a district admin is held (R7.4).
+        plain_username: the desired username while every admin role that Clever gives is new and held (R7.4).
+        admin_roles: the admin roles that Clever gives, at whatever school.
     """
 
     clever_id: str
@@ -41,6 +42,7 @@ class Person:
     primary: str | None
     username: str
     plain_username: str
+    admin_roles: set[str]
 
 
 def key(username: str | None) -> str | None:
@@ -141,5 +143,6 @@ def read_person(record: Record, rules: Rules) -> Person:
         student_schools=tuple(each for each in (student.get("school"), *student.get("schools", ())) if each),
         primary=student.get("school") or teacher.get("school"),
         username=sent if sent and "staff" not in roles and "district_admin" not in roles else record["id"],
-        plain_username=sent if sent and "staff" not in roles else record["id"],
+        plain_username=sent or record["id"],
+        admin_roles={role for role, sent_as in (("school_admin", "staff"), ("district_admin", "district_admin")) if sent_as in roles},
     )

@@ -135,7 +135,7 @@ class Rules:
     Attributes:
         agreed_schools: if there are none, every school is inside (R6.4). The same is true of grades.
         licenses: of the district; None is no limit (R9.1).
-        limits: floor and share of each kind of brake that has them (R7.3).
+        limits: floor and share by kind of brake and role; without a role those of all other roles (R7.3).
     """
 
     clever_id: str
@@ -147,7 +147,7 @@ class Rules:
     agreed_grades: Sequence[str] = ()
     licenses: int | None = None
     over_license_policy: str = "warn"
-    limits: Mapping[str, tuple[int, Fraction]] = field(default_factory=dict)
+    limits: Mapping[tuple[str, str | None], tuple[int, Fraction]] = field(default_factory=dict)
     auto_initial: bool = True
 
 

@@ -116,6 +116,7 @@ def live(database: Database, draw: Any, *, one_in: int) -> None:
 def sync_and_check(district: LiveDistrict, snapshot: Snapshot, arriving: Snapshot, *, page_size: int = 100) -> Step:
     """Sync `arriving`, which is the snapshot in another order and in pages (R5.7); the model takes the snapshot itself."""
     before, holds_before, rules = district.rows(), district.holds(), district.rules()
+    withheld = frozenset(each for each, reason in district.reasons().items() if reason.username_rule == "withheld")
     full = district.plan(arriving, page_size=page_size) if incremental.FROM_PEOPLE == 0 else None
     report = district.sync(arriving, page_size=page_size)
     if full is not None and "touched" in report.counts:
@@ -124,7 +125,8 @@ def sync_and_check(district: LiveDistrict, snapshot: Snapshot, arriving: Snapsho
         assert district.findings() == full.findings
     if report.status != "failed":
         assert Counter(rule for rule, *_ in district.findings()) == Counter(report.counts["audits"])  # R4.3: each count is a list.
-    outcome = sync(state_of(before), snapshot, rules, district.clock.now, holds_before, is_first=district.is_first)
+    now, is_first = district.clock.now, district.is_first
+    outcome = sync(state_of(before), snapshot, rules, now, holds_before, is_first=is_first, withheld=withheld)
     holds_after = district.holds()
     new = {each: hold.identity for each, hold in holds_after.items() if each not in holds_before}
     district.hold_acts |= {each: outcome.holds[identity].acts for each, identity in new.items() if identity in outcome.holds}

@@ -303,14 +303,21 @@ def _hold_one_person(world: Scenario, kind: str) -> tuple[str, str]:
         )
         world.execute("insert into app.users (district_id, username) values (1, 'old')")
         return "old", second
-    section = world.change.add_section(school, name="class", students=[first, second], teachers=[])
+    section = world.change.add_section(school, name="class", students=[first], teachers=[])
+    others = world.change.add_section(school, name="other class", students=[second], teachers=[])
     world.sync()
     limits = dict.fromkeys(KINDS[kind].settings, 0)
     world.agree(settings={"brakes": limits}, licenses=2, over_license_policy="hold")
     match kind:
         case "empty_collection":
-            world.change.remove_sections([section])
+            world.change.remove_sections([section, others])
             world.change.remove_users([first])
+        case "classrooms":
+            world.change.remove_sections([section])
+        case "enrollments":
+            world.change.set_members(section, students=[])
+        case "identities":
+            world.change.change_username(first, "renamed")
         case "district_role" | "school_role":
             world.change.remove_users([first])
         case "relinks":
@@ -380,4 +387,4 @@ def test_every_code_has_a_sentence() -> None:
     decided = written("reconcile.people", "reconcile.identities", "reconcile.identities_after_brakes", "reconcile.decisions")
     elsewhere = {"quarantined", "absent"}  # not the outcome of a case: in reconcile.people and reconcile.deletion_candidates
     assert decided - {"staff", "student", "rosterable"} | elsewhere == set(DECISIONS) | set(RULES)
-    assert written("reconcile.usernames") == set(USERNAMES)
+    assert written("reconcile.usernames", "reconcile.user_matches") == set(USERNAMES)

@@ -26,7 +26,7 @@ PARAMETERS = {
     "keep_classroom_names": "as above",
     "is_rekeyed": "as above",
     "is_first": "a first sync records no state",
-    "synced_at": "only in rows that are written, and no row is written",
+    "synced_at": "only in rows that are written, and no row is written; and whether a term has ended matters only for a soft delete",
 }
 
 

@@ -45,6 +45,29 @@ create table staging.unreadable (
 
 -- Brakes.
 
+-- A loss is a loss whatever table it is in (R7.3).
+alter table ops.holds drop constraint holds_kind_check;
+alter table ops.holds add constraint holds_kind_check check (
+    kind in (
+        'empty_collection', 'district_role', 'school_role', 'classrooms', 'enrollments', 'identities', 'relinks', 'new_admins', 'licenses',
+        'initial'
+    )
+);
+-- One hold per role.
+alter table ops.holds add constraint holds_role_check check (
+    (role is not null) = (kind in ('district_role', 'school_role', 'enrollments', 'new_admins'))
+);
+
+create table reconcile.held_enrollments (
+    district_id bigint not null,
+    classroom_id bigint not null,
+    user_id bigint not null,
+    role text not null,
+    held_by text not null,
+    primary key (district_id, classroom_id, user_id, role)
+);
+create index held_enrollments_user on reconcile.held_enrollments (district_id, user_id);
+
 -- People.
 
 -- What Clever gave as username when it last gave anything (R5.3), whatever username the user got. The rest is filled here once, because
