@@ -196,10 +196,10 @@ def rekey(reference: str, new_clever_id: str, by: str, *, as_json: bool) -> None
 
     Its next sync recognises people and schools under their new ids, and is held as a whole until somebody approves it.
     """
-    with current_database() as database, translate_database_errors(), database.engine.connect() as connection:
-        found = find_district(connection, reference)
-        connection.rollback()
-        with district_lock(connection, found.district_id, found.clever_id), connection.begin():
+    with current_database() as database, translate_database_errors(), database.engine.connect() as locking:
+        found = find_district(locking, reference)
+        # The lock is the session's, and the change has its own transaction.
+        with district_lock(locking, found.district_id, found.clever_id), database.engine.begin() as connection:
             changed = give_new_id(connection, reference, new_clever_id, by=by, now=datetime.now(UTC))
     if as_json:
         print_json({"district_id": changed.district_id, "district": changed.clever_id, "before": found.clever_id, "status": changed.status})

@@ -23,6 +23,7 @@ from roster_pipeline.districts.agreement import (
     find_district,
     schools_agreed,
 )
+from roster_pipeline.districts.domains import clean_domain, refuse_shared_domain
 from roster_pipeline.errors import PermanentError, UsageError
 from roster_pipeline.profiles import Profile, effective_profile
 
@@ -99,6 +100,8 @@ def change_agreement(
         )
     )
     effective_profile(new["profile"], settings)
+    if "domain" in columns:
+        refuse_shared_domain(connection, clever_id, columns["domain"])
     changing = sa.update(districts).where(districts.c.clever_id == clever_id)
     connection.execute(changing.values(**columns, settings=settings, updated_at=sa.func.now()))
     changed = record_change(connection, "district_set", clever_id, before, by=by, reason=reason)
@@ -154,6 +157,11 @@ def _text(key: str, text: str) -> str:
     return text
 
 
+def _domain(key: str, text: str) -> str:
+    del key
+    return clean_domain(text)
+
+
 def _day(key: str, text: str) -> date | None:
     try:
         return date.fromisoformat(text) if text else None
@@ -181,7 +189,7 @@ def _grades(key: str, text: str) -> list[str]:
 # The keys of the agreement, and how each is read. All other keys are settings.
 _PARSERS: Mapping[str, Callable[[str, str], Any]] = {
     "name": _text,
-    "domain": _text,
+    "domain": _domain,
     "profile": _text,
     "start_date": _day,
     "licenses": _licenses,

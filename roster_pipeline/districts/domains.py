@@ -30,7 +30,7 @@ def clean_domain(text: str) -> str:
     """
     domain = text.strip().lower().removeprefix("https://").removeprefix("http://").removeprefix("@").removesuffix("/").removesuffix(".")
     if not _DOMAIN.fullmatch(domain) or len(domain) > 253:
-        raise UsageError("--domain is not a domain.", hint="Give what follows @ in the users' logins, such as example.org.")
+        raise UsageError("--domain: this is no domain.", hint="Give what follows @ in the users' logins, such as example.org.")
     return domain
 
 
@@ -43,6 +43,6 @@ def refuse_shared_domain(connection: Connection, clever_id: str, domain: str) ->
     if other := connection.execute(_SHARING, {"domain": domain, "clever_id": clever_id}).first():
         raise PermanentError(
             f"Its domain is that of district {other.clever_id} ({other.name}) too: one login could stand for two people.",
-            hint="If they do share it, add --shared-domain. If it is the same district, recreated at Clever: `roster district rekey`.",
+            hint="If they share it: `roster district add --shared-domain`. If it was recreated at Clever: `roster district rekey`.",
             district=clever_id,
         )

@@ -190,3 +190,28 @@ def test_adding_makes_a_requested_district_active(add: Callable[..., Ended], ros
     assert roster("district", "show", ID, "--json").document["settings"] == {}
     assert roster("district", "show", ID).status == 0
     assert add().document["status"] == "active"
+
+
+def test_a_new_domain_is_checked_too(roster: Roster, add: Callable[..., Ended], query: Callable[..., list[Any]]) -> None:
+    """R6.6: `district set` cleans a domain, and refuses another district's, as `district add` does."""
+    add()
+    other = "5f0000000000000000000002"
+    assert roster("district", "add", other, "--name", "Other", "--profile", "twig_science", "--domain", "other.example.org").status == 0
+    assert roster("district", "set", other, "domain=LINCOLN.example.org").status == 1
+    assert roster("district", "set", other, "domain=a b").status == 2
+    assert roster("district", "set", other, "domain=@New.example.org").status == 0
+    assert query("select domain from app.districts order by 1") == [("lincoln.example.org",), ("new.example.org",)]
+
+
+def test_a_recreated_district_gets_its_new_id(roster: Roster, add: Callable[..., Ended], query: Callable[..., list[Any]]) -> None:
+    """R6.5, R13.1: `district rekey`, which needs to know who says so."""
+    add()
+    new = "5f0000000000000000000009"
+    assert roster("district", "rekey", ID, new).status == 2
+    assert roster("district", "rekey", ID, new, "--by", " ").status == 2
+    ended = roster("district", "rekey", ID, new, "--by", "ticket 7", "--json")
+    assert ended.status == 0
+    assert (ended.document["before"], ended.document["district"]) == (ID, new)
+    assert query("select clever_id, rekeyed_from, status from app.districts") == [(new, ID, "active")]
+    assert query("select given_name from ops.audit where act = 'rekey'") == [("ticket 7",)]
+    assert roster("district", "rekey", new, new, "--by", "ticket 7").status == 1
