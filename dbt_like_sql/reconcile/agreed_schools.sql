@@ -1,4 +1,4 @@
--- What each school of the agreement means: the school with its kept Clever id; else the one whose Clever id it is; else those with its name.
+-- What each school of the agreement means: the school with its kept Clever id; else the one with this Clever id; else those with its name.
 -- A quarantined school still has its Clever id (R4.6).
 -- grain: one row per school of the agreement and school that it means; one with no school if it means none
 -- rules: R4.6, R6.4

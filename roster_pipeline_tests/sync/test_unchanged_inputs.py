@@ -25,6 +25,7 @@ PARAMETERS = {
     "login_methods": "as above",
     "keep_classroom_names": "as above",
     "is_rekeyed": "as above",
+    **dict.fromkeys(("user_ids", "school_ids", "classroom_ids"), "only ids of new rows, and no row is new"),
     "is_first": "a first sync records no state",
     "synced_at": "only in rows that are written, and no row is written; and whether a term has ended matters only for a soft delete",
 }
