@@ -40,7 +40,7 @@ decided as (
     select
         coalesce(sections.clever_id, existing.clever_id) as clever_id,
         -- The application's name is one that differs from the name that Clever gave last (R6.1).
-        case when :keep_classroom_names and existing.name <> existing.clever_name then existing.name else sections.name end as name,
+        case when existing.name <> existing.clever_name and :keep_classroom_names then existing.name else sections.name end as name,
         sections.name as clever_name,
         -- A quarantined term counts as present: classrooms keep what they have of it (R4.6).
         case when quarantined_terms.clever_id is null then terms.name else existing.term_name end as term_name,

@@ -55,7 +55,7 @@ select
     case
         when is_new then 'create'
         when deleted_at is not null then 'soft_delete'
-        when clever_id is distinct from old_clever_id then 'relink'
+        when coalesce(clever_id, '') <> coalesce(old_clever_id, '') then 'relink'
         when old_deleted_at is not null then 'restore'
         else 'update'
     end as action,

@@ -3,6 +3,6 @@
 
 -- The incremental plan looks for other people with the username or SIS id that a changed person has or had (R5.3, R5.10).
 create index concurrently app_users_district_username on app.users (district_id, app.normalize_username(district_username))
-    where district_username is not null;
+where district_username is not null;
 create index concurrently app_users_sis_id on app.users (district_id, sis_id) where sis_id is not null;
 create index concurrently staging_users_sis_id on staging.users (district_id, sis_id) where sis_id is not null;
