@@ -66,7 +66,10 @@ decided as (
     left join reconcile.schools as schools on sections.school = schools.clever_id
     left join staging.terms as terms on terms.district_id = :district_id and sections.term = terms.clever_id
     left join staging.quarantined as quarantined_terms
-        on quarantined_terms.district_id = :district_id and quarantined_terms.resource = 'terms' and sections.term = quarantined_terms.clever_id
+        on
+            quarantined_terms.district_id = :district_id
+            and quarantined_terms.resource = 'terms'
+            and sections.term = quarantined_terms.clever_id
 )
 select
     clever_id,
