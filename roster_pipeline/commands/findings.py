@@ -19,6 +19,7 @@ from roster_pipeline.districts.agreement import find_district
 from roster_pipeline.errors import PermanentError, UsageError
 from roster_pipeline.support.findings import Found, audited_sync, count_findings, list_findings
 from roster_pipeline.sync.run import project_models
+from roster_pipeline.visible import visible
 
 # So many records of a rule, if no rule is named.
 SHOWN = 10
@@ -53,9 +54,9 @@ def findings(reference: str, rule: str | None, path: Path | None, *, as_json: bo
         document = {"district": district.clever_id, "district_id": district.district_id, "sync_id": sync_id, "rules": rules}
         print_json(document | ({"file": str(path)} if path is not None else {"findings": [each._asdict() for each in found]}))
     elif sync_id is None:
-        click.echo(f"No sync of district {district.clever_id} ({district.name}) has been applied yet.")
+        click.echo(f"No sync of district {district.clever_id} ({visible(district.name)}) has been applied yet.")
     else:
-        click.echo(f"District {district.clever_id} ({district.name}): {sum(counts.values()):,} findings of sync {sync_id}.")
+        click.echo(f"District {district.clever_id} ({visible(district.name)}): {sum(counts.values()):,} findings of sync {sync_id}.")
         if path is not None:
             click.echo(f"They are in {path}.")
         else:

@@ -91,7 +91,7 @@ def test_every_change_of_a_district_is_an_act(roster: Roster, district: str, que
         ("grades=1,Twelfth", "Kindergarten"),
         ("profile=other", "typing_agent"),
         ("name= ", "name must not be blank"),
-        ("domain=", "domain must not be blank"),
+        ("domain=", "example.org"),
         ("approval_hours=1000000000", "from 1 to 8,760"),
         ("approval_hours=0", "from 1 to 8,760"),
         ("requests_per_hour=0", "from 1 to 1,000"),

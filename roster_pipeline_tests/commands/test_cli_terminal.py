@@ -61,6 +61,8 @@ def test_no_command_lets_a_text_act_on_the_terminal(hostile: int, roster: Roster
         "request": [("request", district.id, "--requested-by", HOSTILE)],
         "sync": [("sync", district.id), ("sync", HOSTILE)],
         "approve": [("approve", "1", "--by", HOSTILE)],
+        "findings": [("findings", district.id)],
+        "connections": [("connections", "accept", "--by", HOSTILE)],
         "reject": [("reject", "1", "--by", HOSTILE)],
     }
     for lines in arguments.values():

@@ -53,7 +53,12 @@ def test_every_kind_of_hold_is_a_check() -> None:
         if key.name.startswith("brake_")
     }
     assert checks == {kind.name: kind.asset.replace(".", "/") for kind in KINDS.values()}
-    assert set(checks.values()) == {"reconcile/soft_deletes", "reconcile/user_matches", "reconcile/license_reconciliation"}
+    assert set(checks.values()) == {
+        "reconcile/held_enrollments",
+        "reconcile/soft_deletes",
+        "reconcile/user_matches",
+        "reconcile/license_reconciliation",
+    }
 
 
 def test_a_held_district_until_it_is_approved(dagster: dg.DagsterInstance, database: Database, sandbox: Sandbox, clever_id: str) -> None:

@@ -22,11 +22,15 @@ GRAPH = defs.resolve_asset_graph()
 
 # A new table of staging, reconcile, app or ops becomes an asset by itself. They are listed here, so that every change is noticed.
 ASSETS = {
-    "0_agreement": {"app/agreed_schools", "app/districts"},
+    "0_agreement": {"app/districts"},
     "1_clever": {f"clever/{name}" for name in ("courses", "districts", "schools", "sections", "terms", "users")},
-    "2_staging": {f"staging/{name}" for name in ("courses", "districts", "quarantined", "schools", "sections", "terms", "users")},
-    "3_reconcile": {f"reconcile/{name}" for name in ("license_reconciliation", "readiness", "soft_deletes", "user_matches")},
-    "4_app": {f"app/{name}" for name in ("classrooms", "enrollments", "schools", "user_roles", "users")},
+    "2_staging": {
+        f"staging/{name}" for name in ("courses", "districts", "quarantined", "schools", "sections", "terms", "unreadable", "users")
+    },
+    "3_reconcile": {
+        f"reconcile/{name}" for name in ("held_enrollments", "license_reconciliation", "readiness", "soft_deletes", "user_matches")
+    },
+    "4_app": {f"app/{name}" for name in ("agreed_schools", "classrooms", "enrollments", "schools", "user_roles", "users")},
     "5_ops": {"ops/quarantine", "ops/syncs"},
 }
 

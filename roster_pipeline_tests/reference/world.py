@@ -225,7 +225,7 @@ class CleverSide:
         }
         if "teacher" in record["roles"]:
             teacher = record["roles"]["teacher"]
-            admin = {"schools": teacher["schools"], "credentials": teacher["credentials"]}
+            admin = {each: teacher[each] for each in ("schools", "credentials") if each in teacher}
             changes["admin"] = {"roles": {**record["roles"], "staff": admin}}
         if what == "new id":
             self.slots["users", clever_id] = []
