@@ -39,13 +39,13 @@ def test_tables_are_written_after_those_they_refer_to() -> None:
     assert foreign_keys()["app.enrollments"] == {"app.classrooms", "app.users"}
     assert order.index("schools") < order.index("users") < order.index("enrollments")
     assert order.index("classrooms") < order.index("enrollments")
-    assert set(order) == {"schools", "classrooms", "users", "user_roles", "enrollments"}
+    assert set(order) == {"agreed_schools", "schools", "classrooms", "users", "user_roles", "enrollments"}
 
 
 def test_one_statement_writes_a_table_and_its_history() -> None:
-    """SPEC 2: every write of a row in app has exactly one row in ops.changes."""
+    """SPEC 2: every write of a row of the roster has exactly one row in ops.changes. The agreement is no part of the roster."""
     for model in project_models().of("app"):
-        assert model.writes == {model.name, "ops.changes"}
+        assert model.writes == {model.name} | ({"ops.changes"} if model.table != "agreed_schools" else set())
 
 
 def test_stored_models_have_a_key_of_columns_of_their_table() -> None:
@@ -136,22 +136,22 @@ def test_models_of_staging_and_app_have_no_reach(tmp_path: Path) -> None:
 
 
 def copied_audit(decides_by: str) -> str:
-    """A new audit on equal sis_ids, made as docs/architecture.md ("Add a rule") says: from the audit on equal usernames."""
+    """A new audit on equal state_ids, made as docs/architecture.md ("Add a rule") says: from the audit on equal usernames."""
     audit = (SQL / "audits" / "duplicate_usernames.sql").read_text(encoding="utf-8")
-    copied = audit.replace("app.normalize_username(username)", "sis_id").replace("username is not null", "sis_id is not null")
-    assert copied.count("sis_id") == 2
+    copied = audit.replace("app.normalize_username(username)", "state_id").replace("username is not null", "state_id is not null")
+    assert copied.count("state_id") == 2
     return copied.replace("decides by: name", f"decides by: {decides_by}")
 
 
 @pytest.mark.parametrize("decides_by", ["itself", "name", "section"])
 def test_a_model_that_looks_further_than_it_says_is_an_error(tmp_path: Path, decides_by: str) -> None:
     """Its number would be wrong in an incremental plan."""
-    files = {"staging/users": OPENING + "select clever_id, sis_id from clever.users", "audits/duplicate_sis_ids": copied_audit(decides_by)}
-    with pytest.raises(PermanentError, match=f"decides by {decides_by}, but it has a window over rows by sis_id: it decides by district"):
+    files = {"staging/users": OPENING + "select clever_id, state_id from clever.users", "audits/duplicate_state_ids": copied_audit(decides_by)}
+    with pytest.raises(PermanentError, match=f"decides by {decides_by}, but it has a window over rows by state_id: it decides by district"):
         _load(tmp_path, files)
 
 
 @pytest.mark.parametrize("decides_by", ["school", "district"])
 def test_a_model_may_look_further(tmp_path: Path, decides_by: str) -> None:
-    files = {"staging/users": OPENING + "select clever_id, sis_id from clever.users", "audits/duplicate_sis_ids": copied_audit(decides_by)}
-    assert _load(tmp_path, files).by_name["audits.duplicate_sis_ids"].decides_by == decides_by
+    files = {"staging/users": OPENING + "select clever_id, state_id from clever.users", "audits/duplicate_state_ids": copied_audit(decides_by)}
+    assert _load(tmp_path, files).by_name["audits.duplicate_state_ids"].decides_by == decides_by

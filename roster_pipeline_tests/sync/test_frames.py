@@ -76,7 +76,7 @@ def test_a_malformed_id_is_not_quoted() -> None:
 
 def test_a_page_with_only_broken_rows() -> None:
     """R4.2: bad rows never stop a district, neither one nor a thousand."""
-    records = [Section(id=f"c{each}", name=None, school="s1") for each in range(1_000)]
+    records = [Section(id=f"c{each}", name=None, school="s1", students=[], teachers=[]) for each in range(1_000)]
     frame = framed(Collection.SECTIONS, records, [])
     assert frame.table["rejected"].to_pylist() == [True] * 1_000
     assert len(frame.findings) == 1_000

@@ -297,7 +297,7 @@ def test_a_subset_that_is_not_closed_is_refused(quiet: LiveDistrict, monkeypatch
     for _ in range(2):
         quiet.sync(changed(student("p5", "joe", at="s2")))
     script = incremental._SCRIPT
-    monkeypatch.setattr(incremental, "_SCRIPT", script.replace("= names.key", "= names.key || '?'"))
+    monkeypatch.setattr(incremental, "_SCRIPT", script.replace("= reached.key", "= reached.key || '?'"))
     assert script != incremental._SCRIPT
     with leaves_unchanged(quiet), pytest.raises(PermanentError, match="users_one_active_username"):
         quiet.sync(changed(student("p5", "joe", at="s2"), student("p12", "Same")))
