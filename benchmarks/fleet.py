@@ -43,10 +43,10 @@ def sign_up(database: Database, sandbox: Sandbox, sizes: Sequence[int], *, seed:
 def snapshot(district: District) -> Snapshot:
     """What Clever would send for the district now."""
     with district.lock:
-        schools, sections, users = (
-            [decode(district.records[kind][key]) for key in district.shared(kind)] for kind in ("schools", "sections", "users")
+        schools, sections, users, terms = (
+            [decode(district.records[kind][key]) for key in district.shared(kind)] for kind in ("schools", "sections", "users", "terms")
         )
-        return Snapshot(schools, sections, users)
+        return Snapshot(schools, sections, users, terms)
 
 
 def differences_from_model(database: Database, sandbox: Sandbox, now: datetime) -> list[str]:

@@ -94,7 +94,6 @@ def district_lock(connection: Connection, district_id: int, clever_id: str) -> I
     try:
         yield
     finally:
-        connection.info.pop(_HELD, None)
         _unlock(connection, key["key"])
 
 
@@ -155,6 +154,9 @@ def lock_holders(connection: Connection) -> list[LockHolder]:
 
 def _unlock(connection: Connection, key: int) -> None:
     try:
+        # A connection whose session has ended does not even have its `info`.
+        if connection.info.get(_HELD) == key:
+            del connection.info[_HELD]
         connection.execute(text("select pg_advisory_unlock(:key)"), {"key": key})
     except sqlalchemy.exc.SQLAlchemyError:
         # The session has ended or is broken. Closing it frees the lock. Not raised, so that an error of the block is not hidden.

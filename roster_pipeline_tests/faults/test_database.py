@@ -62,7 +62,7 @@ def test_the_disk_is_full(world: World) -> None:
     ended = world.sync()
     assert (ended.status, ended.document["retryable"]) == (1, True)
     assert "53100" in ended.document["error"]
-    assert "free some space" in ended.document["hint"]
+    assert "Free some space" in ended.document["hint"]
     ((message,),) = world.syncs("message")
     assert "53100" in message
     world.rows("drop function full_disk cascade")

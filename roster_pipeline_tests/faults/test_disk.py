@@ -51,7 +51,7 @@ def test_the_disk_fills_up_while_pages_land(restarted: World) -> None:
         ended = syncing.ended()
     assert (ended.status, ended.document["retryable"]) == (1, True)
     assert "disk" in ended.document["error"]
-    assert "free some space" in ended.document["hint"]
+    assert "Free some space" in ended.document["hint"]
     ((message,),) = restarted.syncs("message")
     assert "disk" in message
     assert "worth retrying" in message

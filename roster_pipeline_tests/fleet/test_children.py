@@ -143,7 +143,7 @@ def test_an_unexpected_error_is_reported_by_class_and_lines_only(world: Scenario
     outcome = in_child(world, work=raise_marker)
     assert isinstance(outcome, Failure)
     assert outcome.reason.startswith("Internal error: KeyError (")
-    assert "action:" in outcome.reason
+    assert "action test_children.py:" in outcome.reason
     assert last_sync(world) == ("failed", "Internal error: KeyError.")
     printed = capfd.readouterr()
     assert MARKER not in outcome.reason + printed.out + printed.err

@@ -134,15 +134,16 @@ def test_the_same_conflict_three_times_is_permanent(night: Night) -> None:
         world.execute("delete from app.users where username = 'newcomer'")
 
     with meanwhile(insert_and_hide) as attempts:
-        original = run._start_planning
+        original = vars(run)["one_state"]
 
         def start(*arguments: Any, **options: Any) -> Any:
+            # The first statement of the transaction decides what it sees, so this is before it.
             if attempts:
                 remove(attempts[-1])
             return original(*arguments, **options)
 
         with pytest.MonkeyPatch.context() as patching:
-            patching.setattr("roster_pipeline.sync.run._start_planning", start)
+            patching.setattr("roster_pipeline.sync.run.one_state", start)
             with pytest.raises(PermanentError, match=r"app\.users"):
                 world.sync()
     assert attempts == [1, 2, 3]
