@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import Connection, text
+from sqlalchemy.exc import OperationalError
 
 from roster_pipeline.database.engine import Database, psycopg_connection
 from roster_pipeline.database.lock import MIGRATION_LOCK, district_lock, locked_districts
@@ -125,6 +126,20 @@ def test_a_lost_session_does_not_hide_the_error_in_the_block(connections: list[C
 
     with pytest.raises(ZeroDivisionError), district_lock(first, 5, "d"):
         lose_the_session_and_fail()
+    assert locked_districts(second) == set()
+
+
+def test_neither_does_one_that_a_statement_has_found_lost(connections: list[Connection]) -> None:
+    """R11.5: SQLAlchemy then refuses everything on the connection, also its `info`."""
+    first, second = connections
+    pid = psycopg_connection(first).info.backend_pid
+
+    def lose_the_session_and_use_it() -> None:
+        second.execute(text("select pg_terminate_backend(:pid)"), {"pid": pid})
+        first.execute(text("select 1"))
+
+    with pytest.raises(OperationalError, match="terminating connection"), district_lock(first, 5, "d"):
+        lose_the_session_and_use_it()
     assert locked_districts(second) == set()
 
 
