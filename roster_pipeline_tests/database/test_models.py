@@ -146,12 +146,14 @@ def copied_audit(decides_by: str) -> str:
 @pytest.mark.parametrize("decides_by", ["itself", "name", "section"])
 def test_a_model_that_looks_further_than_it_says_is_an_error(tmp_path: Path, decides_by: str) -> None:
     """Its number would be wrong in an incremental plan."""
-    files = {"staging/users": OPENING + "select clever_id, state_id from clever.users", "audits/duplicate_state_ids": copied_audit(decides_by)}
+    users = OPENING + "select clever_id, state_id from clever.users"
+    files = {"staging/users": users, "audits/duplicate_state_ids": copied_audit(decides_by)}
     with pytest.raises(PermanentError, match=f"decides by {decides_by}, but it has a window over rows by state_id: it decides by district"):
         _load(tmp_path, files)
 
 
 @pytest.mark.parametrize("decides_by", ["school", "district"])
 def test_a_model_may_look_further(tmp_path: Path, decides_by: str) -> None:
-    files = {"staging/users": OPENING + "select clever_id, state_id from clever.users", "audits/duplicate_state_ids": copied_audit(decides_by)}
+    users = OPENING + "select clever_id, state_id from clever.users"
+    files = {"staging/users": users, "audits/duplicate_state_ids": copied_audit(decides_by)}
     assert _load(tmp_path, files).by_name["audits.duplicate_state_ids"].decides_by == decides_by
