@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
@@ -24,7 +24,7 @@ from sqlalchemy import Connection
 from sqlalchemy.dialects import postgresql as pg
 
 from roster_pipeline.alerts.messages import Alert, Message, compose
-from roster_pipeline.database.clock import is_future
+from roster_pipeline.database.clock import is_future, time_of
 from roster_pipeline.database.engine import Database, translate_database_errors
 from roster_pipeline.database.lock import delivery_lock
 from roster_pipeline.database.tables import APPLIED, alert_deliveries, alert_receivers, alerts, districts, syncs
@@ -105,7 +105,7 @@ def delivering(database: Database, settings: Settings) -> Iterator[None]:
 def try_to_deliver(database: Database, settings: Settings) -> None:
     """Deliver once what is due. It takes seconds at most, and a failure is only logged."""
     try:
-        deliver(database, settings, now=datetime.now(UTC), seconds=SEND_AFTER_SYNC_SECONDS)
+        deliver(database, settings, now=time_of(database), seconds=SEND_AFTER_SYNC_SECONDS)
     except Exception as error:  # noqa: BLE001 - delivery must not change how a sync has ended
         log.warning("alerts could not be delivered now; the next sync or the daemon tries again: %s", described(error))
 

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 import click
@@ -11,6 +11,7 @@ from sqlalchemy import Connection
 from roster_pipeline.commands.environment import current_database
 from roster_pipeline.commands.output import json_option, print_json, print_table
 from roster_pipeline.commands.who import by_option, reason_option
+from roster_pipeline.database.clock import database_time
 from roster_pipeline.database.engine import translate_database_errors
 from roster_pipeline.database.lock import district_lock
 from roster_pipeline.districts.agreement import (
@@ -28,6 +29,7 @@ from roster_pipeline.districts.domains import refuse_shared_domain
 from roster_pipeline.districts.rekey import rekey as give_new_id
 from roster_pipeline.errors import UsageError
 from roster_pipeline.profiles import PROFILES
+from roster_pipeline.visible import visible
 
 
 @click.group()
@@ -123,9 +125,9 @@ def set_(reference: str, assignments: Sequence[str], by: str | None, reason: str
     elif changed:
         rows = [(key, _shown(each, "before"), _shown(each, "after")) for key, each in changed.items()]
         print_table(("Key", "Before", "Now"), rows)
-        click.echo(f"District {changed_district.clever_id} ({changed_district.name}) is changed. The next sync follows it.")
+        click.echo(f"District {changed_district.clever_id} ({visible(changed_district.name)}) is changed. The next sync follows it.")
     else:
-        click.echo(f"District {changed_district.clever_id} ({changed_district.name}) has these values already.")
+        click.echo(f"District {changed_district.clever_id} ({visible(changed_district.name)}) has these values already.")
 
 
 @district.command("list")
@@ -200,7 +202,7 @@ def rekey(reference: str, new_clever_id: str, by: str, *, as_json: bool) -> None
         found = find_district(locking, reference)
         # The lock is the session's, and the change has its own transaction.
         with district_lock(locking, found.district_id, found.clever_id), database.engine.begin() as connection:
-            changed = give_new_id(connection, reference, new_clever_id, by=by, now=datetime.now(UTC))
+            changed = give_new_id(connection, reference, new_clever_id, by=by, now=database_time(connection))
     if as_json:
         print_json({"district_id": changed.district_id, "district": changed.clever_id, "before": found.clever_id, "status": changed.status})
     else:
