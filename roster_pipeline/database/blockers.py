@@ -1,7 +1,7 @@
 """Who holds the lock that a statement of ours waited for in vain (R11.9).
 
 Belongs here: finding out, right after the server gave up, which sessions were in the way. Does not belong here: how long a session waits
-(`session.py`), and the message (`engine.py`).
+(`session.py`), and the message (`refusals.py`).
 """
 
 from collections.abc import Sequence
@@ -13,7 +13,6 @@ from sqlalchemy.engine import Engine, ExceptionContext
 from roster_pipeline.database.session import LOCK_SECONDS
 
 _ATTRIBUTE = "roster_blockers"
-_OURS = "roster"
 _SHOWN = 3
 # A session that was in the way has been in its transaction for as long as we waited. Without the right to see that, it may be one.
 _HOLDERS = """
@@ -58,7 +57,7 @@ def note_blockers(error: BaseException, engine: Engine) -> None:
         return
     arguments, options = engine.dialect.create_connect_args(engine.url)
     try:
-        with psycopg.connect(*arguments, **options, application_name=_OURS, connect_timeout=LOCK_SECONDS, autocommit=True) as other:
+        with psycopg.connect(*arguments, **options, application_name="roster", connect_timeout=LOCK_SECONDS, autocommit=True) as other:
             rows = other.execute(_HOLDERS, (LOCK_SECONDS * 0.9,)).fetchall()
     except psycopg.Error:
         return

@@ -30,13 +30,6 @@ _ROW_SECONDS = 1.0
 _HELD = "district_lock"
 
 # pg_locks shows a bigint key as two halves (classid, objid) with objsubid 1.
-_LOCKED = text("""
-    select ((classid::bigint & 65535) << 32) | objid::bigint
-    from pg_locks
-    where locktype = 'advisory' and objsubid = 1
-        and classid::bigint >> 16 = :prefix
-        and database = (select oid from pg_database where datname = current_database())
-""")
 _HOLDERS = text("""
     select
         ((locks.classid::bigint & 65535) << 32) | locks.objid::bigint as district_id,
@@ -85,16 +78,16 @@ def district_lock(connection: Connection, district_id: int, clever_id: str) -> I
     Raises:
         SyncRunningError: another session has the lock. The error has the id of its sync, unless its row does not appear within a second.
     """
-    key = {"key": _DISTRICT_PREFIX << 48 | district_id}
-    if not connection.execute(text("select pg_try_advisory_lock(:key)"), key).scalar_one():
+    key = _DISTRICT_PREFIX << 48 | district_id
+    if not try_lock(connection, key):
         running = _running_sync(connection, district_id)
         reason = "Another sync of this district is running." if running is not None else _held_by(connection, district_id)
         raise SyncRunningError(reason, running_sync_id=running, district=clever_id)
-    connection.info[_HELD] = key["key"]
+    connection.info[_HELD] = key
     try:
         yield
     finally:
-        _unlock(connection, key["key"])
+        _unlock(connection, key)
 
 
 def held_lock(connection: Connection) -> int | None:
@@ -113,14 +106,12 @@ def dev_lock(connection: Connection) -> Iterator[None]:
     Raises:
         PermanentError: another `roster dev` has it.
     """
-    if not connection.execute(text("select pg_try_advisory_lock(:key)"), {"key": _DEV_LOCK}).scalar_one():
-        raise PermanentError(
-            "Another `roster dev` runs on this database.", hint="Two daemons would start every sync twice. Stop the other one."
-        )
-    try:
+    with _if_free(connection, _DEV_LOCK) as is_ours:
+        if not is_ours:
+            raise PermanentError(
+                "Another `roster dev` runs on this database.", hint="Two daemons would start every sync twice. Stop the other one."
+            )
         yield
-    finally:
-        _unlock(connection, _DEV_LOCK)
 
 
 @contextmanager
@@ -133,23 +124,34 @@ def delivery_lock(connection: Connection) -> Iterator[bool]:
     Yields:
         Whether this session has the lock.
     """
-    key = {"key": _DELIVERY_LOCK}
-    is_ours = bool(connection.execute(text("select pg_try_advisory_lock(:key)"), key).scalar_one())
-    try:
+    with _if_free(connection, _DELIVERY_LOCK) as is_ours:
         yield is_ours
-    finally:
-        if is_ours:
-            _unlock(connection, _DELIVERY_LOCK)
 
 
 def locked_districts(connection: Connection) -> set[int]:
     """The ids of districts whose lock is held. If another district has a sync in status `processing`, that sync has crashed (R11.4)."""
-    return set(connection.execute(_LOCKED, {"prefix": _DISTRICT_PREFIX}).scalars())
+    return {each.district_id for each in lock_holders(connection)}
 
 
 def lock_holders(connection: Connection) -> list[LockHolder]:
     """The sessions that hold a district's lock, by district."""
     return [LockHolder(*row) for row in connection.execute(_HOLDERS, {"prefix": _DISTRICT_PREFIX})]
+
+
+def try_lock(connection: Connection, key: int) -> bool:
+    """Take a lock of this session if it is free, and return whether it was."""
+    return bool(connection.execute(text("select pg_try_advisory_lock(:key)"), {"key": key}).scalar_one())
+
+
+@contextmanager
+def _if_free(connection: Connection, key: int) -> Iterator[bool]:
+    """Holds a lock during the block if it is free. Yields whether this session has it."""
+    is_ours = try_lock(connection, key)
+    try:
+        yield is_ours
+    finally:
+        if is_ours:
+            _unlock(connection, key)
 
 
 def _unlock(connection: Connection, key: int) -> None:

@@ -23,7 +23,7 @@ from sqlglot import TokenType, exp
 
 from roster_pipeline.database.blockers import note_blockers
 from roster_pipeline.database.engine import Database, translate_database_errors
-from roster_pipeline.database.lock import MIGRATION_LOCK
+from roster_pipeline.database.lock import MIGRATION_LOCK, try_lock
 from roster_pipeline.database.session import begin_own_session, not_one_session, own_session
 from roster_pipeline.errors import PermanentError, TransientError
 
@@ -80,7 +80,7 @@ def _only_migration(database: Database) -> Iterator[None]:
     give_up = time.monotonic() + OTHER_MIGRATION_SECONDS
     with translate_database_errors(), database.engine.connect() as opened:
         connection = opened.execution_options(isolation_level="AUTOCOMMIT")
-        while not connection.execute(text("select pg_try_advisory_lock(:key)"), {"key": MIGRATION_LOCK}).scalar_one():
+        while not try_lock(connection, MIGRATION_LOCK):
             if time.monotonic() > give_up:
                 raise TransientError("Another process has been migrating this database for too long.", hint="Look for it, and try again.")
             time.sleep(ASK_SECONDS)
