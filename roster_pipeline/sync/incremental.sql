@@ -138,24 +138,22 @@ reached as (
             where users.district_id = %(district_id)s and users.clever_id = reached.clever_id
             union all
             select each.kind, each.key
-            from app.users as users
+            from (
+                -- There are two queries, because each id has an index.
+                select users.username_key, users.district_username, users.sis_id
+                from app.users as users
+                where users.district_id = %(district_id)s and users.clever_id = reached.clever_id
+                union all
+                select users.username_key, users.district_username, users.sis_id
+                from app.users as users
+                where users.district_id = %(district_id)s and users.user_id = reached.user_id
+            ) as users
             cross join lateral (
                 values
                 ('name', users.username_key),
                 ('name', app.normalize_username(users.district_username)),
                 ('sis_id', users.sis_id)
             ) as each (kind, key)
-            where users.district_id = %(district_id)s and users.clever_id = reached.clever_id
-            union all
-            select each.kind, each.key
-            from app.users as users
-            cross join lateral (
-                values
-                ('name', users.username_key),
-                ('name', app.normalize_username(users.district_username)),
-                ('sis_id', users.sis_id)
-            ) as each (kind, key)
-            where users.district_id = %(district_id)s and users.user_id = reached.user_id
         ) as had
         where reached.kind is null and had.key is not null
         union all
