@@ -185,7 +185,7 @@ def _brakes(every: Sequence[District]) -> Finding:
     says = f"Off, or far above their default, in {len(loose)} districts: " + named(
         f"{each} ({', '.join(kinds)})" for each, kinds in loose.items()
     )
-    do = "`roster district show DISTRICT` shows the limits, `roster district add ... --set brakes.KEY=VALUE` sets them back."
+    do = "`roster district show DISTRICT` shows the limits, `roster district set DISTRICT brakes.KEY=` sets one back."
     return Finding("brakes", "warning", f"{says}.", do, {"loosened": loose})
 
 
