@@ -26,6 +26,7 @@ from typing import Any, Self
 import sqlalchemy as sa
 
 from roster_pipeline.database.embedded import EmbeddedServer
+from roster_pipeline.database.embedded_place import ENVIRONMENT
 from roster_pipeline.database.engine import ensure_dagster_database, open_database
 from roster_pipeline.database.migrate import migrate
 from roster_pipeline.sandbox import Sandbox, SandboxServer
@@ -102,6 +103,8 @@ class Machine:
         with ExitStack() as opened:
             # The data of root's server are not below the temporary folder.
             opened.callback(lambda: shutil.rmtree((self._home / "postgres").resolve(), ignore_errors=True))
+            # Order and age are told by the database's clock (R11.6), so the server has the same clock as everybody else.
+            ENVIRONMENT.update({name: os.environ[name] for name in (CLOCK, "LD_PRELOAD")})
             opened.enter_context(EmbeddedServer(self._home))
             self.settings = Settings(_env_file=None, **self._own_settings())
             self.database = opened.enter_context(open_database(self.settings))

@@ -24,6 +24,9 @@ SYSTEM_STATE = Path("/var/lib/roster-pipeline")
 SOCKET_PATH_BYTES = 100  # sun_path has 104 bytes on macOS and 108 on Linux.
 OTHER_SERVER = "Set ROSTER_DATABASE_URL to use a PostgreSQL server of your own instead."
 
+# All that the server's processes get: none of our secrets, and no PG… variables. `make week` adds its clock.
+ENVIRONMENT = {"PATH": os.defpath, "LC_ALL": "C"}
+
 
 @dataclass(frozen=True)
 class Account:
@@ -34,7 +37,7 @@ class Account:
     gid: int
 
     def run(self, *command: str | Path, keep_open: tuple[int, ...] = ()) -> "subprocess.CompletedProcess[str]":
-        """Runs a program as this user, with an environment without our secrets and without PG… variables."""
+        """Runs a program as this user, with nothing of our environment."""
         other = self.uid != os.geteuid()
         return subprocess.run(
             command,
@@ -43,7 +46,7 @@ class Account:
             extra_groups=[] if other else None,
             umask=0o077,
             cwd="/",
-            env={"PATH": os.defpath, "LC_ALL": "C"},
+            env=ENVIRONMENT,
             pass_fds=keep_open,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
