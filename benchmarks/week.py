@@ -178,7 +178,7 @@ class Week:
     def _at_night_6(self, evening: date) -> None:
         processing = "select count(*) from ops.syncs where status = 'processing'"
         self.machine.wait("a sync in the middle", lambda: self.machine.number(processing) > 0)
-        (daemon,) = running("dagster._daemon", psutil.Process(self.dev).children(recursive=True))
+        (daemon,) = running("daemon", psutil.Process(self.dev).children(recursive=True))
         daemon.kill()
         self._say(f"the daemon is killed; roster dev ended with {self.machine.ended()}")
         self._roster("request", self.districts[2], "--requested-by", "support")
