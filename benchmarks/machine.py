@@ -103,7 +103,7 @@ class Machine:
         with ExitStack() as opened:
             # The data of root's server are not below the temporary folder.
             opened.callback(lambda: shutil.rmtree((self._home / "postgres").resolve(), ignore_errors=True))
-            # Order and age are told by the database's clock (R11.6), so the server has the same clock as everybody else.
+            # Order and age are those of the database's clock (R11.6), so the server has the same clock as everybody else.
             ENVIRONMENT.update({name: os.environ[name] for name in (CLOCK, "LD_PRELOAD")})
             opened.enter_context(EmbeddedServer(self._home))
             self.settings = Settings(_env_file=None, **self._own_settings())
