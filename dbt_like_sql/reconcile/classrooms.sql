@@ -42,10 +42,15 @@ decided as (
         -- The application's name is one that differs from the name that Clever gave last (R6.1).
         case when existing.name <> existing.clever_name and :keep_classroom_names then existing.name else sections.name end as name,
         sections.name as clever_name,
-        -- A quarantined term counts as present: classrooms keep what they have of it (R4.6).
-        case when quarantined_terms.clever_id is null then terms.name else existing.term_name end as term_name,
-        case when quarantined_terms.clever_id is null then terms.start_date else existing.starts_on end as starts_on,
-        case when quarantined_terms.clever_id is null then terms.end_date else existing.ends_on end as ends_on,
+        terms.name as term_name,
+        terms.start_date as starts_on,
+        terms.end_date as ends_on,
+        existing.term_name as old_term_name,
+        existing.starts_on as old_starts_on,
+        existing.ends_on as old_ends_on,
+        -- A term that is quarantined, or can be the one without a readable id, counts as present (R4.6, R4.8).
+        quarantined_terms.clever_id is not null
+        or (sections.term is not null and terms.clever_id is null and unreadable_terms.collection is not null) as keeps_term,
         sections.school,
         schools.school_id,
         existing.classroom_id,
@@ -70,14 +75,16 @@ decided as (
             quarantined_terms.district_id = :district_id
             and quarantined_terms.resource = 'terms'
             and sections.term = quarantined_terms.clever_id
+    left join staging.unreadable as unreadable_terms
+        on unreadable_terms.district_id = :district_id and unreadable_terms.collection = 'terms'
 )
 select
     clever_id,
     name,
     clever_name,
-    term_name,
-    starts_on,
-    ends_on,
+    case when keeps_term then old_term_name else term_name end as term_name,
+    case when keeps_term then old_starts_on else starts_on end as starts_on,
+    case when keeps_term then old_ends_on else ends_on end as ends_on,
     school,
     school_id,
     case

@@ -83,8 +83,8 @@ _PLACES = """
 _SCRIPT = Path(__file__).with_suffix(".sql").read_text(encoding="utf-8")
 _SUBSET = Subset(
     tables=("app.users", "app.user_roles", "app.classrooms", "app.enrollments"),
-    # The second one looks for people of other districts.
-    read_in_full=frozenset({"reconcile.brakes", "audits.shared_login"}),
+    # The audits look for people of other districts.
+    read_in_full=frozenset({"reconcile.brakes", "audits.shared_login", "audits.clever_id_in_two_districts"}),
     kept={"staging.users": "subset.people", "staging.sections": "subset.sections", "reconcile.user_matches": "subset.people"},
 )
 

@@ -5,6 +5,7 @@ sync makes, and its holds (`model.py`).
 """
 
 from dataclasses import replace
+from datetime import date
 
 from roster_pipeline_tests.reference.brakes import active_roles, stays
 from roster_pipeline_tests.reference.matching import Matches, add_those_without_a_name, find_duplicates, give_usernames, match
@@ -328,9 +329,15 @@ class Pass(Places):
                     old, term = self.before.classrooms.get(classroom_id), self.section_records[clever_id].get("term_id")
                     is_renamed = self.rules.keep_classroom_names and old is not None and old.clever_name not in (None, old.name)
                     given = old.name if old is not None and is_renamed else name
-                    about_term = self.terms.get(term or "", (None, None, None))
+                    about_term = self.about_term(term or "", old)
                     self.after.classrooms[classroom_id] = Classroom(clever_id, given, name, *about_term, school, "clever", False, None)
                 self.open_classrooms[clever_id] = classroom_id
+
+    def about_term(self, term: str, old: Classroom | None) -> tuple[str | None, date | None, date | None]:
+        """Name, first and last day of a section's term. A term that may be the one without a readable id is left unchanged (R4.8)."""
+        if term and term not in self.terms and "terms" in self.unreadable and old is not None:
+            return old.term_name, old.starts_on, old.ends_on
+        return self.terms.get(term, (None, None, None))
 
     def roster_enrollments(self) -> None:
         """R4.7, R6.2, R6.3."""

@@ -10,7 +10,7 @@ import pytest
 
 from roster_pipeline_tests.reference.driver import LiveDistrict, differences, leaves_unchanged
 from roster_pipeline_tests.reference.rows import Record, Snapshot
-from roster_pipeline_tests.sync.clever import clever, district_admin, school, section, staff, student, teacher
+from roster_pipeline_tests.sync.clever import clever, district_admin, school, section, staff, student, teacher, term
 from roster_pipeline_tests.sync.rows import active, enrolled, new_school, new_user, quarantine, roles, user, usernames
 
 RECORDS: dict[str, Record] = {
@@ -261,6 +261,22 @@ def test_nothing_of_the_collection_is_deleted(there: LiveDistrict, collection: s
     hand = {each: [row["deleted_at"] for row in after[each].values() if row["name"] == "Hand"] for each in ("schools", "classrooms")}
     assert (hand["schools"] == [None]) == (collection == "schools")
     assert (None in hand["classrooms"]) == (collection == "sections")
+
+
+def test_a_term_without_a_readable_id_takes_nothing_from_its_sections(district: LiveDistrict) -> None:
+    """R4.8, R6.1: a term that the pull does not show may be it. Of a section with a term that is shown, or without one, the term follows
+    Clever. A term that is not shown and cannot be there ends."""
+    fall, spring = term("t1", "Fall", "2026-08-01", "2026-12-20"), term("t2", "Spring", "2027-01-10", "2027-06-01")
+    sections = [section(each, term_id=at) for each, at in (("c1", "t1"), ("c2", "t2"), ("c3", "t1"), ("c4", "t1"))]
+    district.sync(changed(*sections, fall, spring))
+    moved = [sections[0], sections[1], section("c3", term_id="t2"), section("c4"), section("c5", term_id="t1")]
+    report = district.sync(changed(*moved, {**spring, "name": "Second"}, odd=(("terms", None),)))
+    assert quarantine(district, report.sync_id) == {("terms", "", "id_missing")}
+    names = {row.clever_id: row.term_name for row in district.state().classrooms.values()}
+    assert [names[each] for each in ("c1", "c2", "c3", "c4", "c5")] == ["Fall", "Second", "Second", None, None]
+    district.sync(changed(*moved, spring))
+    names = {row.clever_id: row.term_name for row in district.state().classrooms.values()}
+    assert [names[each] for each in ("c1", "c2", "c3", "c4", "c5")] == [None, "Spring", "Spring", None, None]
 
 
 def test_a_collection_of_one_element_without_an_id_is_not_empty(there: LiveDistrict) -> None:

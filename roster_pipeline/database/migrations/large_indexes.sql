@@ -6,3 +6,7 @@ create index concurrently app_users_district_username on app.users (district_id,
 where district_username is not null;
 create index concurrently app_users_sis_id on app.users (district_id, sis_id) where sis_id is not null;
 create index concurrently staging_users_sis_id on staging.users (district_id, sis_id) where sis_id is not null;
+-- The audit of Clever ids that are active in two districts (R3.6).
+create index concurrently app_users_clever_id on app.users (clever_id) where clever_id is not null and deleted_at is null;
+create index concurrently app_schools_clever_id on app.schools (clever_id) where clever_id is not null and deleted_at is null;
+create index concurrently app_classrooms_clever_id on app.classrooms (clever_id) where clever_id is not null and deleted_at is null;
