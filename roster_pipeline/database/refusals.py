@@ -11,6 +11,7 @@ import psycopg
 import sqlalchemy.exc
 
 from roster_pipeline.database.blockers import blockers_in_words, blockers_of
+from roster_pipeline.database.offending import offending_ids
 from roster_pipeline.errors import PermanentError, RosterError, TransientError
 
 
@@ -108,6 +109,11 @@ _DISK_QUOTA = Refusal("its disk quota, or its limit for a file, is used up", "Fr
 # PostgreSQL's functions that enlarge a table or a temporary file. It reports a full disk as 53100, but a used-up quota as internal error.
 _GROWS_A_FILE = {"mdextend", "mdzeroextend", "BufFileDumpBuffer"}
 
+# The classes of errors about the values of one row.
+_ABOUT_ROWS = {"22", "23"}
+# What a note of an error is about.
+_STEP, _RECORD = "step ", "record "
+
 
 def refusal(state: str) -> Refusal:
     """The entry of an SQLSTATE."""
@@ -117,15 +123,24 @@ def refusal(state: str) -> Refusal:
 def name_step(error: Exception, step: str) -> None:
     """Let the error say in which step it was raised. The innermost step counts."""
     driver = error.orig if isinstance(error, sqlalchemy.exc.DBAPIError) else error
-    if isinstance(driver, psycopg.Error) and not hasattr(driver, "__notes__"):
-        driver.add_note(step)
+    if isinstance(driver, psycopg.Error) and _noted(driver, _STEP) is None:
+        driver.add_note(_STEP + step)
+
+
+def name_record(error: psycopg.Error, clever_id: str) -> None:
+    """Let the error say which record of Clever the server refused."""
+    error.add_note(_RECORD + clever_id)
+
+
+def _noted(error: psycopg.Error, kind: str) -> str | None:
+    return next((note.removeprefix(kind) for note in getattr(error, "__notes__", ()) if note.startswith(kind)), None)
 
 
 def translated(error: BaseException | None) -> RosterError:
-    """A driver's error as one of ours: the sentence, SQLSTATE, table, column, constraint and step, and what to do next."""
+    """A driver's error as one of ours: the sentence, SQLSTATE, table, column, constraint, ids and step, and what to do next."""
     if not isinstance(error, psycopg.Error):
         return PermanentError(f"The database driver failed: {type(error).__name__}.", hint=_REPORT)
-    step = next(iter(getattr(error, "__notes__", [])), None)
+    step = _noted(error, _STEP)
     if error.sqlstate is None:  # The error is not from the server.
         if isinstance(error, psycopg.OperationalError):
             return TransientError("The connection to the database was lost.", hint=_AGAIN)
@@ -137,6 +152,8 @@ def translated(error: BaseException | None) -> RosterError:
         "table": ".".join(part for part in (error.diag.schema_name, error.diag.table_name) if part),
         "column": error.diag.column_name,
         "constraint": error.diag.constraint_name,
+        **(offending_ids(error) if error.sqlstate[:2] in _ABOUT_ROWS else {}),
+        "record": _noted(error, _RECORD),
         "step": step,
     }
     where = ", ".join(f"{what} {name}" for what, name in names.items() if name)

@@ -264,8 +264,8 @@ def test_nothing_of_the_collection_is_deleted(there: LiveDistrict, collection: s
 
 
 def test_a_term_without_a_readable_id_takes_nothing_from_its_sections(district: LiveDistrict) -> None:
-    """R4.8, R6.1: a term that the pull does not show may be it. Of a section with a term that is shown, or without one, the term follows
-    Clever. A term that is not shown and cannot be there ends."""
+    """R4.8, R6.1: a term that the pull does not show may be it. A section with a term that is shown, or without one, follows Clever. A term
+    that is not shown and cannot be there ends."""
     fall, spring = term("t1", "Fall", "2026-08-01", "2026-12-20"), term("t2", "Spring", "2027-01-10", "2027-06-01")
     sections = [section(each, term_id=at) for each, at in (("c1", "t1"), ("c2", "t2"), ("c3", "t1"), ("c4", "t1"))]
     district.sync(changed(*sections, fall, spring))
