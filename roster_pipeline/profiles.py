@@ -12,6 +12,19 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from roster_pipeline.errors import UsageError
 
 LoginMethod = Literal["clever", "password", "google", "microsoft", "classlink"]
+# The names of `brake_kinds.KINDS`; a test compares.
+HoldKind = Literal[
+    "empty_collection",
+    "district_role",
+    "school_role",
+    "classrooms",
+    "enrollments",
+    "identities",
+    "relinks",
+    "new_admins",
+    "licenses",
+    "initial",
+]
 RequestRole = Literal["support", "account_owner"]
 
 # The highest floor of a brake. With it, the brake is switched off.
@@ -73,6 +86,9 @@ class Profile(BaseModel):
     request_roles: tuple[RequestRole, ...] = Field(description="Roles for which a sync may be requested (R11.3).")
     requests_per_hour: int | None = Field(None, ge=1, le=1_000, description="Syncs that may be requested within an hour; none: no limit.")
     approval_hours: int = Field(72, ge=1, le=8_760, description="Hours until an approval of a hold expires (R7.5).")
+    district_may_approve: tuple[HoldKind, ...] = Field(
+        ("school_role", "licenses"), description="Kinds of holds that the district's own account owner may decide about (R13.6)."
+    )
     brakes: Brakes = Brakes()
 
 

@@ -209,8 +209,7 @@ def approve_all(database: Database, clock: Clock) -> None:
     with database.engine.begin() as connection:
         pending = connection.execute(sa.text("select hold_id from ops.holds where status = 'open'")).scalars().all()
         assert pending
-        for hold_id in pending:
-            holds.approve(connection, hold_id, by="support", now=clock())
+        holds.approve(connection, pending, holds.Decider("support"), now=clock())
 
 
 def opened(database: Database) -> int:

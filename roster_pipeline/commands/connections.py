@@ -25,6 +25,8 @@ def accept(*, by: str, as_json: bool) -> None:
     A list that would disconnect many districts at once, or that is another application's (CLEVER_CLIENT_ID), is not applied by itself,
     because it can be a fault. Look at it in Clever first: every district that it lacks becomes disconnected, and no longer syncs. Nobody is
     deactivated, and a district that is listed again has the status that it had.
+
+    Example: roster connections accept --by "J. Doe"
     """
     with current_database() as database:
         listing = list_tokens(read_settings()).listing()

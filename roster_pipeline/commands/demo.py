@@ -19,6 +19,8 @@ def demo(*, yes: bool, as_json: bool) -> None:
 
     It needs no setup: the database is the project's own, and Clever is simulated. Every run makes a new district. The districts of
     earlier runs stay, paused.
+
+    Example: roster demo
     """
     settings = read_settings()
     if settings.roster_database_url is not None and not yes:

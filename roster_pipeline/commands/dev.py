@@ -18,6 +18,8 @@ def dev(*, port: int, as_json: bool) -> None:
     """Run the Dagster UI and daemon on this machine until Ctrl-C.
 
     After `roster demo`, the demo's simulated Clever runs too, so that its district can be synced. Not if CLEVER_CLIENT_ID is set.
+
+    Example: roster dev --port 3001
     """
 
     def run(effective: Settings) -> None:

@@ -78,6 +78,8 @@ def add(
     """Record a district's agreement and make it active.
 
     Run it again to update the agreement: options that you leave out keep their value, and --school replaces the list of schools.
+
+    Example: roster district add 67ee1af60978174923afab13 --name North --profile typing_agent --domain north.example.org --by Ann
     """
     agreement = Agreement(
         clever_id=clever_id,
@@ -116,6 +118,8 @@ def set_(reference: str, assignments: Sequence[str], by: str | None, reason: str
 
     KEY is name, domain, profile, start_date, licenses, over_license_policy, grades, or a setting, like brakes.role_floor. `licenses=`,
     without a value, means no limit; a setting without a value is that of the profile again. All values are recorded, or none.
+
+    Example: roster district set 67ee1af60978174923afab13 licenses=1200 brakes.role_share=0.1 --by "J. Doe"
     """
     with current_database() as database, translate_database_errors(), database.engine.begin() as connection:
         changed_district, changed = change_agreement(connection, reference, _assignments(assignments), by=by, reason=reason)
@@ -133,7 +137,10 @@ def set_(reference: str, assignments: Sequence[str], by: str | None, reason: str
 @district.command("list")
 @json_option
 def list_(*, as_json: bool) -> None:
-    """List every district."""
+    """List every district.
+
+    Example: roster district list
+    """
     with current_database() as database, translate_database_errors(), database.engine.connect() as connection:
         found = all_districts(connection)
     if as_json:
@@ -149,7 +156,10 @@ def list_(*, as_json: bool) -> None:
 @click.argument("reference", metavar="DISTRICT")
 @json_option
 def show(reference: str, *, as_json: bool) -> None:
-    """Show a DISTRICT's agreement and its settings. Each setting says where it comes from: the profile, or the district itself."""
+    """Show a DISTRICT's agreement and its settings. Each setting says where it comes from: the profile, or the district itself.
+
+    Example: roster district show 67ee1af60978174923afab13
+    """
     with current_database() as database, translate_database_errors(), database.engine.connect() as connection:
         document = _document(connection, find_district(connection, reference))
     if as_json:
@@ -174,7 +184,10 @@ def show(reference: str, *, as_json: bool) -> None:
 @reason_option
 @json_option
 def pause(reference: str, by: str | None, reason: str | None, *, as_json: bool) -> None:
-    """Stop syncing an active DISTRICT. No user is deleted."""
+    """Stop syncing an active DISTRICT. No user is deleted.
+
+    Example: roster district pause 67ee1af60978174923afab13 --by "J. Doe" --reason "summer"
+    """
     _change_status(reference, "active", "paused", act="district_pause", by=by, reason=reason, as_json=as_json)
 
 
@@ -184,7 +197,10 @@ def pause(reference: str, by: str | None, reason: str | None, *, as_json: bool) 
 @reason_option
 @json_option
 def resume(reference: str, by: str | None, reason: str | None, *, as_json: bool) -> None:
-    """Sync a paused DISTRICT again."""
+    """Sync a paused DISTRICT again.
+
+    Example: roster district resume 67ee1af60978174923afab13 --by "J. Doe"
+    """
     _change_status(reference, "paused", "active", act="district_resume", by=by, reason=reason, as_json=as_json)
 
 
@@ -197,6 +213,8 @@ def rekey(reference: str, new_clever_id: str, by: str, *, as_json: bool) -> None
     """Give a DISTRICT that was recreated at Clever its new Clever id.
 
     Its next sync recognises people and schools under their new ids, and is held as a whole until somebody approves it.
+
+    Example: roster district rekey 67ee1af60978174923afab13 67ee1af60978174923afab14 --by "J. Doe"
     """
     with current_database() as database, translate_database_errors(), database.engine.connect() as locking:
         found = find_district(locking, reference)

@@ -94,6 +94,8 @@ def explain(district: str, person: str, *, as_json: bool) -> None:
     """Explain one PERSON of a DISTRICT: what Clever shares, what was decided and why, what was written when, and how they sign in.
 
     PERSON is a Clever id, else a username, else a user id. Prints names: for your own eyes only.
+
+    Example: roster explain 67ee1af60978174923afab13 ann.li
     """
     with current_database() as database, translate_database_errors(), database.engine.connect() as connection:
         found = explain_person(connection, find_district(connection, district), person)

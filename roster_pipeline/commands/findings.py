@@ -4,38 +4,37 @@ Does not belong here: reading them (`support/findings.py`). Names go to the call
 (SPEC 12).
 """
 
-import csv
-import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import click
 
+from roster_pipeline.commands.csv_file import csv_option, write_csv
 from roster_pipeline.commands.environment import current_database
 from roster_pipeline.commands.output import json_option, print_json, print_table
 from roster_pipeline.database.engine import translate_database_errors
 from roster_pipeline.database.models import Model
 from roster_pipeline.districts.agreement import find_district
-from roster_pipeline.errors import PermanentError, UsageError
+from roster_pipeline.errors import UsageError
 from roster_pipeline.support.findings import Found, audited_sync, count_findings, list_findings
 from roster_pipeline.sync.run import project_models
 from roster_pipeline.visible import visible
 
 # So many records of a rule, if no rule is named.
 SHOWN = 10
-# A spreadsheet takes a cell that begins with one of these for a formula.
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 @click.command()
 @click.argument("reference", metavar="DISTRICT")
 @click.argument("rule", required=False)
-@click.option("--csv", "path", metavar="FILE", type=click.Path(dir_okay=False, path_type=Path), help="Write all of them to a file.")
+@csv_option
 @json_option
 def findings(reference: str, rule: str | None, path: Path | None, *, as_json: bool) -> None:
     """List the records of a DISTRICT that violate a rule, as the last applied sync found them; with RULE, only those of that rule.
 
     Names are personal data: they are printed to this terminal, or written to the file.
+
+    Example: roster findings 67ee1af60978174923afab13 username_missing --csv found.csv
     """
     audits = {each.table: each for each in project_models().of("audits")}
     if rule is not None and rule not in audits:
@@ -48,7 +47,7 @@ def findings(reference: str, rule: str | None, path: Path | None, *, as_json: bo
         found = list(list_findings(connection, district.district_id, rule=rule, first=None if is_complete else SHOWN))
     counts = {each: number for each, number in counts.items() if rule in (None, each)}
     if path is not None:
-        _write(path, found)
+        write_csv(path, Found._fields, found)
     if as_json:
         rules = [{"rule": each, "severity": audits[each].severity, "records": number} for each, number in counts.items() if each in audits]
         document = {"district": district.clever_id, "district_id": district.district_id, "sync_id": sync_id, "rules": rules}
@@ -75,19 +74,3 @@ def _print(counts: Mapping[str, int], audits: Mapping[str, Model], found: Iterab
         )
     if len(records) < sum(counts.values()):
         click.echo(f"Only the first {SHOWN} of each rule: name a RULE to see all of them, or write a file with --csv FILE.")
-
-
-def _write(path: Path, found: Iterable[Found]) -> None:
-    """Write the findings as CSV, readable by this user only."""
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with open(descriptor, "w", encoding="utf-8", newline="") as file:
-            writer = csv.writer(file)
-            writer.writerow(Found._fields)
-            writer.writerows([_plain(value) for value in each] for each in found)
-    except OSError as error:
-        raise PermanentError(f"The file cannot be written: {error.strerror}.", hint="Name another file with --csv.") from None
-
-
-def _plain(value: str | None) -> str:
-    return f"'{value}" if value and value.startswith(_FORMULA) else value or ""

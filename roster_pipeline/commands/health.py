@@ -26,6 +26,8 @@ def health(context: click.Context, *, as_json: bool) -> None:
 
     It checks the daemon, schedules and sensors, the server, clocks and disk, the connections, the last nights, silent districts, requests,
     locks, brakes, holds and alerts. Made for monitoring. It cannot know how old the newest backup is.
+
+    Example: roster health --json
     """
     with current_database() as database:
         found = _findings(database, read_settings())

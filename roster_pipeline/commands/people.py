@@ -66,11 +66,19 @@ same file again changes nothing.
 
 The file decides the imported roles of the people in it: a role that it no longer gives them ends, and is reported. People who are not in
 the file stay unchanged: `roster admins remove` ends an account.
+
+Example: roster {kind} import {kind}.csv --district 67ee1af60978174923afab13 --by "J. Doe" --preview
+"""
+
+
+_TEMPLATE_HELP = """Print the first line of a CSV file for `roster {kind} import`.
+
+Example: roster {kind} template > {kind}.csv
 """
 
 
 def _template_command(kind: Kind) -> click.Command:
-    @click.command("template", help=f"Print the first line of a CSV file for `roster {kind} import`.")
+    @click.command("template", help=_TEMPLATE_HELP.format(kind=kind))
     @json_option
     def command(*, as_json: bool) -> None:
         if as_json:
@@ -91,6 +99,8 @@ def remove(username: str, district: str, by: str | None, reason: str | None, *, 
     """End the imported account that has a USERNAME: it is deactivated, with its roles and classes. No sync would do that.
 
     Importing the person again restores the same account.
+
+    Example: roster admins remove ann.li --district 67ee1af60978174923afab13 --by "J. Doe"
     """
     settings = read_settings()
     with open_database(settings) as database:

@@ -24,7 +24,10 @@ _SHOWN_CONFLICTS = 20
 @json_option
 @click.pass_context
 def plan(context: click.Context, district: str, *, as_json: bool) -> None:
-    """Show exactly what a sync of DISTRICT would do now. Writes nothing; exit status 3 when something would be held."""
+    """Show exactly what a sync of DISTRICT would do now. Writes nothing; exit status 3 when something would be held.
+
+    Example: roster plan 67ee1af60978174923afab13
+    """
     settings = read_settings()
     with open_database(settings) as database, nullcontext(lambda _: None) if as_json else show_progress() as on_step:
         report = plan_sync(database, settings, district, on_step=on_step)

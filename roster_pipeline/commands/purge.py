@@ -39,6 +39,8 @@ def purge(context: click.Context, district: str, deleted_before: datetime, limit
     soft-deleted schools and classrooms, because other rows refer to their ids.
 
     Exit status 1 if there are more users than --limit, or if another table of the application refers to one of them.
+
+    Example: roster purge 67ee1af60978174923afab13 --deleted-before 2026-01-31 --by "J. Doe" --yes
     """
     if yes and by is None:
         raise UsageError("--yes needs --by WHO.", hint="It is stored in ops.purges.")

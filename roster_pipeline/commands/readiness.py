@@ -28,6 +28,8 @@ def readiness(context: click.Context, district: str, *, as_json: bool) -> None:
 
     Each answer has a verdict: ok; warning, know this before you sync; stop, resolve this before you sync. Exit status 3 if a sync
     would be held.
+
+    Example: roster readiness 67ee1af60978174923afab13
     """
     settings = read_settings()
     with open_database(settings) as database, nullcontext(lambda _: None) if as_json else show_progress() as on_step:

@@ -23,6 +23,8 @@ def request(district: str, requested_by: str, reason: str | None, role: str, *, 
     """Queue a sync of one DISTRICT; the daemon of `roster dev` starts it within 30 seconds.
 
     If a request of this district is queued already, no other is made. If a sync of it is running, the exit status is 4.
+
+    Example: roster request 67ee1af60978174923afab13 --requested-by "ticket 4711"
     """
     origin = Origin(requested_by=requested_by, reason=reason, requested_role=role)
     with current_database() as database, translate_database_errors(), database.engine.begin() as connection:

@@ -29,6 +29,8 @@ def status(district: str | None, *, watch: bool, as_json: bool) -> None:
     """Show the 20 newest syncs, of one DISTRICT or of all, how they ended, and when the next ones start.
 
     Queued requests are shown even if they are older. With --watch, --json prints one document a line.
+
+    Example: roster status 67ee1af60978174923afab13
     """
     with current_database() as database, translate_database_errors(), database.engine.connect() as opened:
         connection = opened.execution_options(isolation_level="AUTOCOMMIT")

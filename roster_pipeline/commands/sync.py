@@ -34,7 +34,10 @@ BAR = 8  # characters of the bar that means 100 %
 @json_option
 @click.pass_context
 def sync(context: click.Context, district: str, requested_by: str | None, reason: str | None, *, profile: bool, as_json: bool) -> None:
-    """Sync one DISTRICT now: pull it from Clever, plan what changes, and write that in one transaction."""
+    """Sync one DISTRICT now: pull it from Clever, plan what changes, and write that in one transaction.
+
+    Example: roster sync 67ee1af60978174923afab13 --requested-by "ticket 4711"
+    """
     settings = read_settings()
     request = SyncRequest(district, Origin(requested_by=requested_by, reason=reason))
     report: SyncReport | None = None

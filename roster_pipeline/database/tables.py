@@ -95,8 +95,10 @@ holds = sa.Table(
     sa.Column("plan_hash", sa.Text),
     sa.Column("status", sa.Text),
     sa.Column("decided_by", sa.Text),
+    sa.Column("decided_principal", sa.Text),
     sa.Column("decided_at", _time),
     sa.Column("expires_at", _time),
+    sa.Column("used_by", sa.BigInteger),
     sa.Column("created_at", _time),
     schema="ops",
 )

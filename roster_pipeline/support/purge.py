@@ -15,6 +15,7 @@ import psycopg
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
+from roster_pipeline.database.audit import record_act
 from roster_pipeline.database.engine import Database
 from roster_pipeline.database.lock import district_lock
 from roster_pipeline.database.tables import purges
@@ -161,6 +162,8 @@ def _remove(connection: Connection, found: Purge, deleted_before: date, *, by: s
         "deleted_before": deleted_before,
     }
     connection.execute(sa.insert(purges).values(values))
+    facts = {**removed, "deleted_before": deleted_before.isoformat()}
+    record_act(connection, "purge", given_name=by, district_id=found.district.district_id, facts=facts)
     return removed
 
 

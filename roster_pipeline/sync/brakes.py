@@ -55,6 +55,17 @@ _NAMES_WITHOUT_HOLDS = """
     select clever_id from pg_temp."reconcile.usernames" where rule in ('given', 'kept')
 """
 
+# Which acts a new hold holds. As the hash, of the plan without holds; an empty collection may have none.
+_KEEP_ACTS = """
+    insert into ops.held_acts (hold_id, act)
+    select distinct :hold_id, act
+    from pg_temp."reconcile.brake_acts"
+    where
+        act is not null and kind = :kind and school_id is not distinct from :school_id
+        and role is not distinct from :role and collection is not distinct from :collection
+"""
+_KEEP_SEATS = 'insert into ops.held_acts (hold_id, act) select :hold_id, act from pg_temp."reconcile.license_acts"'
+
 
 @dataclass(frozen=True)
 class Brake:
@@ -213,7 +224,7 @@ class Gate:
         if self._context.sync_id is not None:
             for decision in decisions:
                 if not decision.is_holding:
-                    mark_used(connection, decision)
+                    mark_used(self._context, decision)
         if is_held:
             connection.exec_driver_sql(f"update {local_name('reconcile.license_hold')} set is_released = false")  # noqa: S608
             self._remember_names()
@@ -232,7 +243,7 @@ class Gate:
         for decision in self._approved:
             # An empty collection can have no acts: then there is nothing that another hold can cover.
             if decision.brake.identity in released or not decision.brake.acts:
-                mark_used(self._context.connection, decision)
+                mark_used(self._context, decision)
 
     def _remember_names(self) -> None:
         """Which names the plan without holds gives; once, before that plan is replaced."""
@@ -265,14 +276,14 @@ def decide(context: PlanningContext, tripped: Iterable[Brake], kinds: Sequence[s
     decisions = [_decide_one(context, brake, pending.pop(brake.identity, None)) for brake in tripped]
     if context.sync_id is not None:
         for row in pending.values():
-            _set_status(context.connection, row["hold_id"], "superseded")
+            _set(context.connection, row["hold_id"], status="superseded")
     return decisions
 
 
-def mark_used(connection: Connection, decision: Decision) -> None:
+def mark_used(context: PlanningContext, decision: Decision) -> None:
     """Mark an approval as used: it has released an act."""
     assert decision.hold_id is not None  # noqa: S101  (what is approved is in the table)
-    _set_status(connection, decision.hold_id, "used")
+    _set(context.connection, decision.hold_id, status="used", used_by=context.sync_id)
 
 
 def _decide_one(context: PlanningContext, brake: Brake, pending: Any) -> Decision:
@@ -282,6 +293,8 @@ def _decide_one(context: PlanningContext, brake: Brake, pending: Any) -> Decisio
         if pending["plan_hash"] != brake.plan_hash:
             replaced_by = "superseded"
         elif pending["status"] != "approved":
+            if context.sync_id is not None:
+                _set(context.connection, pending["hold_id"], sync_id=context.sync_id)
             return Decision(brake, pending["status"], pending["hold_id"], context.is_first)
         elif not _is_valid(pending, context.now):
             replaced_by = "expired"
@@ -290,7 +303,7 @@ def _decide_one(context: PlanningContext, brake: Brake, pending: Any) -> Decisio
     if context.sync_id is None:
         return Decision(brake, "open", None, context.is_first)
     if replaced_by is not None:
-        _set_status(context.connection, pending["hold_id"], replaced_by)
+        _set(context.connection, pending["hold_id"], status=replaced_by)
     return Decision(brake, "open", _open(context, brake), context.is_first)
 
 
@@ -319,8 +332,11 @@ def _open(context: PlanningContext, brake: Brake) -> int:
         "plan_hash": brake.plan_hash,
         "created_at": context.now,
     }
-    return int(context.connection.execute(sa.insert(holds).values(values).returning(holds.c.hold_id)).scalar_one())
+    hold_id = int(context.connection.execute(sa.insert(holds).values(values).returning(holds.c.hold_id)).scalar_one())
+    kept = {"hold_id": hold_id, **dict(zip(("kind", "school_id", "role", "collection"), brake.identity, strict=True))}
+    context.connection.execute(sa.text(_KEEP_SEATS if brake.kind == LICENSES.name else _KEEP_ACTS), kept)
+    return hold_id
 
 
-def _set_status(connection: Connection, hold_id: int, status: str) -> None:
-    connection.execute(sa.update(holds).where(holds.c.hold_id == hold_id).values(status=status))
+def _set(connection: Connection, hold_id: int, **values: object) -> None:
+    connection.execute(sa.update(holds).where(holds.c.hold_id == hold_id).values(values))

@@ -8,11 +8,13 @@ import logging
 
 from sqlalchemy import Connection
 
+from roster_pipeline.brake_kinds import loosened
 from roster_pipeline.database.clock import Clock
 from roster_pipeline.database.engine import Database, translate_database_errors
 from roster_pipeline.database.tables import APPLIED
 from roster_pipeline.districts.agreement import District
 from roster_pipeline.errors import RosterError, TransientError
+from roster_pipeline.profiles import PROFILES
 from roster_pipeline.sync import ledger
 from roster_pipeline.sync.brakes import held_kinds
 from roster_pipeline.sync.plan import Plan
@@ -35,6 +37,12 @@ def message_of(plan: Plan, district: District) -> str:
     if not held:
         return done
     return f"Held for approval: {held}. " + (f"Applied: {done}" if plan.rows else "No other changes.")
+
+
+def brakes_in_words(district: District) -> str:
+    """A sentence with a space before it about brakes that are switched off or far above their defaults (R13.2); empty if none is."""
+    loose = loosened(district.require_rules(), PROFILES[district.profile or ""])
+    return f" Switched off, or far above the default: the brakes {', '.join(loose)}." if loose else ""
 
 
 def _changes(plan: Plan) -> str:

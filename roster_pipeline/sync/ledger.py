@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from roster_pipeline.alerts.causes import alert_failures
-from roster_pipeline.database.audit import os_principal
+from roster_pipeline.database.audit import os_principal, record_act
 from roster_pipeline.database.engine import psycopg_connection
 from roster_pipeline.database.tables import APPLIED, districts, syncs
 from roster_pipeline.errors import PermanentError
@@ -69,10 +69,12 @@ def begin(connection: Connection, district_id: int, origin: Origin, *, now: date
     """
     origin = _second_attempt(connection, origin)
     values = {"trigger": "initial" if is_first_sync(connection, district_id) else origin.trigger, "status": "processing"}
-    if origin.sync_id is None:
-        return _insert(connection, district_id, origin, now=now, **values, started_at=now)
     # In one transaction, also if the connection is in autocommit.
     with psycopg_connection(connection).transaction():
+        if origin.sync_id is None:
+            sync_id = _insert(connection, district_id, origin, now=now, **values, started_at=now)
+            _record_start(connection, district_id, sync_id, origin)
+            return sync_id
         sync_id = _start_queued(connection, district_id, origin, **values, started_at=now)
         waiting = sa.and_(syncs.c.district_id == district_id, syncs.c.status == "queued")
         answered = {"status": "skipped", "finished_at": now, "message": f"{ANSWERED_BY} {sync_id}."}
@@ -231,6 +233,20 @@ def _insert(connection: Connection, district_id: int | None, origin: Origin, *, 
         **values,
     }
     return int(connection.execute(sa.insert(syncs).values(values).returning(syncs.c.sync_id)).scalar_one())
+
+
+def _record_start(connection: Connection, district_id: int, sync_id: int, origin: Origin) -> None:
+    """A sync that a person started here and now is in `ops.audit` (R13.2). What was requested is there since the request."""
+    if origin.requested_role is not None:
+        record_act(
+            connection,
+            "sync",
+            given_name=origin.requested_by,
+            reason=origin.reason,
+            district_id=district_id,
+            subject=f"sync {sync_id}",
+            principal=origin.principal,
+        )
 
 
 def _second_attempt(connection: Connection, origin: Origin) -> Origin:

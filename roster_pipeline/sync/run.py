@@ -43,7 +43,7 @@ from roster_pipeline.source.protocol import Listing
 from roster_pipeline.sync import ledger
 from roster_pipeline.sync.apply import accept_district, apply_plan, record_plan, write_agreement
 from roster_pipeline.sync.brakes import DECIDED
-from roster_pipeline.sync.ending import NO_CHANGES, analyze, is_applied, message_of, record_failure
+from roster_pipeline.sync.ending import NO_CHANGES, analyze, brakes_in_words, is_applied, message_of, record_failure
 from roster_pipeline.sync.findings import compare_all, record_findings
 from roster_pipeline.sync.incremental import plan_incremental
 from roster_pipeline.sync.ledger import Origin
@@ -265,7 +265,8 @@ def _plan_and_apply(context: SyncContext, pulled: PullResult, pull_no: int, sync
     previous, were_over = ledger.last_applied(connection, district_id), scopes_over_licenses(connection, district_id)
     outcome = _plan_and_write(planning, pulled)
     unmatched = name_unmatched(connection, outcome.district, outcome.counts, is_applied=not (outcome.plan and outcome.plan.writes_nothing))
-    outcome = replace(outcome, counts={**outcome.counts, **pulled.counts}, message=outcome.message + unmatched)
+    message = outcome.message + unmatched + brakes_in_words(outcome.district)
+    outcome = replace(outcome, counts={**outcome.counts, **pulled.counts}, message=message)
     alert_plan(
         connection,
         planning.models,

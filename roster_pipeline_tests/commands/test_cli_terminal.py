@@ -53,7 +53,7 @@ def test_no_command_lets_a_text_act_on_the_terminal(hostile: int, roster: Roster
     arguments: dict[str, list[tuple[str, ...]]] = {
         "status": [("status",), ("status", district.id)],
         "district": [("district", "list"), ("district", "show", district.id)],
-        "holds": [("holds",), ("holds", district.id)],
+        "holds": [("holds",), ("holds", district.id), ("holds", "show", "1")],
         "explain": [("explain", district.id, str(hostile))],
         "readiness": [("readiness", district.id)],
         "plan": [("plan", district.id)],
@@ -64,6 +64,7 @@ def test_no_command_lets_a_text_act_on_the_terminal(hostile: int, roster: Roster
         "findings": [("findings", district.id)],
         "connections": [("connections", "accept", "--by", HOSTILE)],
         "reject": [("reject", "1", "--by", HOSTILE)],
+        "revoke": [("revoke", "1", "--by", HOSTILE, "--reason", HOSTILE)],
     }
     for lines in arguments.values():
         for words in lines:

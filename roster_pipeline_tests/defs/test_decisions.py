@@ -36,8 +36,8 @@ def rows(database: Database, query: str, **parameters: Any) -> list[Any]:
 
 def approve_all(database: Database) -> None:
     with database.engine.begin() as connection:
-        for hold in holds.list_holds(connection):
-            holds.approve(connection, hold["hold_id"], by="tester", now=datetime.now(UTC))
+        waiting = [hold["hold_id"] for hold in holds.list_holds(connection)]
+        holds.approve(connection, waiting, holds.Decider("tester"), now=datetime.now(UTC))
 
 
 def agree(database: Database, clever_id: str, **agreement: Any) -> None:

@@ -301,12 +301,12 @@ class LiveDistrict:
     def approve(self, hold_id: int) -> None:
         """Support approves a hold."""
         with self.database.engine.begin() as connection:
-            holds.approve(connection, hold_id, by="support", now=self.clock.tick())
+            holds.approve(connection, [hold_id], holds.Decider("support"), now=self.clock.tick())
 
     def reject(self, hold_id: int) -> None:
         """Support rejects a hold."""
         with self.database.engine.begin() as connection:
-            holds.reject(connection, hold_id, by="support", now=self.clock.tick())
+            holds.reject(connection, [hold_id], holds.Decider("support"), now=self.clock.tick())
 
     def changes(self, sync_id: int) -> Sequence[Row]:
         """`ops.changes` of one sync."""

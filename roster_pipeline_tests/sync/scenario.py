@@ -125,8 +125,8 @@ class Scenario:
     def approve(self, *hold_ids: int) -> None:
         """Approve holds; without ids, all open ones."""
         with self.database.engine.begin() as connection:
-            for hold_id in hold_ids or [row[-1] for row in self.holds()]:
-                holds.approve(connection, hold_id, by="tester", now=self.clock(connection))
+            chosen = hold_ids or [row[-1] for row in self.holds()]
+            holds.approve(connection, chosen, holds.Decider("tester"), now=self.clock(connection))
 
 
 _STAMP = "2026-01-01T00:00:00.000Z"

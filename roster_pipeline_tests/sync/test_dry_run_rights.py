@@ -23,9 +23,8 @@ DOCS = Path(__file__).parents[2] / "docs" / "operations.md"
 
 def documented_grants() -> str:
     """The block of SQL in the docs that makes the role."""
-    (block,) = [
-        each for each in re.findall(r"```sql\n(.*?)```", DOCS.read_text(encoding="utf-8"), re.DOTALL) if "create role roster_reader" in each
-    ]
+    blocks: list[str] = re.findall(r"```sql\n(.*?)```", DOCS.read_text(encoding="utf-8"), re.DOTALL)
+    (block,) = [each for each in blocks if "create role roster_reader" in each]
     return block
 
 

@@ -111,7 +111,7 @@ def test_a_rejected_hold_stays_rejected_until_its_plan_changes(world: Scenario) 
     world.sync()
     [hold] = world.holds()
     with world.database.engine.begin() as connection:
-        holds.reject(connection, hold[-1], by="tester", now=world.clock(connection))
+        holds.reject(connection, [hold[-1]], holds.Decider("tester"), now=world.clock(connection))
     assert world.sync().status == "held"
     assert world.holds("rejected") == [hold]
     assert not world.holds()
@@ -277,3 +277,13 @@ def test_a_school_held_for_two_roles_is_one_school(district: LiveDistrict) -> No
     written = [(each["entity"], each["entity_id"]) for each in district.changes(report.sync_id)]
     assert len(written) == len(set(written))
     assert enrolled(district, "c1") == {("p5", "student", False), ("p6", "teacher", True), ("p4", "teacher", False)}
+
+
+def test_a_brake_that_is_switched_off_is_in_the_message(world: Scenario) -> None:
+    """R13.2: in each sync's message, also where nothing changed, until it is set back."""
+    world.fill({"a": 10})
+    world.agree(settings={"brakes": {"role_share": 1, "relink_floor": 1000}})
+    expected = "Switched off, or far above the default: the brakes district_role, relinks."
+    assert [world.sync().message.endswith(expected) for _ in range(3)] == [True] * 3
+    world.execute("update app.districts set settings = '{}'")
+    assert "Switched off" not in world.sync().message
