@@ -51,6 +51,7 @@ class Settings(BaseSettings):
     clever_client_secret: SecretStr | None = Field(None, description="The application's client secret at Clever.")
     clever_api_version: str = Field("v3.0", pattern=r"^v3\.[01]$", description="v3.0, or v3.1 where Clever has granted it.")
     clever_page_limit: int = Field(10_000, ge=1, le=10_000, description="Records a page. Clever refuses more than 10,000.")
+    clever_requests_at_once: int = Field(8, ge=1, le=32, description="Requests to Clever that the pull of one district has open at a time.")
     clever_connect_timeout_s: float = Field(10.0, gt=0, description="Seconds to wait for a connection to Clever.")
     clever_read_timeout_s: float = Field(60.0, gt=0, description="Seconds to wait for the next bytes of an answer of Clever.")
     clever_max_attempts: int = Field(6, ge=1, description="Attempts per request before a transient error ends the pull.")

@@ -8,7 +8,8 @@ import logging
 import re
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from types import TracebackType
@@ -97,7 +98,7 @@ def _rate_limit_wait(state: RetryCallState) -> float:
 
 
 class CleverHttp:
-    """GET with retries at one base URL, over one connection. Only one thread may use it at a time.
+    """GET with retries at one base URL. Any number of threads may use it: each request borrows a connection, and reuses it if one is idle.
 
     Args:
         base_url: scheme and host (and a path, behind a proxy), without a trailing slash.
@@ -110,14 +111,17 @@ class CleverHttp:
         self._deadline = deadline
         self._stats = stats
         self._district = district
-        self._session = requests.Session()
+        # A session of requests is for one thread at a time. The last one that was given back is used first, so few stay open.
+        self._idle: list[requests.Session] = []
+        self._lock = threading.Lock()
         self._is_clock_compared = False
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._session.close()
+        for session in self._idle:
+            session.close()
 
     def get(self, path: str, params: Mapping[str, str | int], shape: type[T], *, auth: AuthBase) -> T:
         """The body at `path` as `shape`.
@@ -140,22 +144,37 @@ class CleverHttp:
         body: T = retrying(self._attempt, path, params, shape, auth, shown)
         return body
 
+    @contextmanager
+    def _session(self) -> Iterator[requests.Session]:
+        """A connection for one request."""
+        with self._lock:
+            session = self._idle.pop() if self._idle else requests.Session()
+        try:
+            yield session
+        finally:
+            with self._lock:
+                self._idle.append(session)
+
     def _sleep(self, seconds: float) -> None:
         self._deadline.clock.wait(self._deadline.stopped, seconds)
 
     def _attempt(self, path: str, params: Mapping[str, str | int], shape: type[T], auth: AuthBase, shown: str) -> T:
         self._check_may_go_on(shown)
         remaining = self._deadline.remaining()
-        self._stats.requests += 1
+        with self._lock:
+            self._stats.requests += 1
         try:
-            with self._session.get(
-                self.base_url + path,
-                params=dict(params),
-                auth=auth,
-                timeout=(min(self._settings.clever_connect_timeout_s, remaining), min(self._settings.clever_read_timeout_s, remaining)),
-                stream=True,
-                allow_redirects=False,
-            ) as response:
+            with (
+                self._session() as session,
+                session.get(
+                    self.base_url + path,
+                    params=dict(params),
+                    auth=auth,
+                    timeout=(min(self._settings.clever_connect_timeout_s, remaining), min(self._settings.clever_read_timeout_s, remaining)),
+                    stream=True,
+                    allow_redirects=False,
+                ) as response,
+            ):
                 self._compare_clocks(response)
                 self._check_status(response, shown)
                 return parse_body(self._read(response, shown), shape)
@@ -179,14 +198,16 @@ class CleverHttp:
                 raise MalformedBodyError(_TOO_LARGE.format(limit))
             self._check_may_go_on(shown)
         body = b"".join(pieces)
-        self._stats.bytes += len(body)
+        with self._lock:
+            self._stats.bytes += len(body)
         return body
 
     def _compare_clocks(self, response: requests.Response) -> None:
         """Warn once if Clever has another time (R11.6). Nothing depends on it: it is a sign that some clock is wrong."""
-        if self._is_clock_compared:
-            return
-        self._is_clock_compared = True
+        with self._lock:
+            if self._is_clock_compared:
+                return
+            self._is_clock_compared = True
         try:
             difference = self._deadline.clock.wall() - parsedate_to_datetime(response.headers.get("Date", "")).timestamp()
         except ValueError:
@@ -223,7 +244,8 @@ class CleverHttp:
     def _before_wait(self, state: RetryCallState, shown: str) -> None:
         if state.upcoming_sleep >= self._deadline.remaining():
             raise self._deadline_error(f"ends before the next attempt may start, after: {_reason(state)}", shown)
-        self._stats.retries += 1
+        with self._lock:
+            self._stats.retries += 1
         logger.warning(
             "district %s: attempt %d of %s failed, next in %.1f s: %s",
             self._district, state.attempt_number, shown, state.upcoming_sleep, _reason(state),

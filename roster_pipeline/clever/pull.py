@@ -5,9 +5,9 @@ records (`decode.py`), and what is done with a page.
 """
 
 import threading
-from collections.abc import Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import ClassVar, Self, TypeVar
@@ -18,6 +18,7 @@ from pydantic import SecretStr
 from requests.auth import AuthBase
 
 from roster_pipeline.clever import columns, decode, records
+from roster_pipeline.clever.ahead import FetchedPage, PagesAhead
 from roster_pipeline.clever.columns import flatten
 from roster_pipeline.clever.decode import CollectionDecoder, CountBody, Decoded, DistrictsBody, ListBody, SingleBody, parse_district
 from roster_pipeline.clever.errors import RefusedError
@@ -135,8 +136,9 @@ class DistrictPull:
         self.tokens = tokens
         self._on_listing = on_listing
         self._relisted: TokenListing | None = None
-        # The prefetching thread and the caller can need the connection at the same time: .district() between two pages.
-        self._lock = threading.Lock()
+        self._ahead = PagesAhead(settings.clever_requests_at_once)
+        # Several requests can be refused for the same old token. One of them lists the tokens again.
+        self._listing = threading.Lock()
 
     def __enter__(self) -> Self:
         if self.tokens is None:
@@ -147,7 +149,7 @@ class DistrictPull:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._deadline.stopped.set()
+        self._end_early()
         self._http.__exit__(kind, error, trace)
         if self._relisted is not None and (error is None or isinstance(error, RosterError)):
             self._report(self._relisted)
@@ -175,21 +177,24 @@ class DistrictPull:
                 return district
         raise PermanentError("The district's token does not lead to the district.", district=self.district_clever_id)
 
+    def request(self, collections: Iterable[Collection]) -> None:
+        """Request the first page of each of these collections now, at most CLEVER_REQUESTS_AT_ONCE at a time. Read them in this order."""
+        for collection in collections:
+            cursors = Cursors(self._http.base_url, self._path(collection.resource), district=self.district_clever_id)
+            self._ahead.request(collection, partial(self._fetch, collection, cursors))
+
     def pages(self, collection: Collection) -> Iterator[Page]:
         """The collection's pages up to the one without `next`. The caller's thread decodes a page while another fetches the next one.
 
-        At most one page is fetched ahead. Its thread has ended when the iterator is exhausted, closed or has raised; if Clever does not
-        answer, that can take CLEVER_READ_TIMEOUT_S. An incomplete collection must not be used (R3.2): after an early end, the pull is over.
+        One page of every requested collection is fetched ahead. An incomplete collection must not be used (R3.2): after an early
+        end, the pull is over. All threads have ended then; if Clever does not answer, that can take CLEVER_READ_TIMEOUT_S.
 
         Raises:
             PermanentError: Clever refuses, or the shape of its data changed (R4.2; found after the last page).
             TransientError: the collection could not be read to its end.
         """
-        path = self._path(collection.resource)
-        params: dict[str, str | int] = {"limit": self._settings.clever_page_limit}
-        if collection.role:
-            params["role"] = collection.role
-        cursors = Cursors(self._http.base_url, path, district=self.district_clever_id)
+        if not self._ahead.is_requested(collection):
+            self.request([collection])
         decoder = CollectionDecoder(
             collection,
             self.district_clever_id,
@@ -197,41 +202,47 @@ class DistrictPull:
             prefer_name=self._prefer_name,
             index=self.index,
         )
-
-        with ThreadPoolExecutor(max_workers=1, thread_name_prefix="clever-prefetch") as prefetcher:
-            pending: Future[ListBody] | None = prefetcher.submit(self._get, path, params, ListBody)
-            try:
-                number = read = 0
-                while pending is not None:
-                    body = pending.result()
-                    cursor = cursors.following(body.links)
-                    pending = None
-                    if cursor:
-                        params["starting_after"] = cursor
-                        pending = prefetcher.submit(self._get, path, params, ListBody)
-                    number += 1
-                    self.stats.pages[collection] += 1
-                    page = Page(collection, number, decoder.decode(body.data))
-                    read += page.decoded.size
-                    if cursor is None:
-                        cursors.check_end(page.decoded.size, self._settings.clever_page_limit)
-                    # A body has megabytes. It is freed before its page is used, and the page is freed before the next one is decoded.
-                    del body
-                    yield page
-                    del page
-            finally:
-                if pending is not None:
-                    self._deadline.stopped.set()
+        cursors = Cursors(self._http.base_url, self._path(collection.resource), district=self.district_clever_id)
+        number = read = 0
+        counted, is_complete = None, False
+        try:
+            for fetched in self._ahead.pages(collection):
+                number += 1
+                self.stats.pages[collection] += 1
+                page = Page(collection, number, decoder.decode(fetched.body.data))
+                read += page.decoded.size
+                counted = fetched.counted
+                if fetched.cursor is None:
+                    cursors.check_end(page.decoded.size, self._settings.clever_page_limit)
+                # A body has megabytes. It is freed before its page is used, and the page is freed before the next one is decoded.
+                del fetched
+                yield page
+                del page
+            is_complete = True
+        finally:
+            if not is_complete:
+                self._end_early()
         decoder.check_shape()
-        cursors.check_count(read, self._count(collection))
+        cursors.check_count(read, counted)
+
+    def _end_early(self) -> None:
+        self._deadline.stopped.set()
+        self._ahead.close()
+
+    def _fetch(self, collection: Collection, cursors: Cursors, cursor: str | None) -> FetchedPage:
+        """The page after a cursor; with the last page of the collection, Clever's count."""
+        parameters: dict[str, str | int] = {"limit": self._settings.clever_page_limit, **_role(collection)}
+        if cursor:
+            parameters["starting_after"] = cursor
+        body = self._get(self._path(collection.resource), parameters, ListBody)
+        following = cursors.following(body.links)
+        return FetchedPage(body, following, None if following else self._count(collection))
 
     def _count(self, collection: Collection) -> int | None:
         """How many records Clever counts in a collection; None if it does not say (the body is not documented for v3)."""
-        params: dict[str, str | int] = {"count": "true", "limit": 1}
-        if collection.role:
-            params["role"] = collection.role
+        parameters: dict[str, str | int] = {"count": "true", "limit": 1, **_role(collection)}
         try:
-            return self._get(self._path(collection.resource), params, CountBody).records
+            return self._get(self._path(collection.resource), parameters, CountBody).records
         except RefusedError as error:
             if error.status not in _COUNT_REFUSED:
                 raise
@@ -241,16 +252,21 @@ class DistrictPull:
         return f"/{self._settings.clever_api_version}/{resource}"
 
     def _get(self, path: str, params: Mapping[str, str | int], shape: type[T]) -> T:
-        """GET with the district's token. The first 401 of the pull lists the tokens again; the second one is final (R3.1)."""
-        with self._lock:
-            try:
-                return self._http.get(path, params, shape, auth=self._auth())
-            except RefusedError as error:
-                if error.status != requests.codes.unauthorized or self._relisted is not None:
-                    raise
-            # The listing is reported at the end of the pull, because this may be the prefetching thread.
-            self._relisted = self.tokens = list_tokens(self._settings, deadline=self._deadline, stats=self.stats)
+        """GET with the district's token. The first 401 of the pull lists the tokens again; a 401 with the new token is final (R3.1)."""
+        tokens = self.tokens
+        try:
             return self._http.get(path, params, shape, auth=self._auth())
+        except RefusedError as error:
+            if error.status != requests.codes.unauthorized:
+                raise
+            with self._listing:
+                # Unless another request has listed them since this one was sent.
+                if self.tokens is tokens:
+                    if self._relisted is not None:
+                        raise
+                    # The listing is reported at the end of the pull, because this may be another thread.
+                    self._relisted = self.tokens = list_tokens(self._settings, deadline=self._deadline, stats=self.stats)
+        return self._http.get(path, params, shape, auth=self._auth())
 
     def _report(self, listing: TokenListing) -> None:
         self._on_listing(listing.listing())
@@ -269,3 +285,7 @@ class DistrictPull:
                 district=self.district_clever_id,
             )
         return _BearerAuth(token)
+
+
+def _role(collection: Collection) -> dict[str, str | int]:
+    return {"role": collection.role} if collection.role else {}

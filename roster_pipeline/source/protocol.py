@@ -6,7 +6,7 @@ reads recorded snapshots.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -115,6 +115,9 @@ class RosterSource(Protocol):
         Raises:
             RosterError: the source could not be read, or it refuses.
         """
+
+    def request(self, collections: Iterable[Collection]) -> None:
+        """Say which collections are read next, in this order, so that a source that has to wait can wait for all of them at once."""
 
     def pages(self, collection: Collection) -> Iterator[SourcePage]:
         """Every page of one collection, up to its end (R3.2).

@@ -60,6 +60,7 @@ def pull_district(source: RosterSource, landing: Landing, *, started_at: datetim
         RosterError: the pull is not complete, or the shape of the data has changed. The landing must not be used.
     """
     before = _clean_district(source.district())
+    source.request(Collection)
     for collection in Collection:
         start = time.perf_counter()
         broken = Counter[str]()

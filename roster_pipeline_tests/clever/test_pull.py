@@ -9,12 +9,13 @@ from typing import Any
 import msgspec
 import pytest
 
+from roster_pipeline.clever.ahead import THREADS
 from roster_pipeline.clever.pull import DistrictPull
 from roster_pipeline.errors import PermanentError
 from roster_pipeline.source.protocol import SourceDistrict
 from roster_pipeline.source.vocabulary import Collection, Finding
 
-from .scripted import DISTRICT, Reply, ScriptedClever, page
+from .scripted import DISTRICT, Reply, ScriptedClever, page, school
 
 MakePull = Callable[..., DistrictPull]
 ONE = f"/v3.0/districts/{DISTRICT}"
@@ -68,18 +69,67 @@ def test_the_district_between_two_pages(clever: ScriptedClever, make_pull: MakeP
     assert states == ["running"] * 21
 
 
-def test_one_request_at_a_time(clever: ScriptedClever, make_pull: MakePull) -> None:
-    """R3.5: the district is requested after the page that is being fetched, because one request at a time uses connection and token."""
+def test_requested_collections_are_read_at_once(clever: ScriptedClever, make_pull: MakePull) -> None:
+    """R3.2, R3.5: of each collection the first page, before any of them is answered; no second page before the first is used."""
     gate = threading.Event()
-    clever.script(ONE, Reply({"data": DISTRICT_OBJECT}))
-    clever.script("/v3.0/schools", Reply(page(following="/v3.0/schools?starting_after=a")), Reply(page(), gate=gate))
+    paths = [f"/v3.0/{name}" for name in ("schools", "terms", "courses", "sections")]
+    for path in paths:
+        clever.script(path, Reply(page(school("a"), school("b"), following=f"{path}?starting_after=b"), gate=gate), Reply(page()))
+    asked = list(Collection)[: len(paths)]
     with make_pull() as pull:
-        for found in pull.pages(Collection.SCHOOLS):
-            if found.number == 1:
-                assert clever.wait_for_requests("/v3.0/schools", 2)
-                threading.Timer(0.2, gate.set).start()
-                pull.district()
-    assert clever.most_at_once == 1
+        pull.request(asked)
+        assert all(clever.wait_for_requests(path, 1) for path in paths)
+        gate.set()
+        found = {collection: [one.number for one in pull.pages(collection)] for collection in asked[:1]}
+        assert [clever.paths().count(path) for path in paths] == [2, 1, 1, 1]
+        found |= {collection: [one.number for one in pull.pages(collection)] for collection in asked[1:]}
+    assert list(found.values()) == [[1, 2]] * len(asked)
+    assert clever.most_at_once == len(paths)
+
+
+@pytest.mark.parametrize("at_once", [1, 3])
+def test_so_many_requests_at_a_time(at_once: int, clever: ScriptedClever, make_pull: MakePull) -> None:
+    """R3.5: never more than CLEVER_REQUESTS_AT_ONCE."""
+    for name in ("schools", "terms", "courses", "sections", "users"):
+        clever.script(f"/v3.0/{name}", *[Reply(page(), gate=release_later(0.05)) for _ in range(4)])
+    with make_pull(clever_requests_at_once=at_once) as pull:
+        pull.request(Collection)
+        for collection in Collection:
+            assert [one.records for one in pull.pages(collection)] == [[]]
+    assert clever.most_at_once == at_once
+
+
+def release_later(seconds: float) -> threading.Event:
+    """An event that is set after some seconds of waiting for it."""
+
+    class Later(threading.Event):
+        def wait(self, timeout: float | None = None) -> bool:
+            return super().wait(seconds)
+
+    return Later()
+
+
+def test_a_collection_that_fails_while_another_is_read(clever: ScriptedClever, make_pull: MakePull) -> None:
+    """R3.2: the failure is raised where the collection is read, and no thread is left."""
+    clever.script("/v3.0/schools", Reply(page(school("a"))))
+    clever.script("/v3.0/terms", Reply(status=403))
+    with make_pull() as pull:
+        pull.request([Collection.SCHOOLS, Collection.TERMS])
+        assert [one.number for one in pull.pages(Collection.SCHOOLS)] == [1]
+        with pytest.raises(PermanentError, match="status 403"):
+            list(pull.pages(Collection.TERMS))
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith(THREADS)]
+
+
+def test_a_pull_that_is_left_ends_what_was_requested(clever: ScriptedClever, make_pull: MakePull) -> None:
+    """R3.2: what was requested and is not read is not sent any more, or it is waited for."""
+    for name in ("schools", "terms", "courses", "sections", "users"):
+        clever.script(f"/v3.0/{name}", Reply(page(), gate=release_later(0.2)))
+    with make_pull(clever_requests_at_once=1) as pull:
+        pull.request(Collection)
+        assert clever.wait_for_requests("/v3.0/schools", 1)
+    assert clever.paths() == ["/v3.0/schools"]
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith(THREADS)]
 
 
 needs_fixtures = pytest.mark.skipif(not FIXTURES.is_dir(), reason=f"recorded payloads are not beside the project ({FIXTURES.name}/)")

@@ -1,6 +1,7 @@
 """Tokens: the listing, the token of a district, a rotated one, a revoked one (R3.1, R11.7)."""
 
 import logging
+import threading
 import traceback
 from collections.abc import Callable
 from typing import Any
@@ -202,6 +203,21 @@ def test_a_second_401_is_final(clever: ScriptedClever, make_pull: MakePull) -> N
     assert "still connected" in str(caught.value)
     assert [seen.path for seen in clever.seen].count(LISTING) == 2
     assert clever.paths().count("/v3.0/terms") == 1
+
+
+def test_several_requests_with_an_old_token(clever: ScriptedClever, make_pull: MakePull) -> None:
+    """R3.1: all of them are refused at once, and the tokens are listed again once."""
+    gate = threading.Event()
+    collections = [Collection.SCHOOLS, Collection.TERMS, Collection.COURSES]
+    clever.script(LISTING, Reply(tokens(**{DISTRICT: "old"})), Reply(tokens(**{DISTRICT: TOKEN})))
+    for collection in collections:
+        clever.script(f"/v3.0/{collection.resource}", Reply(status=401, gate=gate), Reply(page()))
+    with make_pull() as pull:
+        pull.request(collections)
+        assert all(clever.wait_for_requests(f"/v3.0/{collection.resource}", 1) for collection in collections)
+        gate.set()
+        assert [[one.number for one in pull.pages(collection)] for collection in collections] == [[1]] * 3
+    assert [seen.path for seen in clever.seen].count(LISTING) == 2
 
 
 def test_a_token_revoked_during_the_pull(clever: ScriptedClever, make_pull: MakePull) -> None:

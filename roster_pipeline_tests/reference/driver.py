@@ -79,6 +79,9 @@ class RecordedPull:
     def district(self) -> SourceDistrict:
         return SourceDistrict(self._clever_id, "District", None, "2026-01-01T00:00:00.000Z")
 
+    def request(self, collections: Iterable[Collection]) -> None:
+        """Nothing has to be waited for."""
+
     def pages(self, collection: Collection) -> Iterator[Page]:
         records: Sequence[Record] = {
             Collection.SCHOOLS: self._snapshot.schools,
