@@ -23,6 +23,8 @@ EVENING = date(2026, 11, 10)
 NEVER, ALWAYS = 10**6, 0
 # The target of a night in which nothing has changed: seconds of overhead per district.
 MAX_OVERHEAD = 0.3
+# The target of the same night if Clever answers late, as a ratio.
+MAX_DELAYED = 2.0
 HOURS = 6 * 3600.0
 
 _HEADER = f"{'':<26}{'districts':>10}{'seconds':>9}{'a district':>12}{'own sync':>10}{'overhead':>11}"
@@ -38,6 +40,7 @@ def main() -> None:
     )
     parser.add_argument("--shards", type=int, default=8)
     parser.add_argument("--unchanged", action="store_true", help="nothing changes; only a night in shards")
+    parser.add_argument("--latency", type=int, default=0, metavar="MS", help="delay every answer of Clever by so much, in a second night")
     arguments = parser.parse_args()
     clock = run_with_clock("benchmarks.night", fleet.moment_of("21:00", EVENING) - timedelta(hours=8))
     with Machine(clock, {"ROSTER_SHARDS": str(arguments.shards)}) as machine:
@@ -52,6 +55,12 @@ def main() -> None:
             _night(machine, districts, EVENING, shard_from=ALWAYS, changes=False)
             unchanged = _night(machine, districts, EVENING + timedelta(days=1), shard_from=ALWAYS, changes=False)
             print(_HEADER, _line("shards, nothing changed", **unchanged), sep="\n")
+            if arguments.latency:
+                machine.sandbox.misbehave("delay", "", seconds=arguments.latency / 1000)
+                delayed = _night(machine, districts, EVENING + timedelta(days=2), shard_from=ALWAYS, changes=False)
+                print(_line(f"the same, {arguments.latency} ms delay", **delayed))
+                what = f"{arguments.districts:,} unchanged districts, {arguments.latency} ms in front of every answer / without"
+                print_lines([at_most(what, delayed["seconds"] / unchanged["seconds"], MAX_DELAYED)])
             what = f"{arguments.districts:,} unchanged districts of {arguments.students:,}, a night: overhead per district, seconds"
             print_lines([at_most(what, _overhead(**unchanged), MAX_OVERHEAD)])
             return

@@ -67,6 +67,12 @@ class Settings(BaseSettings):
         description="If at most this many districts are due at once, each gets its own run; more than that share ROSTER_SHARDS runs.",
     )
     roster_shards: int = Field(8, ge=1, description="Runs that share the districts of a night. Two of them run at a time (dagster.yaml).")
+    roster_shard_districts_at_once: int = Field(
+        8,
+        ge=1,
+        le=64,
+        description="Districts that a shard syncs at a time: more than there are cores, because most wait for Clever.",
+    )
     roster_district_timeout_s: float = Field(3600.0, gt=0, description="Seconds after which the nightly sync of a district is stopped.")
     roster_district_memory_mb: int = Field(2048, gt=0, description="Megabytes of memory above which a shard stops the sync of a district.")
     roster_work_mem: str = Field("256MB", pattern=r"^[0-9]+(kB|MB|GB)$", description="PostgreSQL work_mem of a sync's own session.")

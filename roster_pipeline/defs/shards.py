@@ -1,4 +1,4 @@
-"""A run that syncs many districts, one after the other, for nights with many districts (R11.2).
+"""A run that syncs many districts, several at a time, for nights with many districts (R11.2).
 
 Belongs here: the order, the second attempts, and the events about each district. Does not belong here: the process of each district
 (`fleet/children.py`), and which districts are in which shard (`nightly.py`).
@@ -7,8 +7,10 @@ A run per district would mean a thousand starts of Dagster a night. The result i
 materialized for the same partitions.
 """
 
+import threading
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from typing import Any, cast
 
 import dagster as dg
@@ -37,6 +39,7 @@ from roster_pipeline.defs.sync import (
 from roster_pipeline.defs.tags import origin_of
 from roster_pipeline.errors import described
 from roster_pipeline.fleet.children import Failure, Outcome, Unreported, sync_in_child
+from roster_pipeline.fleet.side_by_side import side_by_side
 from roster_pipeline.sync.run import SyncReport, SyncRequest
 
 # The pause before the second attempt, for the case that the database or Clever was away for a moment. As in a run of one district.
@@ -46,7 +49,7 @@ ATTEMPTS = 2
 MAX_RUNTIME = "dagster/max_runtime"
 MAX_RUNTIME_SECONDS = 12 * 3600
 
-DESCRIPTION = """Sync several districts, one after the other, each in a process of its own with a time and a memory limit.
+DESCRIPTION = """Sync many districts, ROSTER_SHARD_DISTRICTS_AT_ONCE at a time, each in a process of its own with a time and a memory limit.
 
 The nightly schedules start it when many districts are due. **To sync one district, use `sync_district`.**
 
@@ -67,28 +70,33 @@ _WORST_FIRST = ("failed", "running", "skipped", "held", "successful")
 class Shard(dg.Config):
     """The districts that a run syncs."""
 
-    districts: list[str] = Field(description="Clever ids, in the order in which they are synced.")
+    districts: list[str] = Field(description="Clever ids, in the order in which their syncs begin.")
 
 
 @dg.op(out=dg.Out(dg.Nothing))
 def sync_districts(context: dg.OpExecutionContext, config: Shard, roster_database: RosterDatabase) -> Iterator[Event | dg.Output[None]]:
     """Sync every district once. At the end, try those again that failed, if trying again can help."""
     keep_connections(context.instance)
+    settings, origin = roster_database.settings, origin_of(context.run)
+    at_once = settings.roster_shard_districts_at_once
     ended: dict[str, dict[str, Any]] = {}
     try:
-        with as_dagster_failures(), roster_database.open() as database, delivering(database, roster_database.settings):
+        with as_dagster_failures(), roster_database.open() as database, delivering(database, settings):
             done = _done_before(database, context.run)
             ended |= {district: _DONE | {"district": district, "sync_id": sync_id} for district, sync_id in done.items()}
+
+            def sync(district: str, stop: threading.Event) -> Outcome:
+                return sync_in_child(database, settings, SyncRequest(district, origin), stop=stop)
+
             waiting = [district for district in dict.fromkeys(config.districts) if district not in done]
             for attempt in range(1, ATTEMPTS + 1):
                 again = []
-                for district in waiting:
-                    began = time.monotonic()
-                    outcome = sync_in_child(database, roster_database.settings, SyncRequest(district, origin_of(context.run)))
-                    ended[district] = {**_row(district, outcome), "attempts": attempt, "seconds": round(time.monotonic() - began, 1)}
-                    yield from _report(context, database, district, outcome)
-                    if isinstance(outcome, Failure) and outcome.is_transient:
-                        again.append(district)
+                with closing(side_by_side(sync, waiting, at_once=at_once)) as results:
+                    for district, outcome, seconds in results:
+                        ended[district] = {**_row(district, outcome), "attempts": attempt, "seconds": round(seconds, 1)}
+                        yield from _report(context, database, district, outcome)
+                        if isinstance(outcome, Failure) and outcome.is_transient:
+                            again.append(district)
                 waiting = again
                 if waiting and attempt < ATTEMPTS:
                     time.sleep(PAUSE_SECONDS)

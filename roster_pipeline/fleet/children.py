@@ -31,7 +31,7 @@ from roster_pipeline.database.engine import Database, open_database, translate_d
 from roster_pipeline.database.lock import district_lock
 from roster_pipeline.database.tables import APPLIED, districts, syncs
 from roster_pipeline.districts.agreement import District, find_district
-from roster_pipeline.errors import RosterError, SyncRunningError, described
+from roster_pipeline.errors import RosterError, SyncRunningError, TransientError, described
 from roster_pipeline.settings import Settings
 from roster_pipeline.sync import ledger
 from roster_pipeline.sync.ledger import RequestEndedError
@@ -74,6 +74,13 @@ class Unreported:
     message: str
 
 
+class StoppedError(TransientError):
+    """Whoever waited for the child does not want its outcome any more."""
+
+    def __init__(self) -> None:
+        super().__init__("The sync was stopped.", hint="Nothing of it was applied, and the next one is complete.")
+
+
 Outcome = SyncReport | Failure | Unreported
 Work = Callable[[Settings, SyncRequest], Outcome]
 
@@ -103,16 +110,21 @@ def sync_in_child(
     *,
     work: Work = sync_here,
     clock: Clock = database_time,
+    stop: threading.Event | None = None,
 ) -> Outcome:
-    """Sync one district in a child process, and wait for it as long as the settings allow.
+    """Sync one district in a child process, and wait for it as long as the settings allow. Several threads may do this at once.
 
     Args:
         database: this process's; the child opens its own on the same server.
+        stop: when it is set, the child is asked to roll back and to end.
         work: what the child runs; a function that can be imported by its name. Tests pass one that dies or needs too much memory.
         clock: how a session reads the time.
 
     Returns:
         The sync's report, or why there is none. In all cases the child has ended.
+
+    Raises:
+        StoppedError: `stop` was set.
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["roster_pipeline.fleet.preload"])
@@ -123,7 +135,7 @@ def sync_in_child(
     child.start()
     sender.close()
     try:
-        outcome = _await(child, receiver, settings)
+        outcome = _await(child, receiver, settings, stop)
     except BaseException:
         child.terminate()  # This process is interrupted. The child rolls back and records that in ops.syncs.
         raise
@@ -137,11 +149,13 @@ def sync_in_child(
     return _applied(database, request) or Failure("failed", message, is_transient=outcome is None)
 
 
-def _await(child: BaseProcess, receiver: Pipe, settings: Settings) -> Outcome | str | None:
+def _await(child: BaseProcess, receiver: Pipe, settings: Settings, stop: threading.Event | None) -> Outcome | str | None:
     """The outcome that the child sent; or why it was killed; or None if it died."""
     deadline = time.monotonic() + settings.roster_district_timeout_s
     while not receiver.poll(_POLL_SECONDS):
         reason = None
+        if stop is not None and stop.is_set():
+            raise StoppedError
         if time.monotonic() > deadline:
             reason = f"took longer than {settings.roster_district_timeout_s:,.0f} s (ROSTER_DISTRICT_TIMEOUT_S)"
         elif _megabytes(child) > settings.roster_district_memory_mb:
