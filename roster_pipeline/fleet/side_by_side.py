@@ -37,19 +37,21 @@ def side_by_side(work: Callable[[T, threading.Event], R], items: Iterable[T], *,
         return Done(item, work(item, stop), time.monotonic() - began)
 
     with ThreadPoolExecutor(max_workers=at_once, thread_name_prefix="district") as executor:
-        running: set[Future[Done[T, R]]] = set()
+        running: list[Future[Done[T, R]]] = []
         waiting = iter(items)
         try:
             while True:
                 # Not more than can run, so that little has to be cancelled.
                 for item in waiting:
-                    running.add(executor.submit(timed, item))
+                    running.append(executor.submit(timed, item))
                     if len(running) == at_once:
                         break
                 if not running:
                     return
-                ended, running = wait(running, return_when=FIRST_COMPLETED)
-                for each in ended:
-                    yield each.result()
+                ended = wait(running, return_when=FIRST_COMPLETED).done
+                for each in running:
+                    if each in ended:
+                        yield each.result()
+                running = [each for each in running if each not in ended]
         finally:
             stop.set()

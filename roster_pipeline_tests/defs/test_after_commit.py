@@ -126,7 +126,7 @@ def test_a_shard(
     other = sandbox.add(generate_district(4, 20)).id
     add(database, other)
     dagster.add_dynamic_partitions("districts", [clever_id, other])
-    monkeypatch.setattr(shards, "sync_in_child", lambda _, theirs, request: sync_here(theirs, request))
+    monkeypatch.setattr(shards, "sync_in_child", lambda _, theirs, request, **__: sync_here(theirs, request))
     monkeypatch.setattr(place, failing(error))
     result = run_shard(dagster, clever_id, other)
     assert result.success
@@ -179,7 +179,7 @@ def test_skipped_requests_are_no_syncs(
     assert first.success
     assert "not shown" not in logged(dagster, first)
     dagster.add_dynamic_partitions("districts", [clever_id])
-    monkeypatch.setattr(shards, "sync_in_child", lambda _, theirs, request: sync_here(theirs, request))
+    monkeypatch.setattr(shards, "sync_in_child", lambda _, theirs, request, **__: sync_here(theirs, request))
     for _ in range(2):
         rows(database, SKIPPED)
         shard = run_shard(dagster, clever_id)
@@ -252,7 +252,7 @@ def test_a_child_that_dies_after_the_commit(
     """R11.4: the shard says that the sync is applied. `Nothing of it was applied` would not be true."""
     dagster.add_dynamic_partitions("districts", [clever_id])
     original = children.sync_in_child
-    monkeypatch.setattr(shards, "sync_in_child", lambda *each: original(*each, work=die_after_the_commit))
+    monkeypatch.setattr(shards, "sync_in_child", lambda *each, **more: original(*each, **more, work=die_after_the_commit))
     result = run_shard(dagster, clever_id)
     assert outcomes(result) == {clever_id: ("successful", 1)}
     assert states(dagster, clever_id) == {"clever/districts:synced": True}

@@ -1,7 +1,8 @@
 """The nights in Dagster: when the schedules tick, what they start, and what a shard reports about each of its districts."""
 
+import threading
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
@@ -320,12 +321,13 @@ def test_which_districts_are_tried_again(environment: None, database: Database, 
     }
     asked = []
 
-    def sync_in_child(_database: object, _settings: object, request: Any) -> Outcome:
+    def sync_in_child(_database: object, _settings: object, request: Any, **_: object) -> Outcome:
         asked.append(request.district)
         return answers[request.district].pop(0)
 
     monkeypatch.setattr(shards, "sync_in_child", sync_in_child)
     monkeypatch.setattr(shards, "PAUSE_SECONDS", 0)
+    monkeypatch.setenv("ROSTER_SHARD_DISTRICTS_AT_ONCE", "1")  # Otherwise the order is any.
     with dg.DagsterInstance.ephemeral() as instance:
         result = run_shard(instance, *answers, "final")
     assert result.success
@@ -339,6 +341,42 @@ def test_which_districts_are_tried_again(environment: None, database: Database, 
     }
     reported = [(each.partition, each.passed) for each in result.get_asset_check_evaluations()]
     assert reported == [("down", False), ("better", False), ("final", False), ("down", False), ("better", False)]
+
+
+def test_a_shard_waits_for_several_districts_at_once(environment: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """R11.2: as many as ROSTER_SHARD_DISTRICTS_AT_ONCE. Each waits until the others have begun."""
+    together = threading.Barrier(3, timeout=60)
+
+    def sync_in_child(_database: object, _settings: object, _request: Any, **_: object) -> Outcome:
+        together.wait()
+        return Failure("skipped", "The district is paused.")
+
+    monkeypatch.setattr(shards, "sync_in_child", sync_in_child)
+    monkeypatch.setenv("ROSTER_SHARD_DISTRICTS_AT_ONCE", "3")
+    with dg.DagsterInstance.ephemeral() as instance:
+        result = run_shard(instance, *"abcdef")
+    assert outcomes(result) == dict.fromkeys("abcdef", ("skipped", 1))
+
+
+def test_a_shard_that_ends_early_stops_its_syncs(environment: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """R11.2: a cancelled run leaves no process that goes on without limits."""
+    told = []
+
+    def sync_in_child(_database: object, _settings: object, request: Any, *, stop: threading.Event) -> Outcome:
+        if request.district != "first" and stop.wait(60):
+            told.append(request.district)
+        return Failure("failed", "There is no token.")
+
+    def cancel(*_: object) -> Iterator[shards.Event]:
+        raise dg.DagsterExecutionInterruptedError
+        yield
+
+    monkeypatch.setattr(shards, "sync_in_child", sync_in_child)
+    monkeypatch.setattr(shards, "_report", cancel)
+    monkeypatch.setenv("ROSTER_SHARD_DISTRICTS_AT_ONCE", "3")
+    with dg.DagsterInstance.ephemeral() as instance:
+        assert not run_shard(instance, "first", "second", "third", "never").success
+    assert sorted(told) == ["second", "third"]
 
 
 def test_a_run_is_tried_again_once_and_only_if_that_can_help() -> None:
@@ -381,7 +419,7 @@ def test_a_restarted_shard_syncs_the_remaining_districts(environment: None, data
     assert set(shards._done_before(database, again)) == {"done", "held"}
     asked = []
 
-    def sync_in_child(_database: object, _settings: object, request: Any) -> Outcome:
+    def sync_in_child(_database: object, _settings: object, request: Any, **_: object) -> Outcome:
         asked.append(request.district)
         return Failure("failed", "There is no token.")
 
