@@ -68,7 +68,7 @@ class Settings(BaseSettings):
     )
     roster_shards: int = Field(8, ge=1, description="Runs that share the districts of a night. Two of them run at a time (dagster.yaml).")
     roster_shard_districts_at_once: int = Field(
-        8,
+        4,
         ge=1,
         le=64,
         description="Districts that a shard syncs at a time: more than there are cores, because most wait for Clever.",

@@ -100,8 +100,8 @@ class DistrictPull:
         district_clever_id: the district to read.
         keep_student_email: decode a student's e-mail (`Profile.student_email`). Otherwise it is never in memory.
         prefer_name: decode the name that a student goes by (`Profile.student_name`), and use it instead of the legal one.
-        tokens: the listing made when the sync started (R3.1). Without it, entering the context makes one.
-        on_listing: called with every full listing that this pull makes (R11.7), in the thread that enters and leaves the context. Also
+        tokens: a listing that has been made already (R3.1). Without it, entering the context makes one.
+        on_listing: called with every full listing that this pull uses (R11.7), in the thread that enters and leaves the context. Also
             called if the pull fails, because the listing may show why: it has no token of the district.
         clock: the time, for tests.
 
@@ -142,9 +142,9 @@ class DistrictPull:
 
     def __enter__(self) -> Self:
         if self.tokens is None:
-            listing = list_tokens(self._settings, deadline=self._deadline, stats=self.stats)
-            self.tokens = listing
-            self._report(listing)
+            self.tokens = list_tokens(self._settings, deadline=self._deadline, stats=self.stats)
+        if isinstance(self.tokens, TokenListing):
+            self._report(self.tokens)
         self._auth()
         return self
 

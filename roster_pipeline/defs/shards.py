@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing
+from functools import partial
 from typing import Any, cast
 
 import dagster as dg
@@ -38,8 +39,9 @@ from roster_pipeline.defs.sync import (
 )
 from roster_pipeline.defs.tags import origin_of
 from roster_pipeline.errors import described
-from roster_pipeline.fleet.children import Failure, Outcome, Unreported, sync_in_child
+from roster_pipeline.fleet.children import Failure, Outcome, Unreported, sync_here, sync_in_child
 from roster_pipeline.fleet.side_by_side import side_by_side
+from roster_pipeline.fleet.tokens import SharedTokens
 from roster_pipeline.sync.run import SyncReport, SyncRequest
 
 # The pause before the second attempt, for the case that the database or Clever was away for a moment. As in a run of one district.
@@ -78,7 +80,7 @@ def sync_districts(context: dg.OpExecutionContext, config: Shard, roster_databas
     """Sync every district once. At the end, try those again that failed, if trying again can help."""
     keep_connections(context.instance)
     settings, origin = roster_database.settings, origin_of(context.run)
-    at_once = settings.roster_shard_districts_at_once
+    at_once, tokens = settings.roster_shard_districts_at_once, SharedTokens(settings)
     ended: dict[str, dict[str, Any]] = {}
     try:
         with as_dagster_failures(), roster_database.open() as database, delivering(database, settings):
@@ -86,7 +88,8 @@ def sync_districts(context: dg.OpExecutionContext, config: Shard, roster_databas
             ended |= {district: _DONE | {"district": district, "sync_id": sync_id} for district, sync_id in done.items()}
 
             def sync(district: str, stop: threading.Event) -> Outcome:
-                return sync_in_child(database, settings, SyncRequest(district, origin), stop=stop)
+                work = partial(sync_here, tokens=tokens.get())
+                return sync_in_child(database, settings, SyncRequest(district, origin), work=work, stop=stop)
 
             waiting = [district for district in dict.fromkeys(config.districts) if district not in done]
             for attempt in range(1, ATTEMPTS + 1):

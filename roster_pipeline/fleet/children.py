@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from multiprocessing.connection import Connection as Pipe
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -26,6 +27,7 @@ import sqlalchemy as sa
 from pydantic import SecretStr
 from sqlalchemy import Connection
 
+from roster_pipeline.clever.tokens import TokenListing
 from roster_pipeline.database.clock import Clock, database_time
 from roster_pipeline.database.engine import Database, open_database, translate_database_errors
 from roster_pipeline.database.lock import district_lock
@@ -36,6 +38,7 @@ from roster_pipeline.settings import Settings
 from roster_pipeline.sync import ledger
 from roster_pipeline.sync.ledger import RequestEndedError
 from roster_pipeline.sync.run import SkippedError, SyncReport, SyncRequest, run_sync
+from roster_pipeline.sync.sources import open_clever
 
 log = logging.getLogger(__name__)
 
@@ -75,7 +78,7 @@ class Unreported:
 
 
 class StoppedError(TransientError):
-    """Whoever waited for the child does not want its outcome any more."""
+    """Nobody waits for the outcome of the child any more."""
 
     def __init__(self) -> None:
         super().__init__("The sync was stopped.", hint="Nothing of it was applied, and the next one is complete.")
@@ -85,12 +88,16 @@ Outcome = SyncReport | Failure | Unreported
 Work = Callable[[Settings, SyncRequest], Outcome]
 
 
-def sync_here(settings: Settings, request: SyncRequest) -> Outcome:
-    """Sync in this process. Errors are returned as a Failure, because not every exception can be sent to another process."""
+def sync_here(settings: Settings, request: SyncRequest, tokens: TokenListing | None = None) -> Outcome:
+    """Sync in this process. Errors are returned as a Failure, because not every exception can be sent to another process.
+
+    Args:
+        tokens: of all districts, if they have been listed already (R3.1).
+    """
     report = None
     try:
         with open_database(settings) as database:
-            report = run_sync(database, settings, request)
+            report = run_sync(database, settings, request, open_source=partial(open_clever, tokens=tokens))
     except SyncRunningError as error:
         return Failure("running", f"{error.reason} It is sync {error.running_sync_id}.", is_transient=True)
     except (SkippedError, RequestEndedError) as error:

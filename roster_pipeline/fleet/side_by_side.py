@@ -6,7 +6,7 @@ Belongs here: the threads, the order in which results come, and their end. Does 
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import Generic, NamedTuple, TypeVar
 
@@ -22,10 +22,10 @@ class Done(NamedTuple, Generic[T, R]):
     seconds: float
 
 
-def side_by_side(work: Callable[[T, threading.Event], R], items: Iterable[T], *, at_once: int) -> Iterator[Done[T, R]]:
+def side_by_side(work: Callable[[T, threading.Event], R], items: Iterable[T], *, at_once: int) -> Generator[Done[T, R], None, None]:
     """Call `work` for every item, in their order, at most `at_once` at a time. Results come as soon as they are there.
 
-    If the iterator is closed, or a call raises, no further call begins, the running ones are told to stop, and all have ended.
+    If the iterator is closed, or a call raises, no further call begins, the running ones are asked to stop, and all have ended.
 
     Args:
         work: called in another thread, with an event that is set when it has to stop.

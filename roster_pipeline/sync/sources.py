@@ -7,6 +7,7 @@ works (`clever/`).
 from collections.abc import Callable
 
 from roster_pipeline.clever.pull import DistrictPull
+from roster_pipeline.clever.tokens import TokenListing
 from roster_pipeline.districts.agreement import District
 from roster_pipeline.settings import Settings
 from roster_pipeline.source.protocol import OnListing, RosterSource
@@ -16,13 +17,18 @@ from roster_pipeline.source.protocol import OnListing, RosterSource
 OpenSource = Callable[[Settings, District, OnListing], RosterSource]
 
 
-def open_clever(settings: Settings, district: District, on_listing: OnListing) -> RosterSource:
-    """The district at Clever. A student's e-mail and preferred name are decoded only if the profile stores them."""
+def open_clever(settings: Settings, district: District, on_listing: OnListing, tokens: TokenListing | None = None) -> RosterSource:
+    """The district at Clever. A student's e-mail and preferred name are decoded only if the profile stores them.
+
+    Args:
+        tokens: of all districts, if they have been listed already (R3.1).
+    """
     rules = district.require_rules()
     return DistrictPull(
         settings,
         district.clever_id,
         keep_student_email=rules.student_email,
         prefer_name=rules.student_name == "preferred",
+        tokens=tokens,
         on_listing=on_listing,
     )

@@ -8,6 +8,7 @@ from typing import Any
 import dagster as dg
 
 from roster_pipeline.definitions import defs
+from roster_pipeline.defs import shards
 
 
 def run(instance: dg.DagsterInstance, clever_id: str, *, job: str = "sync_district", **tags: str) -> dg.ExecuteInProcessResult:
@@ -36,3 +37,20 @@ def check_numbers(result: dg.ExecuteInProcessResult, name: str) -> dict[str, Any
 def records(table: dg.TableMetadataValue) -> list[dict[str, Any]]:
     """The rows of a table in metadata."""
     return [dict(record.data) for record in table.records]
+
+
+def run_shard(instance: dg.DagsterInstance, *districts: str) -> dg.ExecuteInProcessResult:
+    return defs.resolve_job_def("sync_shard").execute_in_process(
+        run_config=dg.RunConfig({"sync_districts": shards.Shard(districts=list(districts))}),
+        instance=instance,
+        tags={"roster/trigger": "scheduled"},
+        raise_on_error=False,
+    )
+
+
+def outcomes(result: dg.ExecuteInProcessResult) -> dict[str, tuple[str, int]]:
+    """District -> status and attempts, from the table at the end of the run."""
+    (output,) = [event for event in result.all_events if event.event_type == dg.DagsterEventType.STEP_OUTPUT]
+    table = output.step_output_data.metadata["outcomes"]
+    assert isinstance(table, dg.TableMetadataValue)
+    return {str(row.data["district"]): (str(row.data["status"]), int(str(row.data["attempts"]))) for row in table.records}

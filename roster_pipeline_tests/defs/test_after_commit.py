@@ -24,8 +24,8 @@ from roster_pipeline.settings import Settings, settings
 from roster_pipeline.sync import ending
 from roster_pipeline.sync.run import SyncRequest, run_sync
 from roster_pipeline_tests.commands.conftest import Roster, query, roster
-from roster_pipeline_tests.defs.runs import check, run
-from roster_pipeline_tests.defs.test_nightly import add, outcomes, run_shard, states
+from roster_pipeline_tests.defs.runs import check, outcomes, run, run_shard
+from roster_pipeline_tests.defs.test_nightly import add, states
 
 __all__ = ["query", "roster"]
 
@@ -252,7 +252,7 @@ def test_a_child_that_dies_after_the_commit(
     """R11.4: the shard says that the sync is applied. `Nothing of it was applied` would not be true."""
     dagster.add_dynamic_partitions("districts", [clever_id])
     original = children.sync_in_child
-    monkeypatch.setattr(shards, "sync_in_child", lambda *each, **more: original(*each, **more, work=die_after_the_commit))
+    monkeypatch.setattr(shards, "sync_in_child", lambda *each, stop, **_: original(*each, stop=stop, work=die_after_the_commit))
     result = run_shard(dagster, clever_id)
     assert outcomes(result) == {clever_id: ("successful", 1)}
     assert states(dagster, clever_id) == {"clever/districts:synced": True}

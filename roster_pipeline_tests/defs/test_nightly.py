@@ -1,8 +1,7 @@
 """The nights in Dagster: when the schedules tick, what they start, and what a shard reports about each of its districts."""
 
-import threading
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
@@ -25,7 +24,7 @@ from roster_pipeline.profiles import nightly_times
 from roster_pipeline.sandbox import Sandbox, generate_district
 from roster_pipeline.settings import settings
 from roster_pipeline.sync.run import SyncReport, SyncRequest, run_sync
-from roster_pipeline_tests.defs.runs import check, run
+from roster_pipeline_tests.defs.runs import check, outcomes, run, run_shard
 
 EVENING = datetime(2026, 11, 2, 5, tzinfo=UTC)  # 21:00 on 2026-11-01, the day on which the clock goes back
 
@@ -160,23 +159,6 @@ def test_the_night_leaves_one_slot_free(instance: dg.DagsterInstance) -> None:
     assert defs.resolve_job_def("sync_shard").run_tags["dagster/max_runtime"] == str(shards.MAX_RUNTIME_SECONDS)
 
 
-def run_shard(instance: dg.DagsterInstance, *districts: str) -> dg.ExecuteInProcessResult:
-    return defs.resolve_job_def("sync_shard").execute_in_process(
-        run_config=dg.RunConfig({"sync_districts": shards.Shard(districts=list(districts))}),
-        instance=instance,
-        tags={"roster/trigger": "scheduled"},
-        raise_on_error=False,
-    )
-
-
-def outcomes(result: dg.ExecuteInProcessResult) -> dict[str, tuple[str, int]]:
-    """District -> status and attempts, from the table at the end of the run."""
-    (output,) = [event for event in result.all_events if event.event_type == dg.DagsterEventType.STEP_OUTPUT]
-    table = output.step_output_data.metadata["outcomes"]
-    assert isinstance(table, dg.TableMetadataValue)
-    return {str(row.data["district"]): (str(row.data["status"]), int(str(row.data["attempts"]))) for row in table.records}
-
-
 def materialized(result: dg.ExecuteInProcessResult) -> dict[tuple[str, str | None], set[str]]:
     """(asset, partition) -> names of its metadata."""
     events = [event.materialization for event in result.all_events if event.event_type == dg.DagsterEventType.ASSET_MATERIALIZATION]
@@ -215,8 +197,10 @@ def test_a_shard_reports_the_same_results_as_single_runs(
     sandbox.change(clever_id).patch("users", student, "name.last", "")
     instance.add_dynamic_partitions("districts", [clever_id, other, lost])
 
+    sandbox.seen.clear()
     first = run_shard(instance, lost, clever_id, other)
     assert first.success
+    assert len([each for each in sandbox.seen if "/oauth/tokens" in each.uri]) == 1, "R3.1: one list for all districts of the shard"
     assert outcomes(first) == {lost: ("failed", 1), clever_id: ("successful", 1), other: ("successful", 1)}
     graph = defs.resolve_asset_graph()
     assets = {key.to_user_string() for key in graph.materializable_asset_keys}
@@ -341,42 +325,6 @@ def test_which_districts_are_tried_again(environment: None, database: Database, 
     }
     reported = [(each.partition, each.passed) for each in result.get_asset_check_evaluations()]
     assert reported == [("down", False), ("better", False), ("final", False), ("down", False), ("better", False)]
-
-
-def test_a_shard_waits_for_several_districts_at_once(environment: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """R11.2: as many as ROSTER_SHARD_DISTRICTS_AT_ONCE. Each waits until the others have begun."""
-    together = threading.Barrier(3, timeout=60)
-
-    def sync_in_child(_database: object, _settings: object, _request: Any, **_: object) -> Outcome:
-        together.wait()
-        return Failure("skipped", "The district is paused.")
-
-    monkeypatch.setattr(shards, "sync_in_child", sync_in_child)
-    monkeypatch.setenv("ROSTER_SHARD_DISTRICTS_AT_ONCE", "3")
-    with dg.DagsterInstance.ephemeral() as instance:
-        result = run_shard(instance, *"abcdef")
-    assert outcomes(result) == dict.fromkeys("abcdef", ("skipped", 1))
-
-
-def test_a_shard_that_ends_early_stops_its_syncs(environment: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """R11.2: a cancelled run leaves no process that goes on without limits."""
-    told = []
-
-    def sync_in_child(_database: object, _settings: object, request: Any, *, stop: threading.Event) -> Outcome:
-        if request.district != "first" and stop.wait(60):
-            told.append(request.district)
-        return Failure("failed", "There is no token.")
-
-    def cancel(*_: object) -> Iterator[shards.Event]:
-        raise dg.DagsterExecutionInterruptedError
-        yield
-
-    monkeypatch.setattr(shards, "sync_in_child", sync_in_child)
-    monkeypatch.setattr(shards, "_report", cancel)
-    monkeypatch.setenv("ROSTER_SHARD_DISTRICTS_AT_ONCE", "3")
-    with dg.DagsterInstance.ephemeral() as instance:
-        assert not run_shard(instance, "first", "second", "third", "never").success
-    assert sorted(told) == ["second", "third"]
 
 
 def test_a_run_is_tried_again_once_and_only_if_that_can_help() -> None:

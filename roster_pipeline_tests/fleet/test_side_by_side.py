@@ -49,17 +49,17 @@ def test_so_many_at_a_time(at_once: int) -> None:
 
 
 def test_an_early_end_stops_what_runs_and_begins_nothing_else() -> None:
-    """R11.2: whoever leaves the loop has no thread left, and every running call was told."""
-    began, told = [], []
+    """R11.2: after the loop no thread is left, and every running call was stopped."""
+    began, stopped = [], []
 
     def work(item: int, stop: threading.Event) -> None:
         began.append(item)
         if item and stop.wait(10):
-            told.append(item)
+            stopped.append(item)
 
     with closing(side_by_side(work, range(9), at_once=3)) as results:
         assert next(results).item == 0
-    assert (sorted(began), sorted(told)) == ([0, 1, 2], [1, 2])
+    assert (sorted(began), sorted(stopped)) == ([0, 1, 2], [1, 2])
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("district")]
 
 
