@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any, Literal
 
-from roster_pipeline.profiles import Brakes, Profile
+from roster_pipeline.profiles import HIGHEST_FLOOR, Brakes, Profile
 
 # A limit that is more than so many times its default hardly limits anything.
 FAR = 5
@@ -64,6 +64,7 @@ class BrakeKind:
         trips: when it trips, for people who read the check.
         holds: what it then holds, for the same people.
         covers: every model that reads holds of this kind. Everything else that is held follows from the decisions of these models.
+        in_rollover: its limits in a rollover window that names no others (R14.4), by setting. Without any, a window never loosens it.
         holds_whole_sync: a sync writes nothing while it holds (R7.6).
         holds_first_sync: a first sync writes nothing while it holds.
         asset: the table whose check it is: the one that shows what would happen without holds.
@@ -82,6 +83,7 @@ class BrakeKind:
     acts: str = "reconcile.brake_acts"
     limits_of_roles: Mapping[str, str] = field(default_factory=dict)
     waived_by: str | None = None
+    in_rollover: Mapping[str, float] = field(default_factory=dict)
     holds_whole_sync: bool = False
     holds_first_sync: bool = False
 
@@ -158,6 +160,7 @@ DISTRICT_ROLE = BrakeKind(
     name="district_role",
     columns=("role",),
     limit="role",
+    in_rollover={"role_share": 0.5},
     sentence="{acts:,} of {active:,} active {role} users would be soft-deleted",
     trips="More users of one role would be soft-deleted than the larger of `role_floor` and `role_share` of those active in the district.",
     holds="Holds those users.",
@@ -169,6 +172,7 @@ SCHOOL_ROLE = BrakeKind(
     name="school_role",
     columns=("school_id", "role"),
     limit="school",
+    in_rollover={"school_share": 1},
     sentence="{acts:,} of {active:,} active {role} users of one school would be soft-deleted",
     trips="More users of one role at one school would be soft-deleted than the larger of `school_floor` and `school_share` of those active "
     "there.",
@@ -181,6 +185,7 @@ CLASSROOMS = BrakeKind(
     name="classrooms",
     columns=(),
     limit="classroom",
+    in_rollover={"classroom_floor": HIGHEST_FLOOR},
     sentence="{acts:,} of {active:,} classrooms with members would be soft-deleted",
     trips="More rostered classrooms with active members, whose term has not ended, would be soft-deleted than the larger of "
     "`classroom_floor` and `classroom_share` of the active ones.",
@@ -193,6 +198,7 @@ ENROLLMENTS = BrakeKind(
     name="enrollments",
     columns=("role",),
     limit="enrollment",
+    in_rollover={"enrollment_floor": HIGHEST_FLOOR},
     sentence="{acts:,} of {active:,} active {role} enrollments would end, though person and classroom stay",
     trips="More enrollments of one role would end, though person and classroom stay, than the larger of `enrollment_floor` and "
     "`enrollment_share` of the active ones of that role.",
@@ -205,6 +211,7 @@ IDENTITIES = BrakeKind(
     name="identities",
     columns=(),
     limit="identity",
+    in_rollover={"identity_floor": HIGHEST_FLOOR},
     sentence="{acts:,} of {active:,} linked users would lose their username, a way to sign in, or both names",
     trips="More linked users who stay would get another username, lose a way to sign in, or get another first and last name than the "
     "larger of `identity_floor` and `identity_share` of the linked ones.",
@@ -271,6 +278,11 @@ KINDS: Mapping[str, BrakeKind] = {
         *(INITIAL, RELINKS, NEW_ADMINS, LICENSES),
     )
 }
+
+
+# The limits that a rollover window may loosen, with their values where it names no others (R14.4).
+ROLLOVER: Mapping[str, float] = {setting: value for kind in KINDS.values() for setting, value in kind.in_rollover.items()}
+MAY_LOOSEN = tuple(setting for kind in KINDS.values() if kind.in_rollover for setting in kind.settings)
 
 
 def loosened(rules: Profile, defaults: Profile) -> list[str]:

@@ -4,7 +4,7 @@ Belongs here: the fields in which districts can differ, the defaults of each pro
 Does not belong here: reading or writing `app.districts`. A new profile is one more object in `PROFILES`; everything else follows from it.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
@@ -147,6 +147,21 @@ def effective_profile(name: str, settings: dict[str, object]) -> Profile:
     if profile.nightly_at not in nightly_times():
         raise _not_valid([f"nightly_at (Input should be a time of a profile: {', '.join(nightly_times())})"])
     return profile
+
+
+def brakes_with(brakes: Brakes, limits: Mapping[str, object]) -> Brakes:
+    """These brakes with other limits.
+
+    Raises:
+        UsageError: a value is outside its range; the message names the key, never the value.
+    """
+    try:
+        return Brakes.model_validate({**brakes.model_dump(), **limits})
+    except ValidationError as error:
+        wrong = (f"{item['loc'][0]} ({item['msg']}{_range(('brakes', *item['loc']))})" for item in error.errors(include_input=False))
+        raise UsageError(
+            f"The limits are not valid: {', '.join(wrong)}.", hint="A floor is a number of acts, a share is from 0 to 1."
+        ) from None
 
 
 def _range(path: tuple[int | str, ...]) -> str:

@@ -13,10 +13,10 @@ from roster_pipeline.alerts.delivery import delivering
 from roster_pipeline.commands.environment import read_settings
 from roster_pipeline.commands.output import json_option, print_json, print_table
 from roster_pipeline.commands.progress import show_progress
-from roster_pipeline.commands.who import NOT_BLANK
+from roster_pipeline.commands.who import NOT_BLANK, by_option
 from roster_pipeline.database.engine import open_database
 from roster_pipeline.database.runner import slowest
-from roster_pipeline.errors import described
+from roster_pipeline.errors import UsageError, described
 from roster_pipeline.process_memory import peak_mb
 from roster_pipeline.source.rules import rules
 from roster_pipeline.sync.ledger import Origin
@@ -30,16 +30,30 @@ BAR = 8  # characters of the bar that means 100 %
 @click.argument("district")
 @click.option("--requested-by", metavar="WHO", type=NOT_BLANK, help="Who requests it; stored with the sync.")
 @click.option("--reason", metavar="TEXT", help="Why; stored with the sync.")
+@click.option("--during-freeze", is_flag=True, help="Sync although a freeze is on; needs --by and --reason.")
+@by_option(text="Who does it; stored with the sync and in ops.audit.")
 @click.option("--profile", is_flag=True, help="Print time, rows and memory of every step.")
 @json_option
 @click.pass_context
-def sync(context: click.Context, district: str, requested_by: str | None, reason: str | None, *, profile: bool, as_json: bool) -> None:
+def sync(
+    context: click.Context,
+    district: str,
+    requested_by: str | None,
+    reason: str | None,
+    by: str | None,
+    *,
+    during_freeze: bool,
+    profile: bool,
+    as_json: bool,
+) -> None:
     """Sync one DISTRICT now: pull it from Clever, plan what changes, and write that in one transaction.
 
     Example: roster sync 67ee1af60978174923afab13 --requested-by "ticket 4711"
     """
+    if during_freeze and (by is None or reason is None or not reason.strip()):
+        raise UsageError("--during-freeze needs --by WHO and --reason TEXT.")
     settings = read_settings()
-    request = SyncRequest(district, Origin(requested_by=requested_by, reason=reason))
+    request = SyncRequest(district, Origin(requested_by=requested_by or by, reason=reason), during_freeze=during_freeze)
     report: SyncReport | None = None
     try:
         with open_database(settings) as database, delivering(database, settings):

@@ -192,3 +192,22 @@ unchanged_districts = sa.Table(
     sa.Column("since_sync_id", sa.BigInteger),
     schema="ops",
 )
+
+windows = sa.Table(
+    "windows",
+    _metadata,
+    sa.Column("window_id", sa.BigInteger, primary_key=True),
+    sa.Column("district_id", sa.BigInteger),
+    sa.Column("profile", sa.Text),
+    sa.Column("kind", sa.Text),
+    sa.Column("first_night", sa.Date),
+    sa.Column("last_night", sa.Date),
+    sa.Column("limits", pg.JSONB),
+    sa.Column("created_by", sa.Text),
+    sa.Column("reason", sa.Text),
+    sa.Column("created_at", _time),
+    sa.Column("principal", sa.Text),
+    sa.Column("cancelled_by", sa.Text),
+    sa.Column("cancelled_at", _time),
+    schema="ops",
+)

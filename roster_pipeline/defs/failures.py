@@ -9,19 +9,23 @@ from contextlib import contextmanager
 import dagster as dg
 
 from roster_pipeline.errors import RosterError, SyncRunningError, described
+from roster_pipeline.sync.admission import FreezeError
 from roster_pipeline.sync.ledger import RequestEndedError
+
+# Why there is no sync, though nothing has failed.
+NO_SYNC = (RequestEndedError, FreezeError)
 
 
 @contextmanager
 def as_dagster_failures() -> Iterator[None]:
-    """Turns every exception of the block into a `Failure`, which Dagster retries only if trying again can help; except RequestEndedError.
+    """Turns every exception of the block into a `Failure`, which Dagster retries only if trying again can help; except NO_SYNC.
 
     Dagster stores an exception's text in its event log and shows it to everybody. The text of a RosterError is ours. Any other error is a
     bug, and its text may quote a value. So only its class and the lines of its traceback are reported.
     """
     try:
         yield
-    except RequestEndedError:
+    except NO_SYNC:
         raise
     except RosterError as error:
         raise _failure(error) from None

@@ -81,11 +81,11 @@ SYNCS = dg.AssetSpec(
     partitions_def=districts,
 )
 _FRESH = "fresh"
-_DESCRIPTION = """An active district whose start date has come has had an applied sync within 26 hours.
+_DESCRIPTION = """An active district whose start date has come has had an applied sync within 26 hours, unless a freeze is on.
 
 The sensor `freshness` evaluates it when the result changes. `roster status DISTRICT` shows how the last syncs ended.
 
-**Rules:** R11.8.
+**Rules:** R11.8, R14.2.
 """
 
 
@@ -173,5 +173,9 @@ def _result(each: Freshness, now: datetime) -> dg.AssetCheckResult:
         check_name=_FRESH,
         passed=each.is_fresh,
         severity=dg.AssetCheckSeverity.WARN,
-        metadata={"hours": round((now - each.since).total_seconds() / 3600, 1), "last_applied_sync": each.sync_id or "never"},
+        metadata={
+            "hours": round((now - each.since).total_seconds() / 3600, 1),
+            "last_applied_sync": each.sync_id or "never",
+            "freeze": each.in_freeze,
+        },
     )

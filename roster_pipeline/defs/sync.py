@@ -19,12 +19,11 @@ from roster_pipeline.database.runner import slowest
 from roster_pipeline.defs.assets import UNAPPROVED, agreement_assets, asset_key, synced_assets
 from roster_pipeline.defs.checks import all_checks
 from roster_pipeline.defs.districts import districts
-from roster_pipeline.defs.failures import as_dagster_failures
+from roster_pipeline.defs.failures import NO_SYNC, as_dagster_failures
 from roster_pipeline.defs.lineage import lineage
 from roster_pipeline.defs.report import WHOLE_SYNC_AT, is_accepted, metadata_of, read_numbers, whole_sync
 from roster_pipeline.defs.resources import RosterDatabase
 from roster_pipeline.defs.tags import origin_of
-from roster_pipeline.sync.ledger import RequestEndedError
 from roster_pipeline.sync.run import SyncReport, SyncRequest, project_models, run_sync
 
 MODELS = project_models()
@@ -137,7 +136,7 @@ def sync_assets(
             context.log.info(summary(report))
             keep_connections(context.instance)
             results = list(results_of(database, report))
-    except RequestEndedError as ended:
+    except NO_SYNC as ended:
         context.log.info(f"No sync. {ended.reason}")
         yield dg.AssetObservation(SYNCED_AT, partition=district, metadata={"no_sync": ended.reason})
     except dg.Failure as failure:

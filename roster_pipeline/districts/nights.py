@@ -36,6 +36,11 @@ def night_of(moment: datetime) -> date:
     return (moment.astimezone(PACIFIC) - timedelta(hours=12)).date()
 
 
+def noon_of(day: date) -> datetime:
+    """Noon (UTC) of that day in Los Angeles: when the night of the day begins, and the night of the day before ends."""
+    return datetime.combine(day, time(12), PACIFIC).astimezone(UTC)
+
+
 def night_ends_at(moment: datetime) -> datetime:
     """When the night of this scheduled time ends (UTC)."""
     return datetime.combine(night_of(moment) + timedelta(days=1), NIGHT_ENDS, PACIFIC).astimezone(UTC)

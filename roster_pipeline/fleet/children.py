@@ -36,8 +36,9 @@ from roster_pipeline.districts.agreement import District, find_district
 from roster_pipeline.errors import RosterError, SyncRunningError, TransientError, described
 from roster_pipeline.settings import Settings
 from roster_pipeline.sync import ledger
+from roster_pipeline.sync.admission import SkippedError
 from roster_pipeline.sync.ledger import RequestEndedError
-from roster_pipeline.sync.run import SkippedError, SyncReport, SyncRequest, run_sync
+from roster_pipeline.sync.run import SyncReport, SyncRequest, run_sync
 from roster_pipeline.sync.sources import open_clever
 
 log = logging.getLogger(__name__)
@@ -57,7 +58,7 @@ class Failure:
     """Why there is no report.
 
     Attributes:
-        status: `running`: another sync of the district is running; `skipped`: the district is no longer active, or the
+        status: `running`: another sync of the district is running; `skipped`: the district is no longer active, a freeze is on, or the
             request has been answered.
         reason: ids and counts only.
         is_transient: another attempt can succeed without anybody changing anything.

@@ -22,6 +22,7 @@ from roster_pipeline.database.clock import TOLERANCE, is_future
 from roster_pipeline.database.tables import APPLIED, alerts, syncs
 from roster_pipeline.districts.agreement import District, all_districts
 from roster_pipeline.districts.nights import NIGHTLY_TIMES, PACIFIC, due_districts, last_scheduled_at, night_ends_at
+from roster_pipeline.districts.windows import freezes_at, freezes_ended_at
 from roster_pipeline.errors import RosterError
 from roster_pipeline.settings import Settings
 from roster_pipeline.source.protocol import SourceDistrict
@@ -80,10 +81,10 @@ class Answers(NamedTuple):
 def synced_this_night(connection: Connection, now: datetime) -> list[Pulled]:
     """The districts to ask Clever about, oldest district first.
 
-    Such a district has been synced since its nightly time, its night is not over, it has no sync queued or running, and it has not reached
-    REFRESHES_A_NIGHT.
+    Such a district has been synced since its nightly time, its night is not over, it has no sync queued or running, it has not reached
+    REFRESHES_A_NIGHT, and no freeze is on (R14.2).
     """
-    found = []
+    freezes, found = freezes_at(connection, now), []
     for nightly_at in NIGHTLY_TIMES:
         moment = last_scheduled_at(nightly_at, now)
         if now >= night_ends_at(moment):
@@ -94,7 +95,7 @@ def synced_this_night(connection: Connection, now: datetime) -> list[Pulled]:
             applied = [row for row in rows if row["status"] in APPLIED]
             busy = any(row["status"] in ("queued", "processing") for row in rows)
             refreshes = sum(row["trigger"] == "refresh" for row in rows)
-            if applied and not busy and refreshes < REFRESHES_A_NIGHT:
+            if applied and not busy and refreshes < REFRESHES_A_NIGHT and district.district_id not in freezes:
                 found.append(Pulled(district.district_id, district.clever_id, applied[-1]["last_sync"]))
     return sorted(found)
 
@@ -157,19 +158,23 @@ class Freshness:
 
     Attributes:
         sync_id: its last applied sync; None if it never had one.
-        since: when that sync ended; without a sync, when the district became active. The start date, if that is later.
-        is_fresh: at most 26 hours have passed since then.
+        since: when that sync ended; without a sync, when the district became active. The start date, or the end of a freeze, if that is
+            later.
+        is_fresh: at most 26 hours have passed since then, or a freeze is on.
+        in_freeze: a freeze is on (R14.2).
     """
 
     district: District
     sync_id: int | None
     since: datetime
     is_fresh: bool
+    in_freeze: bool
 
 
 def freshness(connection: Connection, now: datetime) -> list[Freshness]:
     """The freshness of every active district whose start date has come, oldest district first."""
     newest = {row.district_id: row for row in connection.execute(_LAST_APPLIED, {"applied": list(APPLIED), "now": now + TOLERANCE})}
+    freezes, ended = freezes_at(connection, now), freezes_ended_at(connection, now)
     found = []
     for district in all_districts(connection):
         starts = district.row["start_date"]
@@ -179,8 +184,10 @@ def freshness(connection: Connection, now: datetime) -> list[Freshness]:
         since = last.finished_at if last else district.row["active_since"]
         if starts is not None:
             since = max(since, datetime.combine(starts, time(), PACIFIC).astimezone(UTC))
-        is_fresh = now - since <= SILENT_AFTER and not is_future(since, now)
-        found.append(Freshness(district, last.sync_id if last else None, since, is_fresh))
+        since = max(since, ended.get(district.district_id, since))
+        in_freeze = district.district_id in freezes
+        is_fresh = in_freeze or (now - since <= SILENT_AFTER and not is_future(since, now))
+        found.append(Freshness(district, last.sync_id if last else None, since, is_fresh, in_freeze))
     return found
 
 

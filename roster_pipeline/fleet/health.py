@@ -20,6 +20,7 @@ from roster_pipeline.database.lock import locked_districts
 from roster_pipeline.database.tables import alert_receivers, alerts, connections, holds, syncs, token_listings
 from roster_pipeline.districts.agreement import District, all_districts
 from roster_pipeline.districts.nights import NIGHTLY_TIMES, due_districts, last_scheduled_at, night_ends_at, night_of, was_active
+from roster_pipeline.districts.windows import freezes_at, windows_at
 from roster_pipeline.fleet.findings import Finding, named
 from roster_pipeline.fleet.freshness import freshness
 from roster_pipeline.fleet.recovery import crashed_districts, mark_crashed_syncs
@@ -49,6 +50,7 @@ def database_health(connection: Connection, settings: Settings, *, now: datetime
         _crashed(connection, now),
         *(_night(connection, nightly_at, now) for nightly_at in NIGHTLY_TIMES),
         _silent(connection, now),
+        _windows(connection, every, now),
         _requests(connection, now),
         lock_health(connection),
         _brakes(every),
@@ -126,10 +128,13 @@ def _night(connection: Connection, nightly_at: str, now: datetime) -> Finding:
     )
     ended = {row.district_id: row.status for row in connection.execute(since)}
     # The schedule did not start districts that were recorded or resumed after it began.
-    due = [each for each in due_districts(connection, moment) if was_active(each, moment, now)]
+    in_freeze = freezes_at(connection, moment)
+    scheduled = [each for each in due_districts(connection, moment) if was_active(each, moment, now)]
+    due = [each for each in scheduled if each.district_id not in in_freeze]
     failed = [each.clever_id for each in due if ended.get(each.district_id) == "failed"]
     missing = [each.clever_id for each in due if each.district_id not in ended]
     numbers = {"scheduled_at": moment, "due": len(due), "ended": len(due) - len(missing), "failed": failed, "missing": missing}
+    numbers["in_freeze"] = len(scheduled) - len(due)
     says = f"Night of {night_of(moment)}: {len(due)} due, {len(due) - len(missing)} ended, {len(failed)} failed."
     if missing and now >= night_ends_at(moment):
         return Finding(what, "problem", f"{says} Not synced: {named(missing)}.", "Sync each with `roster request DISTRICT`.", numbers)
@@ -157,6 +162,16 @@ def _silent(connection: Connection, now: datetime) -> Finding:
             "freshness", "ok", f"{len(found) - len(never)} of {len(found)} active districts synced within 26 hours.{new}", "", numbers
         )
     return Finding("freshness", "ok", f"{len(found)} active districts, all synced within 26 hours.", numbers=numbers)
+
+
+def _windows(connection: Connection, every: Sequence[District], now: datetime) -> Finding:
+    """Which windows are on (R14.6). That is information, and never a fault."""
+    on = windows_at(connection, now)
+    numbers = {each.clever_id: on[each.district_id].facts for each in every if each.district_id in on}
+    if not numbers:
+        return Finding("windows", "ok", "None is on.", numbers={"on": {}})
+    listed = named(f"{clever_id} {facts['kind']} through the night of {facts['last_night']}" for clever_id, facts in numbers.items())
+    return Finding("windows", "ok", f"On in {len(numbers)} districts: {listed}.", numbers={"on": numbers})
 
 
 def _requests(connection: Connection, now: datetime) -> Finding:

@@ -15,6 +15,7 @@ from roster_pipeline.database.audit import record_act
 from roster_pipeline.database.lock import locked_districts
 from roster_pipeline.database.tables import districts, syncs, ticks
 from roster_pipeline.districts.agreement import District, find_district, inactive
+from roster_pipeline.districts.windows import freeze_at
 from roster_pipeline.errors import PermanentError, RosterError, SyncRunningError, TransientError
 from roster_pipeline.sync import ledger
 from roster_pipeline.sync.ledger import Origin
@@ -44,14 +45,14 @@ def request_sync(connection: Connection, reference: str, origin: Origin, *, now:
 
     Raises:
         SyncRunningError: a sync of the district is running; nothing is queued.
-        RosterError: there is no such district, it is not active, this role may not request a sync, or the limit of requests is reached;
-            nothing is queued.
+        RosterError: there is no such district, it is not active, a freeze is on (R14.2), this role may not request a sync, or the limit of
+            requests is reached; nothing is queued.
     """
     district = find_district(connection, reference)
     locking = sa.select(districts.c.district_id).where(districts.c.district_id == district.district_id)
     # A row lock, not the sync's lock: a running sync never waits for a request, nor a request for a sync.
     connection.execute(locking.with_for_update(key_share=True))
-    _refuse_unless_allowed(district, origin.requested_role)
+    _refuse_unless_allowed(connection, district, origin.requested_role, now=now)
     ours = syncs.c.district_id == district.district_id
     waiting = sa.select(syncs.c.sync_id).where(ours, syncs.c.status == "queued").order_by(syncs.c.sync_id).limit(1)
     if (sync_id := connection.execute(waiting).scalar()) is not None:
@@ -108,7 +109,7 @@ def startable(connection: Connection, *, now: datetime) -> list[Queued]:
             continue
         try:
             district = _district_of(connection, row.clever_id)
-            _refuse_unless_allowed(district, row.requested_role)
+            _refuse_unless_allowed(connection, district, row.requested_role, now=now)
             _refuse_too_many(connection, district, until=row.requested_at, before=row.sync_id)
         except RosterError as error:
             ledger.dismiss(connection, row.sync_id, now=now, status="skipped", message=error.reason)
@@ -123,10 +124,13 @@ def _district_of(connection: Connection, clever_id: str | None) -> District:
     return find_district(connection, clever_id)
 
 
-def _refuse_unless_allowed(district: District, role: str | None) -> None:
-    """Refuse unless the district is active and this role may request a sync of it."""
+def _refuse_unless_allowed(connection: Connection, district: District, role: str | None, *, now: datetime) -> None:
+    """Refuse unless the district is active, no freeze is on, and this role may request a sync of it."""
     if district.status != "active":
         reason, hint = inactive(district)
+        raise PermanentError(reason, hint=hint, district=district.clever_id)
+    if (freeze := freeze_at(connection, district.district_id, now)) is not None:
+        reason, hint = freeze.refusal
         raise PermanentError(reason, hint=hint, district=district.clever_id)
     roles = district.require_rules().request_roles
     if role not in roles:

@@ -30,6 +30,7 @@ TIMES: Mapping[str, Sequence[str]] = {
     "ops.purges": ("purged_at",),
     "ops.audit": ("at",),
     "ops.ticks": ("ticked_at",),
+    "ops.windows": ("created_at", "cancelled_at"),
 }
 
 _GIB = 2**30

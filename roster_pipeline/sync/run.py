@@ -17,30 +17,23 @@ from functools import cache
 from typing import Any
 
 import psycopg
-from sqlalchemy import Connection
 
 from roster_pipeline import contracts
 from roster_pipeline.alerts.causes import alert_plan, scopes_over_licenses
 from roster_pipeline.connections.listings import doubt_about, reconcile_connections, refuse_doubtful
-from roster_pipeline.database.clock import Clock, database_time, require_same_time
+from roster_pipeline.database.clock import Clock, database_time
 from roster_pipeline.database.engine import Database, translate_database_errors
 from roster_pipeline.database.lock import district_lock
 from roster_pipeline.database.migrate import foreign_keys, known_tables, require_current_schema
 from roster_pipeline.database.models import Models, load_models
 from roster_pipeline.database.runner import ModelRunner, Step, timed
-from roster_pipeline.districts.agreement import (
-    District,
-    UnknownDistrictError,
-    UnusableSettingsError,
-    find_district,
-    inactive,
-    withdraw_auto_initial,
-)
+from roster_pipeline.districts.agreement import District, find_district, withdraw_auto_initial
 from roster_pipeline.districts.unmatched import name_unmatched
-from roster_pipeline.errors import PermanentError, RosterError, TransientError, described
+from roster_pipeline.errors import RosterError, TransientError, described
 from roster_pipeline.settings import Settings
 from roster_pipeline.source.protocol import Listing
 from roster_pipeline.sync import ledger
+from roster_pipeline.sync.admission import admit, record_exception
 from roster_pipeline.sync.apply import accept_district, apply_plan, record_plan, write_agreement
 from roster_pipeline.sync.brakes import DECIDED
 from roster_pipeline.sync.ending import NO_CHANGES, analyze, brakes_in_words, is_applied, message_of, record_failure
@@ -63,10 +56,17 @@ CONFLICT_ATTEMPTS = 3
 
 @dataclass(frozen=True)
 class SyncRequest:
-    """What to sync (a district's Clever id, or its id in the application), and who or what started it. `ops.syncs` has its texts."""
+    """What to sync, and who or what started it.
+
+    Attributes:
+        district: its Clever id, or its id in the application.
+        origin: what `ops.syncs` says about it.
+        during_freeze: sync it although a freeze may be on (R14.2).
+    """
 
     district: str
     origin: Origin = field(default_factory=Origin)
+    during_freeze: bool = False
 
 
 @dataclass
@@ -85,10 +85,6 @@ class SyncReport:
     message: str
     counts: dict[str, Any]
     steps: list[Step] = field(default_factory=list)
-
-
-class SkippedError(PermanentError):
-    """The district is not active, so it is not synced."""
 
 
 @cache
@@ -121,8 +117,10 @@ def run_sync(
     applied: list[SyncReport] = []
     try:
         with sync_session(database, settings) as connection:
-            district = _admit(connection, request, clock)
+            district = admit(connection, request.district, request.origin, clock, during_freeze=request.during_freeze)
             with district_lock(connection, district.district_id, district.clever_id):
+                if request.during_freeze:
+                    record_exception(connection, district, request.origin, clock)
                 context = SyncContext(connection, district, on_step, clock)
                 outcome, report = _sync(context, database, settings, open_source, request.origin)
                 applied.append(report)
@@ -359,32 +357,6 @@ def _write(
     findings = {f"{resource}.{rule}": rows for (resource, rule, _), rows in sorted(pulled.landing.findings.items())}
     counts = {**plan.as_counts(), "findings": findings, **({"touched": incremental} if incremental else {})}
     return _Outcome(context.district, plan, "held" if plan.holding else "successful", message_of(plan, context.district), counts)
-
-
-def _admit(connection: Connection, request: SyncRequest, clock: Clock) -> District:
-    """The district, if it may sync. Otherwise a row that says why not, and an error."""
-    try:
-        district = find_district(connection, request.district)
-    except UnknownDistrictError as error:
-        ledger.refused(connection, None, request.origin, now=clock(connection), status="failed", message=error.reason, hint=error.hint)
-        raise
-    except UnusableSettingsError as error:
-        ledger.refused(
-            connection, error.district_id, request.origin, now=clock(connection), status="failed", message=error.reason, hint=error.hint
-        )
-        raise
-    try:
-        require_same_time(connection)
-    except PermanentError as error:
-        ledger.refused(
-            connection, district.district_id, request.origin, now=clock(connection), status="failed", message=error.reason, hint=error.hint
-        )
-        raise
-    if district.status != "active":
-        reason, hint = inactive(district)
-        ledger.refused(connection, district.district_id, request.origin, now=clock(connection), status="skipped", message=reason)
-        raise SkippedError(reason, hint=hint, district=district.clever_id)
-    return district
 
 
 def _refuse_outdated(context: PlanningContext, pull_no: int) -> None:
