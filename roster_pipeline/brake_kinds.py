@@ -151,7 +151,7 @@ EMPTY_COLLECTION = BrakeKind(
     trips="Clever shares no schools, no sections or nobody of a role any more, though some are active here. In a first sync: Clever shares "
     "no schools, sections, students or teachers, and existing data would be soft-deleted.",
     holds="Holds every soft delete in the district; in a first sync everything.",
-    covers=("reconcile.held_users", "reconcile.soft_deletes", "reconcile.role_changes", "reconcile.enrollment_differences"),
+    covers=("reconcile.held_users", "reconcile.soft_deletes", "reconcile.lost_roles", "reconcile.enrollment_differences"),
     holds_first_sync=True,
     asset="reconcile.soft_deletes",
     explains=lambda person, _: person.deletion_held_by == "empty_collection" or person.waits_for_first_sync,

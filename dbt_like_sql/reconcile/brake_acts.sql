@@ -1,7 +1,7 @@
 -- Every act of the plan that a brake counts. A plan is made without any hold first, and its acts are what the brakes count; if something
 -- is held, the acts of the second plan are what approvals have released (`sync/brakes.py`).
 -- grain: one row per act and brake under which it falls
--- rules: R6.5, R7.3, R7.4, R7.5, R7.6
+-- rules: R6.5, R7.3, R7.4, R7.5, R7.6, R14.3, R14.4
 -- decides by: district
 -- The text of an act is its kind and the Clever id that it is about. An approval releases exactly one hash over these texts (R7.5).
 -- user_id: of an act of kind `identities`, the user
@@ -34,7 +34,10 @@ deactivated as (
     select deletions.entity_id as user_id, deletions.act, held.role, held.school_id
     from deletions
     inner join app.user_roles as held on held.district_id = :district_id and deletions.entity_id = held.user_id
-    where deletions.entity = 'users' and held.deleted_at is null
+    where
+        deletions.entity = 'users'
+        and held.deleted_at is null
+        and not exists (select 1 from reconcile.graduates as graduates where graduates.user_id = deletions.entity_id)
 ),
 
 -- Collections that Clever returns empty. `role` is that of their users in the application.
@@ -72,6 +75,8 @@ empty_collections as (
     from empty_now
     where
         not :is_first
+        -- A window that soft-deletes nothing leaves nothing to hold.
+        and not :is_additions_only
         and (
             (
                 empty_now.collection = 'schools' and exists (

@@ -1,9 +1,9 @@
 -- The difference between the present enrollments and the desired ones, and the holds that keep some of it from being written.
 -- grain: one row per enrollment that is not as desired
--- rules: R4.6, R4.7, R4.8, R5.10, R6.2, R6.3, R7.1, R7.2, R7.3, R7.4, R8.1
+-- rules: R4.6, R4.7, R4.8, R5.10, R6.2, R6.3, R7.1, R7.2, R7.3, R7.4, R8.1, R14.3
 -- decides by: itself
 -- is_loss: it would end though person and classroom stay: what the brake `enrollments` counts
--- held_by: the kind of brake that keeps it as it is; null if this sync writes it
+-- held_by: the kind of brake that keeps it as it is, or `additions_only` if a window does; null if this sync writes it
 with desired as (
     -- A section can list both records of one person (R5.10).
     select classroom_id, user_id, role, bool_or(is_primary) as is_primary
@@ -16,7 +16,7 @@ with desired as (
 unchanged as (
     select user_id from reconcile.decisions where decision in ('frozen', 'held')
     union all
-    select user_id from reconcile.held_users where not is_rostered
+    select user_id from reconcile.held_users where not is_rostered and held_by <> 'additions_only'
     union all
     select user_id from reconcile.unshown_users
 ),
@@ -68,7 +68,8 @@ existing as (
         enrollments.role,
         enrollments.is_primary,
         enrollments.source,
-        enrollments.deleted_at
+        enrollments.deleted_at,
+        classrooms.school_id
     from app.enrollments as enrollments
     inner join app.classrooms as classrooms
         on enrollments.district_id = classrooms.district_id and enrollments.classroom_id = classrooms.classroom_id
@@ -101,6 +102,7 @@ compared as (
         existing.is_primary as old_is_primary,
         existing.source as old_source,
         existing.deleted_at as old_deleted_at,
+        existing.school_id as old_school_id,
         case
             when desired.is_primary is null then 'soft_delete'
             when existing.is_primary is null then 'create'
@@ -162,6 +164,19 @@ select
     losses.is_loss,
     case
         when losses.action <> 'soft_delete' then null
+        when
+            :is_additions_only
+            -- A person who moves to another school leaves the classes at the old one.
+            and not exists (
+                select 1
+                from reconcile.lost_roles as lost
+                where
+                    lost.held_by is null
+                    and lost.user_id = losses.user_id
+                    and lost.role = losses.role
+                    and lost.school_id = losses.old_school_id
+            )
+            then 'additions_only'
         -- A hold of kind `empty_collection` holds every soft delete in the district (R7.4).
         when exists (select 1 from reconcile.holds as holds where holds.kind = 'empty_collection') then 'empty_collection'
         when

@@ -1,25 +1,34 @@
--- Users who would be soft-deleted but are held: a brake counts their own soft delete, or their only schools are held. The second is asked
--- here because it is not known before the brakes: without its school a person has no role, and is to be soft-deleted (R7.4).
--- held_by: the kind of brake; the first in alphabetical order if there are several
+-- Users who would be soft-deleted but are held: a brake counts their own soft delete, or their only schools are held, or a window keeps
+-- everybody. The second is asked here because it is not known before the brakes: without its school a person has no role, and is to be
+-- soft-deleted (R7.4). No brake holds graduates.
+-- held_by: the kind of brake, the first in alphabetical order if there are several; `additions_only` of a window
 -- is_rostered: only the schools are held and Clever still shares the person: account, roles and classes stay, the rest of the row follows
 -- grain: one row per user
--- rules: R7.4, R7.6
+-- rules: R7.4, R7.6, R14.3, R14.4
 -- decides by: itself
-with braked as (
-    -- A hold of kind `empty_collection` holds every soft delete in the district.
-    select candidates.entity_id as user_id, holds.kind
+with leaving as (
+    select candidates.entity_id as user_id, candidates.clever_id, graduates.user_id is not null as is_graduate
     from reconcile.deletion_candidates as candidates
-    inner join reconcile.holds as holds on holds.kind = 'empty_collection'
+    left join reconcile.graduates as graduates on candidates.entity_id = graduates.user_id
     where candidates.entity = 'users'
+),
+
+braked as (
+    select user_id, 'additions_only' as kind from leaving where :is_additions_only
     union all
-    select candidates.entity_id as user_id, holds.kind
-    from reconcile.deletion_candidates as candidates
-    inner join app.user_roles as roles on roles.district_id = :district_id and candidates.entity_id = roles.user_id
+    -- A hold of kind `empty_collection` holds every soft delete in the district.
+    select leaving.user_id, holds.kind
+    from leaving
+    inner join reconcile.holds as holds on holds.kind = 'empty_collection'
+    union all
+    select leaving.user_id, holds.kind
+    from leaving
+    inner join app.user_roles as roles on roles.district_id = :district_id and leaving.user_id = roles.user_id
     inner join reconcile.holds as holds
         on
             roles.role = holds.role
             and (holds.kind = 'district_role' or (holds.kind = 'school_role' and roles.school_id = holds.school_id))
-    where candidates.entity = 'users' and roles.deleted_at is null
+    where not leaving.is_graduate and roles.deleted_at is null
 ),
 
 held_schools as (
@@ -31,9 +40,9 @@ held_schools as (
 
 -- Without a held school nobody needs to be looked up.
 candidates as (
-    select candidates.entity_id as user_id, candidates.clever_id
-    from reconcile.deletion_candidates as candidates
-    where candidates.entity = 'users' and exists (select 1 from held_schools)
+    select leaving.user_id, leaving.clever_id
+    from leaving
+    where not leaving.is_graduate and exists (select 1 from held_schools)
 ),
 
 -- A role at a school that is deleted already does not count.

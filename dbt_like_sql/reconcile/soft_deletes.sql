@@ -1,9 +1,9 @@
 -- Rows to soft-delete, and the brakes that hold some of them. While a first sync waits for approval, no single row is held: its approval
 -- releases all of them.
 -- grain: one row per school, classroom or user to soft-delete
--- held_by: the kind of brake that holds the row; null if this sync soft-deletes it
+-- held_by: the kind of brake that holds the row, or `additions_only` if a window keeps it; null if this sync soft-deletes it
 -- key: district_id, entity, entity_id
--- rules: R7.1, R7.2, R7.4, R7.6
+-- rules: R7.1, R7.2, R7.4, R7.6, R14.3
 -- decides by: itself
 with holds_of_everything as (
     select min(kind) as held_by from reconcile.holds where kind = 'empty_collection'
@@ -22,6 +22,7 @@ select
     candidates.clever_id,
     candidates.reason,
     coalesce(
+        case when :is_additions_only then 'additions_only' end,
         holds_of_everything.held_by,
         held_users.held_by,
         held_schools.held_by,

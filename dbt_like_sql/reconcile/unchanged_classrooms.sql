@@ -2,10 +2,11 @@
 -- members who are not held can still be added and removed.
 -- grain: one row per classroom
 -- keeps_members: the hold covers the classroom itself
--- rules: R7.4
+-- rules: R7.4, R14.3
 -- decides by: school
 with held as (
-    select user_id, held_by from reconcile.held_users
+    -- A window that keeps a member keeps nothing else of the classroom.
+    select user_id, held_by from reconcile.held_users where held_by <> 'additions_only'
     union all
     select user_id, rule as held_by from reconcile.identities_after_brakes where decision = 'held'
 )

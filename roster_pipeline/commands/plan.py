@@ -11,9 +11,8 @@ from roster_pipeline.commands.holds import meaning
 from roster_pipeline.commands.output import json_option, print_json, print_table
 from roster_pipeline.commands.progress import show_progress
 from roster_pipeline.database.engine import open_database
+from roster_pipeline.support.preview import PlanReport, preview_sync
 from roster_pipeline.sync.brakes import Brake, Decision, held_kinds
-from roster_pipeline.sync.preview import PlanReport
-from roster_pipeline.sync.run import plan_sync
 
 HELD = 3
 _SHOWN_CONFLICTS = 20
@@ -30,7 +29,7 @@ def plan(context: click.Context, district: str, *, as_json: bool) -> None:
     """
     settings = read_settings()
     with open_database(settings) as database, nullcontext(lambda _: None) if as_json else show_progress() as on_step:
-        report = plan_sync(database, settings, district, on_step=on_step)
+        report = preview_sync(database, settings, district, on_step=on_step)
     if as_json:
         print_json(_document(report))
     else:

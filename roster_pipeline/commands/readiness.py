@@ -11,9 +11,8 @@ from roster_pipeline.commands.environment import read_settings
 from roster_pipeline.commands.output import json_option, print_json
 from roster_pipeline.commands.progress import show_progress
 from roster_pipeline.database.engine import open_database
+from roster_pipeline.support.preview import PlanReport, preview_sync
 from roster_pipeline.support.readiness import Answer, Item, Verdict, answers, worst
-from roster_pipeline.sync.preview import PlanReport
-from roster_pipeline.sync.run import plan_sync
 from roster_pipeline.visible import visible
 
 WOULD_BE_HELD = 3
@@ -33,7 +32,7 @@ def readiness(context: click.Context, district: str, *, as_json: bool) -> None:
     """
     settings = read_settings()
     with open_database(settings) as database, nullcontext(lambda _: None) if as_json else show_progress() as on_step:
-        report = plan_sync(database, settings, district, on_step=on_step)
+        report = preview_sync(database, settings, district, on_step=on_step)
     answered = answers(report)
     if as_json:
         print_json(_document(report, answered))

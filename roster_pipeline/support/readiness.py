@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 from roster_pipeline.brake_kinds import LICENSES
+from roster_pipeline.support.preview import PlanReport
 from roster_pipeline.sync.brakes import held_kinds
-from roster_pipeline.sync.preview import PlanReport
 
 Verdict = Literal["ok", "warning", "stop"]
 _WORST_LAST: tuple[Verdict, ...] = ("ok", "warning", "stop")

@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 ANALYZE_FROM_ROWS = 1_000
 
 NO_CHANGES = "No changes."
+_IN_WINDOW = {"deferred": " Deferred until the window is over: {:,} rows.", "graduated": " Graduated: {:,} students."}
 
 
 def message_of(plan: Plan, district: District) -> str:
@@ -33,7 +34,7 @@ def message_of(plan: Plan, district: District) -> str:
     if plan.writes_nothing:
         why = "is under a new Clever id" if district.is_rekeyed else "would soft-delete existing data"
         return f"Nothing was written: the first sync {why} and waits for approval ({held})."
-    done = _changes(plan)
+    done = _changes(plan) + "".join(_IN_WINDOW[name].format(number) for name, number in plan.in_window.items() if number)
     if not held:
         return done
     return f"Held for approval: {held}. " + (f"Applied: {done}" if plan.rows else "No other changes.")

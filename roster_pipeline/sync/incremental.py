@@ -59,6 +59,7 @@ LOOK_FURTHER: Mapping[str, str] = {
     "audits.agreed_school_missing": "Reads the schools of the agreement only, and all of them are in every plan.",
     "reconcile.schools": "Compares schools with each other. All schools are in every plan; a school that has changed means a full plan.",
     "reconcile.brake_acts": "Only what is in the subset is written, so all acts are in it; and one person of each collection is.",
+    "reconcile.graduates": "Is empty outside of a rollover window (R14.4), and in one every plan is a full plan.",
     "reconcile.brakes": "A brake is a share of all that is active (R7.3): reads the full tables. A tripped brake means a full plan.",
     "reconcile.lost_classrooms": "Everybody who has left a section is in the subset: the members of a classroom that is soft-deleted.",
     "reconcile.unchanged_classrooms": "Only a brake keeps a classroom, and a tripped brake means a full plan.",
@@ -131,7 +132,7 @@ def plan_incremental(context: PlanningContext, pulled: PullResult, last: LastSta
     """
     index, on_step = pulled.index, context.on_step
     with suppress(_FullPlanError), psycopg_connection(context.connection).transaction():
-        _require(not looking_too_far(context.models))
+        _require(not looking_too_far(context.models) and not context.is_rollover)
         _check_change(context, pulled, last)
         models = replace(context.models, ordered=tuple(each for each in context.models if each.name not in _READINESS))
         subset = replace(context, runner=replace(context.runner, subset=_SUBSET), models=models)
@@ -155,6 +156,7 @@ def plan_incremental(context: PlanningContext, pulled: PullResult, last: LastSta
         plan = replace(
             new.plan,
             people=_people(subset, new.plan.people),
+            in_window=dict.fromkeys(new.plan.in_window, last.deferred + new.plan.deferred - baseline.plan.deferred),
             audits=_audits(models, last.counts["audits"], baseline.plan.audits, new.plan.audits),
             members_missing=last.counts["members_missing"] + new.plan.members_missing - baseline.plan.members_missing,
         )

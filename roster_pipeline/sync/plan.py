@@ -6,7 +6,7 @@ can change the data in between.
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import sqlalchemy as sa
@@ -30,6 +30,12 @@ LICENSE_HOLD = "reconcile.license_hold"
 WITHOUT_HOLDS = frozenset({ACTS, BRAKES, *(f"reconcile.readiness_{each}" for each in ("existing", "people", "places"))})
 
 
+# What only a window makes a sync count.
+IN_WINDOW = ("deferred", "graduated")
+# The models with rows that a window of additions only keeps (R14.3).
+_DEFERRABLE = ("reconcile.soft_deletes", "reconcile.lost_roles", "reconcile.enrollment_differences")
+
+
 @dataclass(frozen=True)
 class Plan:
     """What one sync would do.
@@ -41,6 +47,7 @@ class Plan:
         members_missing: number of people that rostered sections list and Clever does not share (R3.7).
         brakes: every brake with at least one act, tripped or not.
         decisions: the decisions about the tripped brakes.
+        in_window: rows that a window keeps (`deferred`), or users that no brake counts (`graduated`); empty without such a window.
     """
 
     changes: Mapping[str, Mapping[str, int]]
@@ -49,6 +56,12 @@ class Plan:
     members_missing: int
     brakes: Sequence[Brake]
     decisions: Sequence[Decision]
+    in_window: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def deferred(self) -> int:
+        """Number of rows that a window keeps from being soft-deleted."""
+        return self.in_window.get("deferred", 0)
 
     @property
     def rows(self) -> int:
@@ -75,6 +88,7 @@ class Plan:
             **({"writes_nothing": True} if self.writes_nothing else {}),
             "people": dict(self.people),
             "audits": dict(self.audits),
+            **self.in_window,
             "members_missing": self.members_missing,
             "held": [brake_counts(each.brake, each.status, each.hold_id) for each in self.holding],
             "passed": [brake_counts(each.brake, each.status, each.hold_id) for each in self.decisions if not each.is_holding]
@@ -119,6 +133,7 @@ def make_plan(context: PlanningContext) -> Plan:
         members_missing=_members_missing(runner),
         brakes=gate.brakes,
         decisions=gate.decisions,
+        in_window=_in_window(context),
     )
 
 
@@ -152,6 +167,22 @@ def depending_on(models: Models, decided: Collection[str]) -> list[Model]:
 def _counts(runner: ModelRunner, name: str, what: str) -> dict[str, int]:
     query = sa.text(f"select {what} as what, count(*) as rows from {local_name(name)} group by 1 order by 1")  # noqa: S608  (our own names)
     return {row.what: row.rows for row in runner.connection.execute(query)}
+
+
+def _in_window(context: PlanningContext) -> dict[str, int]:
+    connection = context.connection
+    if context.is_additions_only:
+        queries = [f"select count(*) from {local_name(each)} where held_by = 'additions_only'" for each in _DEFERRABLE]  # noqa: S608
+        return {"deferred": sum(connection.exec_driver_sql(each).scalar_one() for each in queries)}
+    if context.is_rollover:
+        query = f"""
+            select count(*)
+            from {local_name("reconcile.graduates")} as graduates
+            inner join {local_name("reconcile.soft_deletes")} as removed on graduates.user_id = removed.entity_id
+            where removed.entity = 'users' and removed.held_by is null
+        """  # noqa: S608  (our own names)
+        return {"graduated": connection.exec_driver_sql(query).scalar_one()}
+    return {}
 
 
 def _members_missing(runner: ModelRunner) -> int:

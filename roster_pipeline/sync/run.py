@@ -26,9 +26,10 @@ from roster_pipeline.database.engine import Database, translate_database_errors
 from roster_pipeline.database.lock import district_lock
 from roster_pipeline.database.migrate import foreign_keys, known_tables, require_current_schema
 from roster_pipeline.database.models import Models, load_models
-from roster_pipeline.database.runner import ModelRunner, Step, timed
+from roster_pipeline.database.runner import ModelRunner, Step, T, timed
 from roster_pipeline.districts.agreement import District, find_district, withdraw_auto_initial
 from roster_pipeline.districts.unmatched import name_unmatched
+from roster_pipeline.districts.windows import window_at
 from roster_pipeline.errors import RosterError, TransientError, described
 from roster_pipeline.settings import Settings
 from roster_pipeline.source.protocol import Listing
@@ -40,8 +41,7 @@ from roster_pipeline.sync.ending import NO_CHANGES, analyze, brakes_in_words, is
 from roster_pipeline.sync.findings import compare_all, record_findings
 from roster_pipeline.sync.incremental import plan_incremental
 from roster_pipeline.sync.ledger import Origin
-from roster_pipeline.sync.plan import Plan, build_staging, make_plan
-from roster_pipeline.sync.preview import PlanReport, describe_plan
+from roster_pipeline.sync.plan import IN_WINDOW, Plan, build_staging, make_plan
 from roster_pipeline.sync.pull import pull_into
 from roster_pipeline.sync.restore import restore_seen
 from roster_pipeline.sync.session import PlanningContext, PullResult, SyncContext, id_sequences, is_conflict, one_state, sync_session
@@ -139,12 +139,16 @@ def plan_sync(
     database: Database,
     settings: Settings,
     reference: str,
+    describe: Callable[[PlanningContext, Plan], T],
     *,
     open_source: OpenSource = open_clever,
     on_step: Callable[[Step], None] = lambda _step: None,
     clock: Clock = database_time,
-) -> PlanReport:
+) -> T:
     """Exactly what a sync would do now: the same pull and the same models, in a transaction that is rolled back.
+
+    Args:
+        describe: reads the tables of the plan while they exist. What it returns is the result.
 
     Raises:
         RosterError: the source or the database could not be read, or the district is unknown or has no agreement yet.
@@ -161,7 +165,7 @@ def plan_sync(
         with one_state(connection, rollback=True):
             planning = _start_planning(context, sync_id=None, now=pulled.started_at)
             _refuse_outdated(planning, last_pull)
-            return describe_plan(planning, _plan_full(planning, pulled))
+            return describe(planning, _plan_full(planning, pulled))
 
 
 @dataclass(frozen=True)
@@ -264,7 +268,8 @@ def _plan_and_apply(context: SyncContext, pulled: PullResult, pull_no: int, sync
     outcome = _plan_and_write(planning, pulled)
     unmatched = name_unmatched(connection, outcome.district, outcome.counts, is_applied=not (outcome.plan and outcome.plan.writes_nothing))
     message = outcome.message + unmatched + brakes_in_words(outcome.district)
-    outcome = replace(outcome, counts={**outcome.counts, **pulled.counts}, message=message)
+    on = {"window": planning.window.facts} if planning.window is not None else {}
+    outcome = replace(outcome, counts={**outcome.counts, **pulled.counts, **on}, message=message)
     alert_plan(
         connection,
         planning.models,
@@ -283,7 +288,12 @@ def _plan_and_apply(context: SyncContext, pulled: PullResult, pull_no: int, sync
 def _start_planning(context: SyncContext, *, sync_id: int | None, now: datetime) -> PlanningContext:
     """The context of this transaction. The agreement is read again, because it may have changed during the pull."""
     district = find_district(context.connection, context.district.clever_id)
-    rules = district.require_rules()
+    rules, window = district.require_rules(), window_at(context.connection, district.district_id, now)
+    is_first = ledger.is_first_sync(context.connection, district.district_id)
+    # A first sync has rules of its own (R7.6), in a window too.
+    kind = window.kind if window is not None and not is_first else None
+    if window is not None:
+        rules = rules.model_copy(update={"brakes": window.brakes(rules.brakes)})
     parameters = {
         "district_id": district.district_id,
         "sync_id": sync_id,
@@ -293,16 +303,22 @@ def _start_planning(context: SyncContext, *, sync_id: int | None, now: datetime)
         "keep_classroom_names": rules.keep_classroom_names,
         "login_methods": list(rules.login_methods),
         **id_sequences(context.connection, is_dry_run=sync_id is None),
-        "is_first": ledger.is_first_sync(context.connection, district.district_id),
+        "is_first": is_first,
+        "is_additions_only": kind == "additions_only",
+        "is_rollover": kind == "rollover",
         "is_rekeyed": district.is_rekeyed,
     }
     runner = ModelRunner(context.connection, parameters, known_tables())
-    return PlanningContext(context.connection, district, context.on_step, context.clock, rules, runner, project_models())
+    return PlanningContext(context.connection, district, context.on_step, context.clock, rules, window, runner, project_models())
 
 
 def _plan_and_write(context: PlanningContext, pulled: PullResult) -> _Outcome:
     """The cheapest way that is safe: no plan, an incremental plan or a full plan."""
-    last = timed("unchanged", context.on_step, lambda: find_last_state(context.connection, context.district_id))
+    last = timed(
+        "unchanged",
+        context.on_step,
+        lambda: find_last_state(context.connection, context.district_id, is_additions_only=context.is_additions_only),
+    )
     if last is not None and last.is_repeated_by(pulled.index.fingerprint):
         return _repeat_last(context, last)
     if last is not None and (incremental := plan_incremental(context, pulled, last)) is not None:
@@ -314,7 +330,8 @@ def _repeat_last(context: PlanningContext, last: LastState) -> _Outcome:
     """Nothing has changed, neither at Clever nor in the application: this sync has the same result as the last one."""
     accept_district(context)
     repeat(context, last)
-    repeated = {name: value for name, value in last.counts.items() if name != "touched"}
+    repeated = {name: value for name, value in last.counts.items() if name not in ("touched", "window", *IN_WINDOW)}
+    repeated |= {"deferred": last.deferred} if context.is_additions_only else {"graduated": 0} if context.is_rollover else {}
     return _Outcome(context.district, None, "successful", NO_CHANGES, {**repeated, "settled_since": last.since_sync_id})
 
 
@@ -349,7 +366,7 @@ def _write(
         before = last.state if last and not is_agreement_written else state_of(connection, district_id)
         state = state_after(connection, district_id, before, plan.changes)
         assert context.sync_id is not None  # noqa: S101  (a dry run writes nothing)
-        record_state(context, pulled.index.fingerprint, state, incremental["since"] if incremental else context.sync_id)
+        record_state(context, pulled.index.fingerprint, state, incremental["since"] if incremental else context.sync_id, plan.deferred)
     if not plan.writes_nothing:
         apply_plan(context)
         if context.rules.auto_initial:

@@ -21,6 +21,7 @@ from roster_pipeline.database.models import Models
 from roster_pipeline.database.runner import ModelRunner, Step
 from roster_pipeline.database.session import begin_own_session, own_session, require_own_session
 from roster_pipeline.districts.agreement import District
+from roster_pipeline.districts.windows import Window
 from roster_pipeline.profiles import Profile
 from roster_pipeline.settings import Settings
 from roster_pipeline.source.digests import SnapshotIndex
@@ -58,12 +59,14 @@ class PlanningContext(SyncContext):
 
     Attributes:
         district: with the agreement that this transaction sees.
-        rules: the district's effective profile.
+        rules: the district's effective profile, with the limits of the window that is on.
+        window: the window that is on.
         runner: runs the models.
         models: the models to run.
     """
 
     rules: Profile
+    window: Window | None
     runner: ModelRunner
     models: Models
 
@@ -78,6 +81,18 @@ class PlanningContext(SyncContext):
         """Whether this is the district's first sync (R7.6)."""
         is_first: bool = self.runner.parameters["is_first"]
         return is_first
+
+    @property
+    def is_additions_only(self) -> bool:
+        """Whether a window defers every loss (R14.3)."""
+        is_additions_only: bool = self.runner.parameters["is_additions_only"]
+        return is_additions_only
+
+    @property
+    def is_rollover(self) -> bool:
+        """Whether a rollover window is on (R14.4)."""
+        is_rollover: bool = self.runner.parameters["is_rollover"]
+        return is_rollover
 
     @property
     def now(self) -> datetime:

@@ -29,6 +29,9 @@ from roster_pipeline.sync.session import PlanningContext
 _STATE = sa.text(Path(__file__).with_suffix(".sql").read_text(encoding="utf-8"))
 
 
+# Ends the text of a state in which a window has deferred something (R14.3).
+_DEFERRED = ", additions_only"
+
 # For each table of `app`, the number of its rows and a sum over their versions (`unchanged.sql`).
 State = Mapping[str, tuple[int, int]]
 
@@ -43,6 +46,7 @@ class LastState:
         snapshot: the fingerprint of its pull.
         state: the state of the tables.
         counts: the counts of the sync.
+        deferred: the number of rows that a window keeps (R14.3).
     """
 
     sync_id: int
@@ -50,14 +54,18 @@ class LastState:
     snapshot: str
     state: State
     counts: Mapping[str, Any]
+    deferred: int
 
     def is_repeated_by(self, snapshot: str) -> bool:
         """Whether a sync of this snapshot has the same result as the last sync: nothing to write."""
         return self.snapshot == snapshot and not self.counts["changes"]
 
 
-def find_last_state(connection: Connection, district_id: int) -> LastState | None:
-    """The recorded state of the district; None if there is none, or if the tables have another state now."""
+def find_last_state(connection: Connection, district_id: int, *, is_additions_only: bool = False) -> LastState | None:
+    """The recorded state of the district; None if there is none, or if the tables have another state now.
+
+    What a window has deferred is left to do when it is over, so that state is none outside of one.
+    """
     query = (
         sa.select(unchanged_districts, syncs.c.counts)
         .join(syncs, syncs.c.sync_id == unchanged_districts.c.sync_id)
@@ -65,9 +73,12 @@ def find_last_state(connection: Connection, district_id: int) -> LastState | Non
     )
     row = connection.execute(query).mappings().one_or_none()
     # The slow query comes last.
-    if row is None or row["state"] != _text(state := state_of(connection, district_id)):
+    if row is None or (_DEFERRED in row["state"] and not is_additions_only):
         return None
-    return LastState(row["sync_id"], row["since_sync_id"], row["snapshot"], state, row["counts"])
+    if row["state"].removesuffix(_DEFERRED) != _text(state := state_of(connection, district_id)):
+        return None
+    deferred = row["counts"].get("deferred", 0) if _DEFERRED in row["state"] else 0
+    return LastState(row["sync_id"], row["since_sync_id"], row["snapshot"], state, row["counts"], deferred)
 
 
 def repeat(context: PlanningContext, last: LastState) -> None:
@@ -79,7 +90,7 @@ def repeat(context: PlanningContext, last: LastState) -> None:
     )
 
 
-def record_state(context: PlanningContext, snapshot: str, state: State, since_sync_id: int) -> None:
+def record_state(context: PlanningContext, snapshot: str, state: State, since_sync_id: int, deferred: int) -> None:
     """Record the state that this sync leaves.
 
     The caller does not record it if a brake has tripped (an act is held or was approved), nor after the first plan, which has only one
@@ -88,9 +99,10 @@ def record_state(context: PlanningContext, snapshot: str, state: State, since_sy
     Args:
         state: the state of the tables, with the rows that this sync writes.
         since_sync_id: the sync that made the last full plan.
+        deferred: the number of rows that a window keeps.
     """
     row = {"district_id": context.district_id, "sync_id": context.sync_id, "snapshot": snapshot, "since_sync_id": since_sync_id}
-    context.connection.execute(sa.insert(unchanged_districts).values(**row, state=_text(state)))
+    context.connection.execute(sa.insert(unchanged_districts).values(**row, state=_text(state) + (_DEFERRED if deferred else "")))
 
 
 def delete_state(connection: Connection, district_id: int) -> None:

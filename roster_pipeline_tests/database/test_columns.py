@@ -42,7 +42,7 @@ NOT_OF_A_SYNC = {
 # Common table expressions and statements whose lists are not of the written row.
 OTHER_LISTS = {
     "reconcile/users": {"people"},
-    "reconcile/role_changes": {"listed", "endable"},
+    "reconcile/role_changes": {"listed"},
     "reconcile/enrollment_differences": {"unchanged", "staying"},
 }
 ROSTERED = {"source": "always clever", "deleted_at": "always null"}

@@ -8,9 +8,11 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from fractions import Fraction
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from roster_pipeline.contracts import GRADES
 from roster_pipeline_tests.reference.records import Person, key
 from roster_pipeline_tests.reference.rows import Hold, Id, Identity, Record, Rules, Snapshot, State
 
@@ -42,6 +44,8 @@ class Held:
         everything: nothing is soft-deleted (`empty_collection`).
         beyond: students beyond the licenses who are not rostered, by Clever id.
         let_in: students beyond the licenses who become licensed by an approval.
+        defers: a window keeps every row that would be soft-deleted, but for what a move to another school replaces (R14.3).
+        deferred: users who stay only because of that.
     """
 
     users: frozenset[Id] = frozenset()
@@ -56,6 +60,8 @@ class Held:
     everything: bool = False
     beyond: frozenset[str] = frozenset()
     let_in: frozenset[str] = frozenset()
+    defers: bool = False
+    deferred: frozenset[Id] = frozenset()
 
 
 NOTHING = Held()
@@ -138,6 +144,23 @@ def lost_identities(before: State, after: State, withheld: Collection[str]) -> d
     return found
 
 
+def graduates(before: State, after: State, rules: Rules) -> frozenset[Id]:
+    """R14.4: in a rollover, the students of the highest grade who leave, if at least four of five of them do.
+
+    Args:
+        after: the district if nothing is held.
+    """
+    if rules.window != "rollover":
+        return frozenset()
+    linked = {each: user for each, user in before.users.items() if user.clever_id is not None and user.deleted_at is None}
+    students = {each: user for each, user in linked.items() if any(role == "student" for role, _ in active_roles(before, each))}
+    grades = {user.grade for user in students.values()}
+    highest = next((grade for grade in reversed(GRADES) if grade in grades and grade not in ("Ungraded", "Other")), None)
+    top = {each for each, user in students.items() if highest is not None and user.grade == highest}
+    leaving = top & leavers(before, after)
+    return frozenset(leaving if len(leaving) >= Fraction(4, 5) * len(top) else ())
+
+
 def acts(
     before: State,
     after: State,
@@ -147,11 +170,12 @@ def acts(
     rules: Rules,
     withheld: Collection[str],
     now: datetime,
+    graduating: Collection[Id] = (),
 ) -> dict[Identity, frozenset[str]]:
     """Everything that a brake counts if the sync goes from `before` to `after`."""
     deleted = deletions(before, after)
     found: dict[Identity, set[str]] = defaultdict(set)
-    for user_id in leavers(before, after):
+    for user_id in leavers(before, after) - set(graduating):
         for role, school in active_roles(before, user_id):
             act = f"delete users {before.users[user_id].clever_id or user_id}"
             found["district_role", None, role, None].add(act)
@@ -165,7 +189,8 @@ def acts(
     found["relinks", None, None, None] = set(relinks)
     for clever_id, role in new_admins:
         found["new_admins", None, role, None].add(f"admit {clever_id}")
-    collections = empty_collections(before, snapshot, rules)
+    # Where nothing is soft-deleted, there is nothing to hold.
+    collections = [] if rules.window == "additions_only" else empty_collections(before, snapshot, rules)
     return {each: frozenset(some) for each, some in found.items() if some} | {
         ("empty_collection", None, None, collection): deleted for collection in collections
     }
@@ -244,7 +269,13 @@ def active_roles(state: State, user_id: Id) -> set[tuple[str, Id | None]]:
 
 
 def held_by(
-    before: State, after: State, holding: Iterable[Identity], people: Mapping[str, Person], withheld: Collection[str], now: datetime
+    before: State,
+    after: State,
+    holding: Iterable[Identity],
+    people: Mapping[str, Person],
+    withheld: Collection[str],
+    now: datetime,
+    graduating: Collection[Id] = (),
 ) -> Held:
     """What these holds cover (R7.4).
 
@@ -258,7 +289,7 @@ def held_by(
     schools = frozenset(school for kind, school, _, _ in holding if kind == "school_role" and school is not None)
     leaving = leavers(before, after)
     users, present = set[Id](), set[Id]()
-    for user_id in leaving:
+    for user_id in leaving - set(graduating):
         roles, clever_id = active_roles(before, user_id), before.users[user_id].clever_id
         shared = people.get(clever_id or "")
         at = {school for _, school in roles if school is not None and before.schools[school].deleted_at is None}

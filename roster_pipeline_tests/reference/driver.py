@@ -15,7 +15,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-import pytest
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
@@ -26,19 +25,20 @@ from roster_pipeline.database.engine import Database
 from roster_pipeline.database.migrate import known_tables
 from roster_pipeline.database.runner import FOUND, local_name
 from roster_pipeline.districts.agreement import Agreement, District, find_district, record_agreement
+from roster_pipeline.districts.windows import Kind, Window
 from roster_pipeline.profiles import Brakes
 from roster_pipeline.settings import Settings
 from roster_pipeline.source.digests import SnapshotIndex
 from roster_pipeline.source.protocol import OnListing, PullStats, SourceDistrict
 from roster_pipeline.source.vocabulary import Collection
 from roster_pipeline.support import holds
-from roster_pipeline.sync import run
 from roster_pipeline.sync.plan import Plan
-from roster_pipeline.sync.run import SyncReport, SyncRequest, run_sync
+from roster_pipeline.sync.run import SyncReport, SyncRequest, plan_sync, run_sync
 from roster_pipeline.sync.session import PlanningContext
 from roster_pipeline.sync.sources import OpenSource
 from roster_pipeline_tests.reference.reasons import Reason
 from roster_pipeline_tests.reference.rows import Agreed, Classroom, Enrollment, Hold, Id, Record, Role, Rules, School, Snapshot, State, User
+from roster_pipeline_tests.reference.windows import agree_on, in_rollover, on_at
 
 ENTITY_ID = {
     "schools": ("school_id",),
@@ -155,6 +155,7 @@ class LiveDistrict:
 
     Attributes:
         hold_acts: the acts of each hold, by its number; `ops.holds` has only a hash over them.
+        windows: those that were not cancelled.
         is_first: no sync has been applied yet.
     """
 
@@ -162,6 +163,7 @@ class LiveDistrict:
     clever_id: str
     clock: Clock = field(default_factory=Clock)
     hold_acts: dict[int, frozenset[str]] = field(default_factory=dict)
+    windows: list[Window] = field(default_factory=list)
     is_first: bool = True
 
     @classmethod
@@ -203,13 +205,9 @@ class LiveDistrict:
             stored = {name: _kept(context.connection, local_name(name), name) for name in kept}
             return FullPlan(plan.as_counts(), stored, sorted(tuple(row) for row in found))
 
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(run, "describe_plan", read)
-            now = self.clock.now + timedelta(seconds=1)
-            source = recorded(snapshot, page_size)
-            planned: Any = run.plan_sync(self.database, SETTINGS, self.clever_id, open_source=source, clock=lambda _: now)
-            assert isinstance(planned, FullPlan)
-            return planned
+        now = self.clock.now + timedelta(seconds=1)
+        source = recorded(snapshot, page_size)
+        return plan_sync(self.database, SETTINGS, self.clever_id, read, open_source=source, clock=lambda _: now)
 
     def kept(self, names: Iterable[str]) -> dict[str, list[Row]]:
         """The rows of these tables of `staging` and `reconcile` after the last sync."""
@@ -249,8 +247,14 @@ class LiveDistrict:
         query = "select entity, entity_id, reason from reconcile.soft_deletes where district_id = :district"
         return {(row["entity"], row["entity_id"]): row["reason"] for row in self.execute(query)}
 
+    def agree_on(self, kind: Kind, first: int = 0, last: int = 0, **limits: float) -> Window:
+        """Add a window. Its nights are counted from tonight; windows with one of them are cancelled."""
+        self.windows = agree_on(self.database, self.district_id, self.windows, kind, first, last, limits, self.clock.now)
+        return self.windows[-1]
+
     def rules(self) -> Rules:
-        """The agreement in the terms of the model."""
+        """The agreement in the terms of the model, as the next sync finds it."""
+        window = on_at(self.windows, self.clock.now + timedelta(minutes=1))
         with self.database.engine.connect() as connection:
             district = find_district(connection, self.clever_id)
             assert district.rules is not None
@@ -267,7 +271,8 @@ class LiveDistrict:
                 agreed_grades=district.row["agreed_grades"] or (),
                 licenses=district.row["licenses"],
                 over_license_policy=district.row["over_license_policy"],
-                limits=_limits(district.rules.brakes),
+                limits=_limits(in_rollover(district.rules.brakes, window)),
+                window=window.kind if window is not None else None,
                 auto_initial=district.rules.auto_initial,
             )
 

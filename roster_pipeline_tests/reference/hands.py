@@ -11,7 +11,9 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from roster_pipeline.people.imports import Kind, import_people
+from roster_pipeline.districts.windows import Kind
+from roster_pipeline.people.imports import Kind as File
+from roster_pipeline.people.imports import import_people
 from roster_pipeline_tests.reference.driver import NO_BRAKES, SETTINGS, LiveDistrict
 from roster_pipeline_tests.reference.world import SCHOOLS, USERNAMES, mostly
 
@@ -72,6 +74,15 @@ def change_settings(draw: st.DrawFn, district: LiveDistrict) -> None:
     district.agree(settings={"keep_classroom_names": draw(st.booleans())})
 
 
+def change_windows(draw: st.DrawFn, district: LiveDistrict) -> None:
+    """A window is agreed on, which has begun or begins soon (R14.1)."""
+    kinds: tuple[Kind, ...] = ("freeze", "additions_only", "additions_only", "rollover", "rollover")
+    kind = draw(st.sampled_from(kinds))
+    first = draw(st.integers(-1, 1))
+    limits = draw(st.sampled_from(({}, {}, {"role_share": 0.25, "role_floor": 0}, {"enrollment_floor": 1, "enrollment_share": 0.3})))
+    district.agree_on(kind, first, max(first, 0) + draw(st.integers(0, 2)), **(limits if kind == "rollover" else {}))
+
+
 def decide_holds(draw: st.DrawFn, district: LiveDistrict) -> bool:
     """Support approves or rejects some holds that wait. Sometimes so much time passes that approvals expire (R7.5).
 
@@ -102,7 +113,7 @@ def import_csv(draw: st.DrawFn, district: LiveDistrict) -> None:
         role = draw(st.sampled_from(("student", "teacher", "school_admin", "district_admin")))
         school = "" if role == "district_admin" else draw(st.sampled_from(("s0", *SCHOOLS, "Anchor", "North")))
         rows.writerow([draw(st.sampled_from((*USERNAMES, "imported"))), "Ima", "Port", role, school, ""])
-    kind: Kind = "users" if draw(st.booleans()) and district.profile == "twig_science" else "admins"
+    kind: File = "users" if draw(st.booleans()) and district.profile == "twig_science" else "admins"
     import_people(district.database, SETTINGS, district.clever_id, io.BytesIO(file.getvalue().encode()), kind)
 
 
@@ -277,4 +288,4 @@ EDITS = (
 )
 
 # Other changes by people between two syncs, each in one of so many nights.
-CHANGES = {change_agreement: 4, change_licenses: 2, change_brakes: 3, change_settings: 2, import_csv: 6}
+CHANGES = {change_agreement: 4, change_licenses: 2, change_brakes: 3, change_settings: 2, change_windows: 3, import_csv: 6}

@@ -58,6 +58,7 @@ def check(step: Step) -> None:
     held_people_stay(step)
     held_schools_stay(step)
     seats_are_within_the_licenses(step)
+    a_window_is_counted(step)
     active_users_are_distinct(step)
 
 
@@ -156,8 +157,9 @@ def seats_are_within_the_licenses(step: Step) -> None:
         return
     students = _students(step.new)
     before, after = _licensed(step.old), _licensed(step.new) & students
-    # While an empty collection is held, a user that Clever no longer lists as a student keeps the role, but not the seat.
-    if not any(kind == "empty_collection" for kind, *_ in step.outcome.holding):
+    # While an empty collection is held, or a window keeps roles, a user that Clever no longer lists as a student keeps the role, but not
+    # the seat.
+    if not (any(kind == "empty_collection" for kind, *_ in step.outcome.holding) or step.outcome.held.defers):
         assert before & students <= after
     approved = {each for each, user in step.new.users.items() if user.clever_id in step.outcome.held.let_in}
     given = after - before - approved
@@ -165,6 +167,13 @@ def seats_are_within_the_licenses(step: Step) -> None:
     counted = after - approved if not step.rules.agreed_schools else given
     if given and step.rules.licenses is not None:
         assert len(counted) <= step.rules.licenses
+
+
+def a_window_is_counted(step: Step) -> None:
+    """R14.3, R14.4: how many rows a window keeps, and how many graduate. No school, classroom or user ends in one of additions only."""
+    assert {each: step.report.counts[each] for each in ("deferred", "graduated") if each in step.report.counts} == step.outcome.in_window
+    if "deferred" in step.outcome.in_window:
+        assert not [each for each in step.changes if each["action"] == "soft_delete" and each["entity"] != "enrollments"]
 
 
 def active_users_are_distinct(step: Step) -> None:
@@ -183,6 +192,8 @@ def a_repeat_writes_nothing(first: Step, second: Step) -> None:
 
 def an_answer_is_repeated(first: Step, second: Step) -> None:
     """If two syncs have one snapshot and the plan of the first was empty, the second makes no plan and reports the same."""
+    if first.report.counts.get("window") != second.report.counts.get("window"):
+        return
     counts = {name: value for name, value in first.report.counts.items() if name != "touched"}
     was_empty = not list(first.changes) and not counts["held"] and all(each["status"] == "passes" for each in counts["passed"])
     is_pending = any(hold.status in ("open", "approved", "rejected") for hold in first.holds_after.values())

@@ -11,7 +11,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from roster_pipeline_tests.reference.brakes import LICENSES, NOTHING, Held, acts, decide, held_by, initial, leavers, tripped, use
+from roster_pipeline_tests.reference.brakes import LICENSES, NOTHING, Held, acts, decide, graduates, held_by, initial, leavers, tripped, use
 from roster_pipeline_tests.reference.one_pass import Pass
 from roster_pipeline_tests.reference.outcome import Outcome
 from roster_pipeline_tests.reference.reasons import reasons, removed
@@ -47,11 +47,12 @@ def sync(
     """
 
     def acts_of(done: Pass) -> Mapping[Identity, frozenset[str]]:
-        return acts(state, done.after, done.relinks, done.admitted, snapshot, rules, withheld, now)
+        return acts(state, done.after, done.relinks, done.admitted, snapshot, rules, withheld, now, graduating)
 
     is_first = is_first and not any(user.source == "clever" for user in state.users.values())
-    free = Pass(state, snapshot, rules, now, NOTHING)
-    free.run()
+    rules = replace(rules, window=None) if is_first else rules
+    ordinary, free, deferring = _without_holds(state, snapshot, rules, now)
+    graduating = graduates(state, free.after, rules)
     holds = dict(holds or {})
     found = initial(state, free.after, snapshot, rules) if is_first else tripped(state, acts_of(free), rules, now)
     holding, released = decide(found, holds, now, about_licenses=False)
@@ -63,7 +64,8 @@ def sync(
         held = Held(users=frozenset(leavers(state, free.after)))
         why = reasons(waiting, free, withheld)
         return Outcome(state, {}, holds, why, removed(free), free.nameless, rules.agreed_schools, frozenset(holding), held)
-    held = held_by(state, free.after, holding, free.people, withheld, now)
+    held = held_by(state, free.after, holding, free.people, withheld, now, graduating)
+    held = replace(held, defers=deferring.defers, deferred=deferring.deferred)
 
     end = Pass(state, snapshot, rules, now, held)
     end.run()
@@ -81,4 +83,20 @@ def sync(
     use(released, found, found if is_first else acts_of(end), holds)
     written = actions(state, end.after, end.taken_over)
     why, agreed = reasons(end, free, withheld), end.agreement_after()
-    return Outcome(end.after, written, holds, why, removed(free), free.nameless, agreed, frozenset(holding), held)
+    why_removed = removed(ordinary)
+    counted = {"rollover": ("graduated", len(graduating & leavers(state, end.after)))}
+    counted["additions_only"] = ("deferred", len(why_removed) + end.deferred)
+    in_window = dict([counted[rules.window]]) if rules.window is not None else {}
+    return Outcome(end.after, written, holds, why, why_removed, free.nameless, agreed, frozenset(holding), held, in_window)
+
+
+def _without_holds(state: State, snapshot: Snapshot, rules: Rules, now: datetime) -> tuple[Pass, Pass, Held]:
+    """What would end, and the plan that brakes count: the same, but in a window of additions only nothing ends (R14.3)."""
+    ordinary = Pass(state, snapshot, rules, now, NOTHING)
+    ordinary.run()
+    if rules.window != "additions_only":
+        return ordinary, ordinary, NOTHING
+    deferring = Held(defers=True, deferred=frozenset(leavers(state, ordinary.after)))
+    free = Pass(state, snapshot, rules, now, deferring)
+    free.run()
+    return ordinary, free, deferring

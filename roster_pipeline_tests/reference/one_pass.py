@@ -6,6 +6,7 @@ sync makes, and its holds (`model.py`).
 
 from dataclasses import replace
 from datetime import date
+from typing import Any
 
 from roster_pipeline_tests.reference.brakes import active_roles, stays
 from roster_pipeline_tests.reference.matching import Matches, add_those_without_a_name, find_duplicates, give_usernames, match
@@ -32,6 +33,7 @@ class Pass(Places):
         self.roster_roles()
         self.roster_classrooms()
         self.roster_enrollments()
+        self.defer()
 
     def recognise_people(self) -> None:
         """R5.1-R5.5, R6.4, before brakes are applied. Sets `candidates`: the people to be rostered, by Clever id.
@@ -137,7 +139,7 @@ class Pass(Places):
         """R7.4. Sets `rostered`: the people who are written; `granted`: their roles; `stuck`: the users that are held."""
         self.unchanged_schools |= self.held_schools
         self.open_schools = {clever_id: each for clever_id, each in self.open_schools.items() if each not in self.held_schools}
-        self.stuck: set[Id] = set(self.held.users)
+        self.stuck: set[Id] = set(self.held.users | self.held.deferred)
         self.granted: dict[str, set[tuple[str, Id | None]]] = {}
         if self.held.relinks:
             self.stuck |= set(self.matches.relinked.values())
@@ -289,7 +291,7 @@ class Pass(Places):
         """R5.8: rostered roles are added and ended, the others stay."""
         for (user_id, role, school), row in self.before.roles.items():
             may_end = row.source == "clever" and school not in self.unchanged_schools and not self.held.everything
-            if user_id not in self.unchanged and may_end:
+            if user_id not in self.unchanged - self.held.deferred and may_end:
                 self.after.roles[user_id, role, school] = replace(row, deleted_at=row.deleted_at or self.now)
         for clever_id in self.rostered:
             user_id = self.user_ids[clever_id]
@@ -315,7 +317,7 @@ class Pass(Places):
             or classroom_id in self.held.classrooms
         }
         # A member is held: the row is left unchanged, while other members are added and removed (R7.4).
-        held = self.stuck | self.held.present
+        held = (self.stuck - self.held.deferred) | self.held.present
         with_held = {at for (at, user_id, _), row in self.before.enrollments.items() if user_id in held and row.deleted_at is None}
         for classroom_id, row in self.before.classrooms.items():
             if classroom_id not in self.unchanged_classrooms | with_held and not self.held.everything:
@@ -341,7 +343,7 @@ class Pass(Places):
 
     def roster_enrollments(self) -> None:
         """R4.7, R6.2, R6.3."""
-        staying = (self.unchanged - self.protected) | self.held.present
+        staying = (self.unchanged - self.protected - self.held.deferred) | self.held.present
         without_list = {
             at
             for each, at in self.open_classrooms.items()
@@ -369,6 +371,34 @@ class Pass(Places):
                 user_id, roles = members.get(member, (0, set()))
                 if any(role == "teacher" for role, _ in roles):
                     self.after.enrollments[classroom_id, user_id, "teacher"] = Enrollment(member == teachers[0], "clever", None)
+
+    def defer(self) -> None:
+        """R14.3: whatever would end stays as it is, but for roles and classes that a move to another school replaces. Sets `deferred`: the
+        number of roles and enrollments that stay."""
+        self.deferred = 0
+        if not self.held.defers:
+            return
+
+        def ended(table: str) -> list[Any]:
+            old, new = getattr(self.before, table), getattr(self.after, table)
+            return [each for each, row in old.items() if row.deleted_at is None and new[each].deleted_at is not None]
+
+        gained = {
+            (user_id, role)
+            for (user_id, role, school), row in self.after.roles.items()
+            if school is not None and row.deleted_at is None and (role, school) not in active_roles(self.before, user_id)
+        }
+        lost = ended("roles")
+        replaced = {each for each in lost if each[:2] in gained and each[2] is not None}
+        kept = [each for each in lost if each not in replaced]
+        stay = [
+            (at, user_id, role)
+            for at, user_id, role in ended("enrollments")
+            if (user_id, role, self.before.classrooms[at].school_id) not in replaced
+        ]
+        self.deferred = len(kept) + len(stay)
+        for table, keys in (("schools", ended("schools")), ("classrooms", ended("classrooms")), ("roles", kept), ("enrollments", stay)):
+            getattr(self.after, table).update({each: getattr(self.before, table)[each] for each in keys})
 
     def _still_teaches(self, user_id: Id) -> bool:
         """Whether a user is active and has the role of a teacher after this sync."""

@@ -4,7 +4,7 @@ Belongs here: plain data. Does not belong here: computing it (`model.py`).
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from roster_pipeline_tests.reference.brakes import NOTHING, Held
@@ -25,6 +25,7 @@ class Outcome:
         agreed: the schools of the agreement, with the Clever ids that are kept (R6.4).
         holding: the brakes that hold something.
         held: what they hold.
+        in_window: `deferred` or `graduated` of `ops.syncs.counts`.
     """
 
     after: State
@@ -36,6 +37,7 @@ class Outcome:
     agreed: Sequence[Agreed] = ()
     holding: frozenset[Identity] = frozenset()
     held: Held = NOTHING
+    in_window: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def status(self) -> str:

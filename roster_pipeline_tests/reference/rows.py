@@ -136,6 +136,7 @@ class Rules:
         agreed_schools: if there are none, every school is inside (R6.4). The same is true of grades.
         licenses: of the district; None is no limit (R9.1).
         limits: floor and share by kind of brake and role; without a role those of all other roles (R7.3).
+        window: the kind of the window that is on (R14.1).
     """
 
     clever_id: str
@@ -149,6 +150,7 @@ class Rules:
     over_license_policy: str = "warn"
     limits: Mapping[tuple[str, str | None], tuple[int, Fraction]] = field(default_factory=dict)
     auto_initial: bool = True
+    window: str | None = None
 
 
 Identity = tuple[str, Id | None, str | None, str | None]

@@ -5,6 +5,7 @@ By default the tests are short and always the same; `ROSTER_TEST_EXAMPLES=2000` 
 
 import os
 from collections import Counter
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -13,11 +14,13 @@ from hypothesis import strategies as st
 
 from roster_pipeline.database.engine import Database
 from roster_pipeline.sync import incremental
+from roster_pipeline.sync.admission import FreezeError
 from roster_pipeline_tests.reference import hands
 from roster_pipeline_tests.reference.driver import LiveDistrict, leaves_unchanged, state_of
 from roster_pipeline_tests.reference.invariants import Step, a_repeat_writes_nothing, an_answer_is_repeated, check
 from roster_pipeline_tests.reference.model import sync
 from roster_pipeline_tests.reference.rows import Snapshot
+from roster_pipeline_tests.reference.windows import on_at
 from roster_pipeline_tests.reference.world import CleverSide, shuffled_snapshot
 from roster_pipeline_tests.sync.clever import clever, district_admin, school, student, teacher
 
@@ -36,7 +39,7 @@ profile = settings(
 @profile
 @given(data=st.data())
 def test_the_pipeline_agrees_with_the_model(database: Database, data: st.DataObject) -> None:
-    """SPEC 3-9: after every sync of a random history the database has the rows of the model, and every invariant is true."""
+    """SPEC 3-9, R14.1-R14.4: after every sync of a random history the database has the rows of the model, and every invariant is true."""
     live(database, data.draw, one_in=1)
 
 
@@ -98,10 +101,15 @@ def live(database: Database, draw: Any, *, one_in: int) -> None:
             if not (night and one_in > 1 and draw(st.booleans()) and clever.welcome(draw)):
                 clever.change(draw, calm=4 + one_in if night else 1)
         snapshot = clever.snapshot()
+        district.clock.now += timedelta(days=draw(st.integers(0, 1)))
         if night == 0:
             neighbour.sync(snapshot)  # The same ids and names in another district.
         if draw(st.integers(1, 3 + one_in)) == 1:
             district.forget()
+        if (window := on_at(district.windows, district.clock.now + timedelta(minutes=1))) is not None and window.kind == "freeze":
+            with leaves_unchanged(neighbour, district), pytest.raises(FreezeError):  # R14.2
+                district.sync(snapshot)
+            continue
         with leaves_unchanged(neighbour):
             if draw(st.booleans()):  # In the same order as last time.
                 first = sync_and_check(district, snapshot, snapshot)

@@ -15,8 +15,8 @@ from roster_pipeline.database.engine import Database
 from roster_pipeline.districts.agreement import Agreement, record_agreement
 from roster_pipeline.sandbox import Sandbox, SandboxServer, generate_district
 from roster_pipeline.settings import Settings
+from roster_pipeline.support.preview import preview_sync
 from roster_pipeline.support.readiness import QUESTIONS, Answer, answers
-from roster_pipeline.sync.run import plan_sync
 from roster_pipeline_tests.sync.scenario import DISTRICT, Scenario, scenario
 
 
@@ -258,7 +258,7 @@ def test_a_generated_district_counted_from_its_records(database: Database) -> No
         )
         with database.engine.begin() as connection:
             record_agreement(connection, Agreement(district.id, "D", "twig_science", "d.example"))
-        rows = _rows(plan_sync(database, settings, district.id).readiness)
+        rows = _rows(preview_sync(database, settings, district.id).readiness)
 
     people = [
         each

@@ -15,8 +15,8 @@ from roster_pipeline.districts.agreement import Agreement, record_agreement
 from roster_pipeline.sandbox import Changes, District, Sandbox, SandboxServer
 from roster_pipeline.settings import Settings
 from roster_pipeline.support import holds
-from roster_pipeline.sync.preview import PlanReport
-from roster_pipeline.sync.run import SyncReport, SyncRequest, plan_sync, run_sync
+from roster_pipeline.support.preview import PlanReport, preview_sync
+from roster_pipeline.sync.run import SyncReport, SyncRequest, run_sync
 
 DISTRICT = "5f00000000000000000000d1"
 
@@ -89,7 +89,7 @@ class Scenario:
 
     def plan(self) -> PlanReport:
         """What a sync would do now."""
-        return plan_sync(self.database, self.settings, DISTRICT, clock=self.clock)
+        return preview_sync(self.database, self.settings, DISTRICT, clock=self.clock)
 
     def rows(self, query: str, **parameters: Any) -> Sequence[Any]:
         """The rows of a query, as tuples."""

@@ -16,10 +16,10 @@ from roster_pipeline.database.engine import Database
 from roster_pipeline.database.models import SQL
 from roster_pipeline.database.runner import Step
 from roster_pipeline.errors import TransientError
+from roster_pipeline.support.preview import PlanReport, preview_sync
 from roster_pipeline.sync import landing, restore, run
 from roster_pipeline.sync.plan import Plan, make_plan
-from roster_pipeline.sync.preview import PlanReport
-from roster_pipeline.sync.run import SyncReport, plan_sync
+from roster_pipeline.sync.run import SyncReport
 from roster_pipeline.sync.session import PlanningContext
 from roster_pipeline_tests.reference.driver import SETTINGS, LiveDistrict, recorded
 from roster_pipeline_tests.reference.rows import Record, Snapshot
@@ -256,7 +256,7 @@ def plan_during(district: LiveDistrict, snapshot: Snapshot, meanwhile: Callable[
             meanwhile()
 
     source = recorded(snapshot, page_size=2)
-    return plan_sync(district.database, SETTINGS, district.clever_id, open_source=source, on_step=on_step, clock=lambda _: now)
+    return preview_sync(district.database, SETTINGS, district.clever_id, open_source=source, on_step=on_step, clock=lambda _: now)
 
 
 PEOPLE: list[Record] = [section("c1", ["p1"]), student("p1", "ann"), student("p2", "ben"), student("p3", "cy"), teacher("p4", "dee")]

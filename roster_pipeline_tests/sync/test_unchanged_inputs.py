@@ -27,6 +27,8 @@ PARAMETERS = {
     "is_rekeyed": "as above",
     **dict.fromkeys(("user_ids", "school_ids", "classroom_ids"), "only ids of new rows, and no row is new"),
     "is_first": "a first sync records no state",
+    "is_additions_only": "a state in which a window has deferred something is none outside of one",
+    "is_rollover": "only in a plan with a soft delete, and there is none",
     "synced_at": "only in rows that are written, and no row is written; and whether a term has ended matters only for a soft delete",
 }
 

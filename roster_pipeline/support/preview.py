@@ -1,19 +1,24 @@
 """A plan in numbers and ids, for people who decide about it.
 
-Belongs here: reading the temporary tables of a plan while they exist. Does not belong here: making the plan (`plan.py`), and printing it
-(`commands/`).
+Belongs here: reading the temporary tables of a plan while they exist. Does not belong here: making the plan (`sync/plan.py`), and printing
+it (`commands/`).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
 
-from roster_pipeline.database.runner import ModelRunner, local_name
+from roster_pipeline.database.clock import Clock, database_time
+from roster_pipeline.database.engine import Database
+from roster_pipeline.database.runner import ModelRunner, Step, local_name
 from roster_pipeline.districts.agreement import District
+from roster_pipeline.settings import Settings
 from roster_pipeline.sync.plan import Plan
+from roster_pipeline.sync.run import plan_sync
 from roster_pipeline.sync.session import PlanningContext
+from roster_pipeline.sync.sources import OpenSource, open_clever
 
 
 @dataclass(frozen=True)
@@ -36,6 +41,19 @@ class PlanReport:
     brake_schools: Mapping[int, str]
     conflicts: Sequence[Mapping[str, Any]]
     readiness: Sequence[Mapping[str, Any]]
+
+
+def preview_sync(
+    database: Database,
+    settings: Settings,
+    reference: str,
+    *,
+    open_source: OpenSource = open_clever,
+    on_step: Callable[[Step], None] = lambda _step: None,
+    clock: Clock = database_time,
+) -> PlanReport:
+    """What a sync would do now. Nothing is written; errors are those of `plan_sync`."""
+    return plan_sync(database, settings, reference, describe_plan, open_source=open_source, on_step=on_step, clock=clock)
 
 
 def describe_plan(context: PlanningContext, plan: Plan) -> PlanReport:

@@ -1,0 +1,59 @@
+"""Windows of a district without HTTP: adding them, and a naive answer to which one is on and what its limits are (R14.1, R14.4).
+
+Does not belong here: what a sync does in a window (`one_pass.py`, `brakes.py`).
+"""
+
+from collections.abc import Mapping, Sequence
+from datetime import date, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+from roster_pipeline.database.engine import Database
+from roster_pipeline.districts.windows import Kind, NewWindow, Window, add_window, cancel_window
+from roster_pipeline.profiles import Brakes
+
+
+def night(moment: datetime) -> date:
+    """The day on which the last noon was, by a wall clock in Los Angeles."""
+    local = moment.astimezone(ZoneInfo("America/Los_Angeles"))
+    return local.date() if local.hour >= 12 else local.date() - timedelta(days=1)
+
+
+def on_at(windows: Sequence[Window], now: datetime) -> Window | None:
+    """The window that is on."""
+    return next((each for each in windows if each.first_night <= night(now) <= each.last_night), None)
+
+
+def in_rollover(brakes: Brakes, window: Window | None) -> Brakes:
+    """The limits: in a rollover half of the district, a whole school, and everything of the other three kinds."""
+    if window is None or window.kind != "rollover":
+        return brakes
+    loose: dict[str, float] = {f"{each}_floor": 10**6 for each in ("classroom", "enrollment", "identity")}
+    loose |= {"role_share": max(brakes.role_share, 0.5), "school_share": 1.0, **window.limits}
+    return brakes.model_copy(update=loose)
+
+
+def agree_on(
+    database: Database,
+    district_id: int,
+    windows: Sequence[Window],
+    kind: Kind,
+    first: int,
+    last: int,
+    limits: Mapping[str, float],
+    now: datetime,
+) -> list[Window]:
+    """Add a window. Returns those that were not cancelled, the new one last.
+
+    Args:
+        windows: the windows of the district. One with a night of the new one is cancelled.
+        first, last: its nights, counted from tonight.
+    """
+    begin, end = (night(now) + timedelta(days=each) for each in (first, last))
+    left = list(windows)
+    with database.engine.begin() as connection:
+        for other in windows:
+            if other.first_night <= end and other.last_night >= begin and now < other.ends_at:
+                cancel_window(connection, other.window_id, by="support", reason=None, now=now)
+                left.remove(other)
+        new = NewWindow(district_id, None, kind, begin, end, limits)
+        return [*left, add_window(connection, new, by="support", reason="a test", now=now)]
