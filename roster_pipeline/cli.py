@@ -38,6 +38,7 @@ COMMANDS = {
     "migrate": Entry("roster_pipeline.commands.migrate", "migrate", "Create the database's tables, or upgrade them to this release."),
     "district": Entry("roster_pipeline.commands.district", "district", "Record, list, show, pause and resume districts."),
     "window": Entry("roster_pipeline.commands.window", "window", "Add, list and cancel windows: nights agreed in advance."),
+    "rollover": Entry("roster_pipeline.commands.rollover", "rollover", "Preview the change to a new school year."),
     "connections": Entry("roster_pipeline.commands.connections", "connections", "Accept a list of connections that was not believed."),
     "sync": Entry("roster_pipeline.commands.sync", "sync", "Sync one district now, in this process."),
     "request": Entry("roster_pipeline.commands.request", "request", "Request a sync, which the daemon starts within seconds."),

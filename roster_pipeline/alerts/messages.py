@@ -164,6 +164,10 @@ def _unusable_tokens(facts: Mapping[str, Any]) -> str:
     return f"{named}Entries without an owner: {facts.get('unreadable', 0):,}."
 
 
+def _reminder(facts: Mapping[str, Any]) -> str:
+    return f"Window {facts.get('window_id')} of {facts.get('whose')} ({facts.get('window')}) {facts.get('what')} on {facts.get('day')}."
+
+
 def _listed(facts: Mapping[str, Any], name: str) -> Iterable[Mapping[str, Any]]:
     listed: Iterable[Mapping[str, Any]] = facts.get(name, ())
     return listed
@@ -244,5 +248,12 @@ KINDS: Mapping[Kind, _Texts] = {
         _plain,
         "ask the district or Clever what is wrong with its own load: until it is fixed, Clever goes on showing old data. The sync was "
         "applied: `roster status {district}`.",
+    ),
+    "window": _Texts(
+        "Window {window_id} of {whose} ({window}) {what} at noon on {day} in Los Angeles",
+        "windows that begin or end",
+        _reminder,
+        "`roster window list` says why. Before a rollover, `roster rollover preview {district}` says what would be held. If "
+        "the plan has changed, `roster window cancel {window_id} --by YOU` cancels it, and `roster window add` adds another one.",
     ),
 }

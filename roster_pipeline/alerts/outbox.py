@@ -24,6 +24,7 @@ Kind = Literal[
     "connections_doubtful",
     "tokens_unusable",
     "district_in_error",
+    "window",
 ]
 
 

@@ -228,6 +228,8 @@ def _account(user: User | None) -> Iterator[str]:
         yield "Marked do_not_restore: once deactivated, no sync restores this user (R8.3)."
     if user.deletion_reason is not None and user.held_by is None:
         yield f"Soft-deleted by the last sync. {RULES[user.deletion_reason]}"
+    elif user.deletion_reason is not None and user.held_by == "additions_only":
+        yield f"Will be soft-deleted when the window of additions only is over (R14.3). {RULES[user.deletion_reason]}"
     elif user.deletion_reason is not None:
         yield f"Would be soft-deleted, and stays until a person decides (R7.4). {RULES[user.deletion_reason]}"
 

@@ -1,6 +1,7 @@
 """`roster status`: recent syncs, and when each district syncs next. `--watch` keeps it up to date."""
 
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,6 +15,7 @@ from roster_pipeline.database.clock import database_time
 from roster_pipeline.database.engine import Database, translate_database_errors
 from roster_pipeline.districts.agreement import all_districts, find_district
 from roster_pipeline.districts.nights import PACIFIC, next_scheduled_at
+from roster_pipeline.districts.windows import windows_at
 from roster_pipeline.fleet.recovery import mark_crashed_syncs
 from roster_pipeline.sync import ledger
 from roster_pipeline.visible import visible
@@ -67,7 +69,7 @@ def _document(connection: Connection, reference: str | None) -> dict[str, Any]:
     only = find_district(connection, reference).district_id if reference is not None else None
     every = all_districts(connection)
     clever_ids = {each.district_id: each.clever_id for each in every}
-    successes = ledger.last_successes(connection)
+    successes, on = ledger.last_successes(connection), windows_at(connection, now)
     return {
         "marked_as_failed": crashed,
         "syncs": [{**row, "district": clever_ids.get(row["district_id"])} for row in ledger.recent(connection, district_id=only)],
@@ -78,6 +80,7 @@ def _document(connection: Connection, reference: str | None) -> dict[str, Any]:
                 "status": each.status,
                 "next_scheduled_at": next_scheduled_at(each, now),
                 "last_success_at": successes.get(each.district_id),
+                "window": on[each.district_id].facts if each.district_id in on else None,
             }
             for each in every
             if only in (None, each.district_id)
@@ -117,5 +120,14 @@ def _show_districts(districts: Sequence[Mapping[str, Any]]) -> None:
         soonest = min(each["next_scheduled_at"] for each in due)
         many = f" ({sum(each['next_scheduled_at'] == soonest for each in due)} of {len(districts)} districts)" if len(districts) > 1 else ""
         click.echo(f"Next nightly sync{many}: {soonest.astimezone(PACIFIC):%Y-%m-%d %H:%M} in Los Angeles, {soonest:%H:%M} UTC.")
+    for kind, last_night, number in _windows(districts):
+        where = f" in {number} of {len(districts)} districts" if len(districts) > 1 else ""
+        click.echo(f"A window is on{where}: {kind} through the night of {last_night}. `roster window list` says why.")
     if len(districts) == 1 and (ended := districts[0]["last_success_at"]) is not None:
         click.echo(f"Last success: {ended:%Y-%m-%d %H:%M} UTC.")
+
+
+def _windows(districts: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, int]]:
+    """Kind and last night of the windows that are on, and in how many districts."""
+    found = Counter((each["window"]["kind"], each["window"]["last_night"]) for each in districts if each["window"] is not None)
+    return [(kind, last_night, number) for (kind, last_night), number in sorted(found.items())]

@@ -23,6 +23,7 @@ from roster_pipeline.defs.sync import evaluation, job, keep_connections
 from roster_pipeline.defs.tags import LANE, NIGHT, PRIORITY, night_tags
 from roster_pipeline.fleet.freshness import Freshness, Pulled, alert_silent, ask_last_sync, moved, synced_this_night
 from roster_pipeline.fleet.freshness import freshness as freshness_of_districts
+from roster_pipeline.fleet.windows import alert_windows
 
 # Dagster ends a tick after 60 seconds. Asking ends before that, and the next tick continues with the next district.
 _TICK_SECONDS = 40.0
@@ -145,7 +146,8 @@ def freshness_job() -> None:
 @dg.sensor(
     name="freshness",
     job=freshness_job,
-    description="Alerts about districts that have had no sync for over 26 hours, and evaluates the check `fresh` where its result changes.",
+    description="Alerts about districts that have had no sync for over 26 hours, and about windows that begin or end soon; evaluates the "
+    "check `fresh` where its result changes.",
     minimum_interval_seconds=1800,
     default_status=dg.DefaultSensorStatus.RUNNING,
 )
@@ -155,6 +157,7 @@ def freshness(context: dg.SensorEvaluationContext, roster_database: RosterDataba
         now = database_time(connection)
         found = freshness_of_districts(connection, now)
         silent = alert_silent(connection, found, now=now)
+        alert_windows(connection, now)
     reported: dict[str, bool] = json.loads(context.cursor or "{}")
     partitions = set(context.instance.get_dynamic_partitions("districts"))
     # A district that is no longer active keeps its last result until it is active again.

@@ -17,6 +17,7 @@ from roster_pipeline.database.migrate import lasting_table
 from roster_pipeline.database.tables import APPLIED, syncs
 from roster_pipeline.source.vocabulary import Collection as Pulled
 from roster_pipeline.support.readiness import QUESTIONS
+from roster_pipeline.sync.plan import IN_WINDOW
 
 if TYPE_CHECKING:
     from roster_pipeline.sync.run import SyncReport
@@ -43,6 +44,9 @@ _PARTS = {
     "keep staging": "apply_seconds",
     "keep reconcile": "apply_seconds",
 }
+
+# What keeps a row in a window of additions only (R14.3).
+_DEFERRED = "additions_only"
 
 # Tables in metadata show a sample. The full data is in the table that the asset is named after, and in `roster holds`.
 SHOWN_ROWS = 100
@@ -112,7 +116,17 @@ def whole_sync(report: "SyncReport", connection: Connection) -> Metadata:
         for row in _rows(connection, query)
     ]
     columns = {"sync_id": "int", "began": "string", "status": "string", "seconds": "float", "rows_written": "int"}
-    return _pulled("districts", report) | _times(report, last[0]["seconds"]) | {"last_syncs": table(last, columns)}
+    numbers = _pulled("districts", report) | _times(report, last[0]["seconds"]) | _window(report)
+    return numbers | {"last_syncs": table(last, columns)}
+
+
+def _window(report: "SyncReport") -> Metadata:
+    """The window that was on, and what it made the sync count (R14.6)."""
+    window = report.counts.get("window")
+    if window is None:
+        return {}
+    text = f"{window['kind']} through the night of {window['last_night']} (window {window['window_id']})"
+    return {"window": text, **{each: report.counts[each] for each in IN_WINDOW if each in report.counts}}
 
 
 def metadata_of(name: str, report: "SyncReport", numbers: Numbers) -> Metadata:
@@ -158,9 +172,9 @@ def _people(people: Mapping[str, int]) -> Metadata:
 
 
 def _soft_deletes(connection: Connection, district_id: int) -> Metadata:
-    """The number of soft-deleted and of held rows, by table, and for users by role. A user with two roles counts for both."""
+    """The number of soft-deleted, held and deferred rows, by table, and for users by role. A user with two roles counts for both."""
     removed, users, roles = lasting_table("reconcile.soft_deletes"), lasting_table("app.users"), lasting_table("app.user_roles")
-    fate = sa.case((removed.c.held_by.is_(None), "soft_delete"), else_="held").label("fate")
+    fate = sa.case((removed.c.held_by.is_(None), "soft_delete"), (removed.c.held_by == _DEFERRED, "deferred"), else_="held").label("fate")
     ours = removed.c.district_id == district_id
     by_reason = _rows(
         connection,
@@ -179,9 +193,10 @@ def _soft_deletes(connection: Connection, district_id: int) -> Metadata:
         .group_by(roles.c.role, fate),
     )
     entities, people = ("users", "classrooms", "schools"), ("student", "teacher", "school_admin", "district_admin")
-    numbers = {f"{what}: {each}": 0 for what in (*entities, *people) for each in ("soft_delete", "held")}
+    numbers = {f"{what}: {each}": 0 for what in (*entities, *people) for each in ("soft_delete", "held", "deferred")}
     for row in by_reason:
-        numbers[f"{row['entity']}: {'held' if row['held_by'] else 'soft_delete'}"] += row["rows"]
+        what = "soft_delete" if row["held_by"] is None else "deferred" if row["held_by"] == _DEFERRED else "held"
+        numbers[f"{row['entity']}: {what}"] += row["rows"]
     return {
         **numbers,
         **{f"{row['role']}: {row['fate']}": row["rows"] for row in by_role},

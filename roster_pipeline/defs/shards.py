@@ -42,6 +42,7 @@ from roster_pipeline.errors import described
 from roster_pipeline.fleet.children import Failure, Outcome, Unreported, sync_here, sync_in_child
 from roster_pipeline.fleet.side_by_side import side_by_side
 from roster_pipeline.fleet.tokens import SharedTokens
+from roster_pipeline.sync.plan import IN_WINDOW
 from roster_pipeline.sync.run import SyncReport, SyncRequest
 
 # The pause before the second attempt, for the case that the database or Clever was away for a moment. As in a run of one district.
@@ -197,8 +198,8 @@ def _counts(connection: Connection, report: SyncReport, last_reported: int) -> M
     """The counts of the last reported sync; empty if they lack a key of this sync's counts, as those of an older release may."""
     query = sa.select(syncs.c.counts).where(syncs.c.district_id == report.district.district_id, syncs.c.sync_id == last_reported)
     counts: Mapping[str, Any] = connection.execute(query).scalar() or {}
-    # No check reads these two keys, which say what kind of plan a sync made.
-    return counts if counts.keys() >= report.counts.keys() - {"settled_since", "touched"} else {}
+    # No check reads these keys, which say what kind of plan a sync made, and in which window.
+    return counts if counts.keys() >= report.counts.keys() - {"settled_since", "touched", "window", *IN_WINDOW} else {}
 
 
 def _row(district: str, outcome: Outcome) -> dict[str, Any]:

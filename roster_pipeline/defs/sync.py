@@ -23,7 +23,7 @@ from roster_pipeline.defs.failures import NO_SYNC, as_dagster_failures
 from roster_pipeline.defs.lineage import lineage
 from roster_pipeline.defs.report import WHOLE_SYNC_AT, is_accepted, metadata_of, read_numbers, whole_sync
 from roster_pipeline.defs.resources import RosterDatabase
-from roster_pipeline.defs.tags import origin_of
+from roster_pipeline.defs.tags import WINDOW, origin_of
 from roster_pipeline.sync.run import SyncReport, SyncRequest, project_models, run_sync
 
 MODELS = project_models()
@@ -133,6 +133,8 @@ def sync_assets(
     try:
         with as_dagster_failures(), roster_database.open() as database, delivering(database, roster_database.settings):
             report = run_sync(database, roster_database.settings, SyncRequest(district, origin_of(context.run)))
+            if (window := report.counts.get("window")) is not None:
+                context.instance.add_run_tags(context.run_id, {WINDOW: f"{window['kind']} {window['window_id']}"})
             context.log.info(summary(report))
             keep_connections(context.instance)
             results = list(results_of(database, report))

@@ -15,6 +15,8 @@ REQUESTED_BY = "requested_by"
 REASON = "reason"
 TRIGGER = "roster/trigger"
 SYNC_ID = "roster/sync_id"
+# The window that was on: its kind and number. The run writes it when its sync has ended.
+WINDOW = "roster/window"
 # Runs of one lane share slots (`dagster.yaml`), so that runs of the night never take the slot of a sync that a person waits for.
 LANE = "roster/lane"
 NIGHT, ON_DEMAND = "night", "on_demand"

@@ -1,8 +1,11 @@
-"""Changes that consist of many edits: a plausible night, and the rollover to a new school year.
+"""Changes that consist of many edits: a plausible night, and the rollover to a new school year, in several variants.
 
 Belongs here: which edits are made together, and to which and how many records. Does not belong here: the edits themselves (`edits.py`).
 """
 
+from collections.abc import Mapping, Sequence
+
+from roster_pipeline.errors import UsageError
 from roster_pipeline.sandbox.district import Record, schools_of
 from roster_pipeline.sandbox.draw import Draw
 from roster_pipeline.sandbox.edits import Edits
@@ -12,9 +15,17 @@ from roster_pipeline.sandbox.sections import Roll, SchoolYear
 
 _SECTIONS_OF_A_NEWCOMER = 8
 
+# How a new school year arrives at Clever: the steps of each variant, in order, with what is there after each.
+ROLLOVERS: Mapping[str, Sequence[str]] = {
+    "at_once": ("everything in one load",),
+    "empty_july": ("no terms, courses and sections; everybody is still there", "everything in one load"),
+    "half_loaded": ("the new year, but only half of the schools and of their people", "the other half"),
+    "paused": ("nothing changes, because the district has paused its syncs with Clever", "everything in one load"),
+}
+
 
 class Changes(Edits):
-    """Every change that can be made to one district: the single edits of `Edits`, and the two below."""
+    """Every change that can be made to one district: the single edits of `Edits`, and those below."""
 
     def night_of_changes(self, seed: int) -> dict[str, int]:
         """Makes the changes of a plausible night, to about 1 % of the records. The same seed makes the same changes to the same data.
@@ -114,10 +125,46 @@ class Changes(Edits):
             self.remove_users(graduates)
             for user in graduates:  # so that they do not return in a later night
                 del district.removed[user]
-            for kind in ("terms", "courses", "sections"):
-                district.records[kind].clear()
+            self._clear_year()
             SchoolYear(district, draw, year=year, stamp=lambda: stamp, oddities=False).deal(list(rolls.values()))
         return {"graduated": len(graduates), "risen": risen, "changed_school": changed, "sections": len(district.records["sections"])}
+
+    def rollover_step(self, variant: str, step: int, seed: int, *, year: int = 2026) -> dict[str, int]:
+        """Makes one step of a variant of the rollover (`ROLLOVERS`), counted from 1.
+
+        Args:
+            seed: of the new sections; the same in every step.
+
+        Returns:
+            As `rollover`, in the step in which the new year arrives; in the other ones nothing.
+
+        Raises:
+            UsageError: there is no such variant or step.
+        """
+        steps = ROLLOVERS.get(variant)
+        if steps is None:
+            raise UsageError(f"There is no variant {variant}.", hint=f"There are: {', '.join(ROLLOVERS)}.")
+        if not 1 <= step <= len(steps):
+            raise UsageError(f"The variant {variant} has no step {step}: it has {len(steps)}.")
+        late = sorted(self.district.records["schools"])[::2]
+        with self.district.lock:
+            if (variant, step) == ("empty_july", 1):
+                self._clear_year()
+            elif (variant, step) == ("paused", 1):
+                self.set_district(state="paused")
+            elif (variant, step) == ("half_loaded", 2):
+                self.reshare(late)
+            else:
+                if variant == "half_loaded":
+                    self.unshare(late)
+                self.set_district(state="running")
+                return self.rollover(seed, year=year)
+        return {}
+
+    def _clear_year(self) -> None:
+        with self._editing():
+            for kind in ("terms", "courses", "sections"):
+                self.district.records[kind].clear()
 
     def _outgrow(self, draw: Draw, student: Record, schools: list[str]) -> bool:
         """Moves a student to a school that has the grade, if the primary school does not have it. Returns whether it moved."""

@@ -1,4 +1,4 @@
-"""The `sandbox` command group: `serve` runs a simulated Clever until it is stopped.
+"""The `sandbox` command group: `serve` runs a simulated Clever until it is stopped, `rollover` changes the year in one that runs.
 
 Belongs here: options and printing. Does not belong here: serving (`server.py`) and the districts (`generate.py`, `payloads.py`).
 """
@@ -6,11 +6,14 @@ Belongs here: options and printing. Does not belong here: serving (`server.py`) 
 import json
 import signal
 import threading
+import urllib.error
+import urllib.request
 from pathlib import Path
 
 import click
 
-from roster_pipeline.errors import RosterError
+from roster_pipeline.errors import RosterError, TransientError, UsageError
+from roster_pipeline.sandbox.changes import ROLLOVERS
 from roster_pipeline.sandbox.district import District
 from roster_pipeline.sandbox.generate import generate_district
 from roster_pipeline.sandbox.payloads import load_payloads
@@ -50,6 +53,45 @@ def serve(
     except RosterError as error:
         click.echo(f"Error: {error}", err=True)
         raise SystemExit(error.exit_status) from None
+
+
+@sandbox.command(epilog="Example: roster sandbox rollover half_loaded --step 2")
+@click.argument("variant", type=click.Choice(list(ROLLOVERS)))
+@click.option("--step", default=1, show_default=True, type=click.IntRange(1), help="Which step of the variant, in order.")
+@click.option("--district", help="Clever id of the district, if the simulated Clever has several.")
+@click.option("--seed", default=1, show_default=True, help="Seed of the new sections; the same in every step.")
+@click.option("--port", default=7317, show_default=True, type=click.IntRange(1, 65535), help="Port of the running `roster sandbox serve`.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+def rollover(variant: str, step: int, district: str | None, seed: int, port: int, *, as_json: bool) -> None:
+    """Begin a new school year in a running `roster sandbox serve`, as it arrives at Clever.
+
+    at_once: everything in one load. empty_july: first no sections at all. half_loaded: first half of the schools and their people. paused:
+    first nothing, because the district has paused. A variant with two steps waits for --step 2.
+    """
+    arguments = {"variant": variant, "step": step, "seed": seed, **({"district": district} if district is not None else {})}
+    result = _post(f"http://127.0.0.1:{port}/_sandbox/rollover_step", arguments)
+    steps = ROLLOVERS[variant]
+    if as_json:
+        click.echo(json.dumps({"variant": variant, "step": step, "steps": len(steps), **result}))
+        return
+    click.echo(f"Step {step} of {len(steps)}: {steps[step - 1]}.")
+    if result:
+        click.echo(", ".join(f"{name.replace('_', ' ')} {number:,}" for name, number in result.items()) + ".")
+    if step < len(steps):
+        click.echo(f"Next: `roster sandbox rollover {variant} --step {step + 1}` ({steps[step]}).")
+
+
+def _post(url: str, arguments: dict[str, object]) -> dict[str, int]:
+    """The result of a verb of the control API. `url` is on loopback."""
+    request = urllib.request.Request(url, json.dumps(arguments).encode(), {"Content-Type": "application/json"})  # noqa: S310 - loopback
+    try:
+        with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310 - loopback
+            result: dict[str, int] = json.load(answer)["result"]
+    except urllib.error.HTTPError as error:
+        raise UsageError(str(json.load(error).get("message", error))) from None
+    except urllib.error.URLError:
+        raise TransientError(f"No simulated Clever answers at {url}.", hint="`roster sandbox serve` starts one.") from None
+    return result
 
 
 def _environment(server: SandboxServer) -> dict[str, str]:

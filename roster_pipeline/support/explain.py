@@ -211,7 +211,7 @@ class _Reader:
         ]
 
     def _held_enrollments(self, user_id: int) -> frozenset[tuple[str, str]]:
-        """Kind of the hold and role, of each enrollment that the last plan would end but for a hold."""
+        """Kind of the hold and role, of each enrollment that the last plan would end but for a hold or a window."""
         mine = sa.and_(_held_enrollments.c.district_id == self._id, _held_enrollments.c.user_id == user_id)
         query = sa.select(_held_enrollments.c.held_by, _held_enrollments.c.role).where(mine)
         return frozenset((row.held_by, row.role) for row in self._connection.execute(query))

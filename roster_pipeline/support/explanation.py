@@ -138,7 +138,7 @@ class User:
         row: the columns of app.users.
         school: name of the primary school.
         deletion_reason: why the last plan would soft-delete the user (reconcile.soft_deletes.reason).
-        held_by: the kind of brake that holds this soft delete.
+        held_by: the kind of brake that holds this soft delete, or `additions_only` if a window defers it.
         changes: the newest ones, newest first.
         changes_in_all: how many there are.
     """

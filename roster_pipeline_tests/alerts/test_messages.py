@@ -25,6 +25,7 @@ FACTS: dict[Kind, dict[str, Any]] = {
     "connections_doubtful": {"missing": 40, "connected": 50, "reason": "Clever's list lacks 40 of 50."},
     "tokens_unusable": {"without_token": [DISTRICT], "unreadable": 1},
     "district_in_error": {"state": "error"},
+    "window": {"window_id": 3, "window": "rollover", "what": "begins", "day": "2026-08-03", "whose": "district 5f00000000000000000000d1"},
 }
 
 

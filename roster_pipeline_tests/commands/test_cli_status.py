@@ -67,7 +67,7 @@ def test_queued_requests_and_next_syncs(roster: Roster, district: District, quer
     assert set(document) == {"marked_as_failed", "syncs", "districts"}
     assert [row["sync_id"] for row in document["syncs"]] == [*range(26, 6, -1), 1]
     ours, other = document["districts"]
-    assert set(ours) == {"district", "district_id", "status", "next_scheduled_at", "last_success_at"}
+    assert set(ours) == {"district", "district_id", "status", "next_scheduled_at", "last_success_at", "window"}
     assert (ours["district"], ours["district_id"], ours["status"], ours["last_success_at"]) == (district.id, 1, "active", None)
     scheduled = datetime.fromisoformat(ours["next_scheduled_at"])
     assert datetime.now(UTC) < scheduled

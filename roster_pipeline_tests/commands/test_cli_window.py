@@ -105,6 +105,16 @@ def test_cancelling_what_is_no_window(roster: Roster) -> None:
     assert roster("window", "cancel", "7", "--by", " ").status == 2
 
 
+def test_the_status_shows_the_window_that_is_on(roster: Roster, district: District, night: Callable[[int], str]) -> None:
+    """R14.6: not one that is to come."""
+    assert "window" not in roster("status").out
+    roster("window", "add", district.id, "--kind", "freeze", "--from", night(0), "--to", night(1), *BY)
+    roster("window", "add", district.id, "--kind", "rollover", "--from", night(2), "--to", night(3), *BY)
+    assert f"A window is on: freeze through the night of {night(1)}." in roster("status", district.id).out
+    (found,) = roster("status", "--json").document["districts"]
+    assert found["window"] == {"window_id": 1, "kind": "freeze", "last_night": night(1)}
+
+
 def test_a_sync_in_a_freeze(roster: Roster, district: District, night: Callable[[int], str], query: Callable[..., list[Any]]) -> None:
     """R14.2: exit status 1 and a row `skipped`; a request is refused in the same words without a row; --during-freeze needs who and why."""
     roster("window", "add", district.id, "--kind", "freeze", "--from", night(0), "--to", night(1), *BY)

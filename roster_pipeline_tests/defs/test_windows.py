@@ -9,8 +9,9 @@ from roster_pipeline.database.engine import Database
 from roster_pipeline.districts.agreement import find_district
 from roster_pipeline.districts.nights import night_of
 from roster_pipeline.districts.windows import Kind, NewWindow, add_window
+from roster_pipeline.sandbox import Sandbox
 
-from .runs import run
+from .runs import numbers, run
 
 
 def add(database: Database, clever_id: str, kind: Kind) -> None:
@@ -34,3 +35,21 @@ def test_a_run_in_a_freeze_is_no_failure(environment: None, database: Database, 
     with database.engine.connect() as connection:
         assert connection.exec_driver_sql("select trigger, status from ops.syncs").all() == [("scheduled", "skipped")]
         assert connection.exec_driver_sql("select count(*) from ops.alerts").scalar_one() == 0
+
+
+def test_a_run_shows_the_window_that_is_on(environment: None, sandbox: Sandbox, database: Database, clever_id: str) -> None:
+    """R14.6: a tag of the run, and metadata of its first asset with what was deferred. Rows that a window keeps are not held."""
+    with dg.DagsterInstance.ephemeral() as instance:
+        before = run(instance, clever_id)
+        add(database, clever_id, "additions_only")
+        sandbox.change().remove_users(sandbox.district().shared("users", "student")[:2])
+        result = run(instance, clever_id)
+        tags = [instance.get_run_by_id(each.run_id).tags for each in (before, result)]  # type: ignore[union-attr]
+    assert [each.get("roster/window") for each in tags] == [None, "additions_only 1"]
+    assert "window" not in numbers(before, "clever/districts")
+    shown = numbers(result, "clever/districts")
+    assert shown["window"].startswith("additions_only through the night of ")
+    assert shown["deferred"] > 2
+    removed = numbers(result, "reconcile/soft_deletes")
+    assert (removed["users: deferred"], removed["users: held"], removed["users: soft_delete"]) == (2, 0, 0)
+    assert not [each for each in result.get_asset_check_evaluations() if not each.passed and "held" in str(each.metadata)]
