@@ -33,7 +33,7 @@ def alert_windows(connection: Connection, now: datetime) -> int:
 
 def _due(window: Window, now: datetime) -> Iterator[tuple[str, int]]:
     """The newest reminder of each end that is due, as what happens and the days before it. One that was due before the window was added is
-    none: whoever added it knows."""
+    none: the person who added it knows."""
     ends = (("begins", BEFORE_IT_BEGINS, window.first_night), ("ends", BEFORE_IT_ENDS, window.last_night + timedelta(days=1)))
     for what, reminders, day in ends:
         passed = [days for days in reminders if noon_of(day - timedelta(days=days)) <= now < noon_of(day)]
