@@ -13,6 +13,7 @@ from roster_pipeline.commands.progress import show_progress
 from roster_pipeline.database.engine import open_database
 from roster_pipeline.support.preview import PlanReport, preview_sync
 from roster_pipeline.sync.brakes import Brake, Decision, held_kinds
+from roster_pipeline.sync.ending import in_window
 
 HELD = 3
 _SHOWN_CONFLICTS = 20
@@ -72,6 +73,8 @@ def _print(report: PlanReport) -> None:
     else:
         click.echo(f"What a sync of district {report.district.clever_id} would do now. Nothing has been written.")
     _print_changes(report.plan.changes)
+    for sentence in in_window(report.plan.in_window):
+        click.echo(sentence)
     if report.users_by_school:
         print_table(
             ("Clever id of the school", "Action", "Users"),

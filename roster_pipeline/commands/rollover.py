@@ -10,7 +10,9 @@ import click
 from roster_pipeline.commands.environment import read_settings
 from roster_pipeline.commands.output import json_option, print_json, print_table
 from roster_pipeline.commands.progress import show_progress
+from roster_pipeline.contracts import GRADES
 from roster_pipeline.database.engine import open_database
+from roster_pipeline.profiles import HIGHEST_FLOOR
 from roster_pipeline.support.rollover import CATEGORIES, Rollover, preview_rollover
 from roster_pipeline.visible import visible
 
@@ -89,7 +91,8 @@ def _print_students(found: Rollover) -> None:
     if not found.students:
         click.echo("No students.")
         return
-    grades = dict.fromkeys(row["grade"] for row in found.students)
+    order = {grade: place for place, grade in enumerate(GRADES)}
+    grades = sorted({row["grade"] for row in found.students}, key=lambda grade: order.get(grade, len(order)))
     rows = [[grade, *(_sum(each, found, grade) for each in CATEGORIES)] for grade in grades]
     rows.append(["all", *(sum(row[each] for row in found.students) for each in CATEGORIES)])
     print_table(["Grade", *_HEADINGS], rows, title="All schools")
@@ -107,7 +110,8 @@ def _brake(row: Mapping[str, Any]) -> Iterator[object]:
     yield row["kind"]
     yield row["role"] or row["collection"]
     for when in ("without", "with"):
-        limit = row[f"limit_{when}_window"]
-        counted = f"{row[f'acts_{when}_window']:,}" + (f" of {limit:,g}" if limit is not None else "")
+        acts, limit = row[f"acts_{when}_window"], row[f"limit_{when}_window"]
+        is_off = limit is not None and limit >= HIGHEST_FLOOR
+        counted = f"{acts:,}" if limit is None else f"{acts:,}, no limit" if is_off else f"{acts:,} of {limit:,g}"
         yield counted + (", held" if row[f"trips_{when}_window"] else "")
     yield row["school_name"]

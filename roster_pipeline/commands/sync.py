@@ -19,6 +19,7 @@ from roster_pipeline.database.runner import slowest
 from roster_pipeline.errors import UsageError, described
 from roster_pipeline.process_memory import peak_mb
 from roster_pipeline.source.rules import rules
+from roster_pipeline.sync.ending import in_window
 from roster_pipeline.sync.ledger import Origin
 from roster_pipeline.sync.run import SyncReport, SyncRequest, project_models, run_sync
 
@@ -121,6 +122,9 @@ def _share(share: float) -> str:
 def _print_report(report: SyncReport) -> None:
     click.echo(f"Sync {report.sync_id} of district {report.district.clever_id}: {report.status}.")
     print_outcome(report.status, report.message, report.counts["changes"])
+    if (window := report.counts.get("window")) is not None:
+        said = " ".join([f"A window is on: {window['kind']} through the night of {window['last_night']}.", *in_window(report.counts)])
+        click.echo(said)
     if found := _found(report):
         print_table(("Found", "Records", "What it means"), found, title="Worth a look")
     if report.counts["moved_during_pull"]:

@@ -152,13 +152,15 @@ def _compared(
     for identity in sorted({*outside, *inside}, key=str):
         kind, school_id, role, collection = identity
         row: dict[str, Any] = {"kind": kind, "school_id": school_id, "role": role, "collection": collection}
+        # A brake without an act has no row; its n is the same.
+        active = (outside.get(identity) or inside[identity])["active"]
         for name, brakes, settings in (("without", outside, own), ("with", inside, limits)):
-            brake = brakes.get(identity, {"acts": 0, "active": 0})
-            limit = KINDS[kind].limit_of(role, brake["active"], settings)
+            acts = brakes[identity]["acts"] if identity in brakes else 0
+            limit = KINDS[kind].limit_of(role, active, settings)
             row |= {
-                f"acts_{name}_window": brake["acts"],
+                f"acts_{name}_window": acts,
                 f"limit_{name}_window": None if limit is None else float(limit),
-                f"trips_{name}_window": identity in brakes and (limit is None or Fraction(brake["acts"]) > limit),
+                f"trips_{name}_window": identity in brakes and (limit is None or Fraction(acts) > limit),
             }
         found.append(row)
     return found

@@ -5,6 +5,8 @@ goes well, which is in its own transaction (`run.py`).
 """
 
 import logging
+from collections.abc import Mapping
+from typing import Any
 
 from sqlalchemy import Connection
 
@@ -25,7 +27,7 @@ log = logging.getLogger(__name__)
 ANALYZE_FROM_ROWS = 1_000
 
 NO_CHANGES = "No changes."
-_IN_WINDOW = {"deferred": " Deferred until the window is over: {:,} rows.", "graduated": " Graduated: {:,} students."}
+_IN_WINDOW = {"deferred": "Deferred until the window is over: {:,} rows.", "graduated": "Graduated: {:,} students."}
 
 
 def message_of(plan: Plan, district: District) -> str:
@@ -34,7 +36,7 @@ def message_of(plan: Plan, district: District) -> str:
     if plan.writes_nothing:
         why = "is under a new Clever id" if district.is_rekeyed else "would soft-delete existing data"
         return f"Nothing was written: the first sync {why} and waits for approval ({held})."
-    done = _changes(plan) + "".join(_IN_WINDOW[name].format(number) for name, number in plan.in_window.items() if number)
+    done = " ".join([_changes(plan), *in_window(plan.in_window)])
     if not held:
         return done
     return f"Held for approval: {held}. " + (f"Applied: {done}" if plan.rows else "No other changes.")
@@ -44,6 +46,11 @@ def brakes_in_words(district: District) -> str:
     """A sentence with a space before it about brakes that are switched off or far above their defaults (R13.2); empty if none is."""
     loose = loosened(district.require_rules(), PROFILES[district.profile or ""])
     return f" Switched off, or far above the default: the brakes {', '.join(loose)}." if loose else ""
+
+
+def in_window(counts: Mapping[str, Any]) -> list[str]:
+    """What a window has deferred, or who graduated in it, as sentences; `counts` as in `ops.syncs`."""
+    return [text.format(counts[name]) for name, text in _IN_WINDOW.items() if counts.get(name)]
 
 
 def _changes(plan: Plan) -> str:
