@@ -132,12 +132,7 @@ def add_window(connection: Connection, new: NewWindow, *, by: str, reason: str, 
     except sa.exc.IntegrityError as error:
         if getattr(error.orig, "sqlstate", None) != "23P01":
             raise
-        other = next(iter(_overlapping(connection, new)), None)
-        known = f"window {other.window_id} ({other.kind}, {other.span})" if other else "another window"
-        raise PermanentError(
-            f"These nights overlap those of {known}: one at a time.",
-            hint=f"`roster window cancel {other.window_id if other else 'ID'}` ends it. A window is never changed.",
-        ) from None
+        raise _overlap(_overlapping(connection, new)[-1], now) from None
     window = _window(row)
     facts = {key: value.isoformat() if isinstance(value, date) else value for key, value in _said(window).items()}
     record_act(
@@ -290,6 +285,14 @@ def _check(new: NewWindow, *, by: str, reason: str, now: datetime) -> None:
         raise UsageError(f"A {new.kind} window has at most {MOST_NIGHTS[new.kind]} nights; this one would have {nights}.")
     if new.limits and new.kind != "rollover":
         raise UsageError("Only a rollover window has limits.", hint="Leave --limit out.")
+
+
+def _overlap(other: Window, now: datetime) -> PermanentError:
+    if now < other.ends_at:
+        hint = f"`roster window cancel {other.window_id}` ends it. A window is never changed."
+    else:
+        hint = f"It is over: --from {other.last_night + timedelta(days=1)} begins after it."
+    return PermanentError(f"These nights overlap those of window {other.window_id} ({other.kind}, {other.span}): one at a time.", hint=hint)
 
 
 def _overlapping(connection: Connection, new: NewWindow) -> Sequence[Window]:

@@ -154,6 +154,14 @@ def test_overlapping_windows_are_refused(database: Database) -> None:
     assert add(database, district_id, "2026-07-05", "2026-07-05").window_id
 
 
+def test_a_window_that_is_over_cannot_be_cancelled_to_make_room(database: Database) -> None:
+    """R14.1: the message says where the new one can begin."""
+    district_id = add_district(database)
+    first = add(database, district_id, "2026-05-30", "2026-06-01")
+    with pytest.raises(RosterError, match="It is over: --from 2026-06-02 begins after it"):
+        add(database, district_id, "2026-06-01", "2026-06-03", now=first.ends_at)
+
+
 def test_two_people_at_once(database: Database) -> None:
     """R14.1: the second one waits for the first, and is refused with the window that was there first."""
     district_id = add_district(database)

@@ -46,9 +46,10 @@ def agree_on(
 
     Args:
         windows: the windows of the district. One with a night of the new one is cancelled.
-        first, last: its nights, counted from tonight.
+        first, last: its nights, counted from tonight. It begins after a window that is over.
     """
     begin, end = (night(now) + timedelta(days=each) for each in (first, last))
+    begin = max([begin, *(each.last_night + timedelta(days=1) for each in windows if each.ends_at <= now)])
     left = list(windows)
     with database.engine.begin() as connection:
         for other in windows:
