@@ -198,6 +198,22 @@ def freeze_at(connection: Connection, district_id: int, now: datetime) -> Window
     return window if window is not None and window.kind == "freeze" else None
 
 
+def record_exception(
+    connection: Connection, district_id: int, *, given_name: str | None, reason: str | None, principal: str | None, now: datetime
+) -> None:
+    """Record in `ops.audit` that somebody syncs a district in spite of a freeze, if one is on. The arguments are those of `record_act`."""
+    if (freeze := freeze_at(connection, district_id, now)) is not None:
+        record_act(
+            connection,
+            "sync_during_freeze",
+            given_name=given_name,
+            reason=reason,
+            district_id=district_id,
+            subject=f"window {freeze.window_id}",
+            principal=principal,
+        )
+
+
 def freezes_at(connection: Connection, now: datetime) -> frozenset[int]:
     """The districts in which a freeze is on."""
     return frozenset(district_id for district_id, window in windows_at(connection, now).items() if window.kind == "freeze")

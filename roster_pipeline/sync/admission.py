@@ -6,7 +6,6 @@ Belongs here: the refusals before anything is pulled, each with its row in `ops.
 
 from sqlalchemy import Connection
 
-from roster_pipeline.database.audit import record_act
 from roster_pipeline.database.clock import Clock, require_same_time
 from roster_pipeline.districts.agreement import District, UnknownDistrictError, UnusableSettingsError, find_district, inactive
 from roster_pipeline.districts.windows import freeze_at
@@ -49,17 +48,3 @@ def admit(connection: Connection, reference: str, origin: Origin, clock: Clock, 
         ledger.refused(connection, district_id, origin, now=clock(connection), status="skipped", message=reason)
         raise FreezeError(reason, hint=hint, district=district.clever_id)
     return district
-
-
-def record_exception(connection: Connection, district: District, origin: Origin, clock: Clock) -> None:
-    """Record in `ops.audit` that somebody syncs the district in spite of a freeze, if one is on."""
-    if (freeze := freeze_at(connection, district.district_id, clock(connection))) is not None:
-        record_act(
-            connection,
-            "sync_during_freeze",
-            given_name=origin.requested_by,
-            reason=origin.reason,
-            district_id=district.district_id,
-            subject=f"window {freeze.window_id}",
-            principal=origin.principal,
-        )

@@ -60,6 +60,7 @@ LOOK_FURTHER: Mapping[str, str] = {
     "reconcile.schools": "Compares schools with each other. All schools are in every plan; a school that has changed means a full plan.",
     "reconcile.brake_acts": "Only what is in the subset is written, so all acts are in it; and one person of each collection is.",
     "reconcile.graduates": "Is empty outside of a rollover window (R14.4), and in one every plan is a full plan.",
+    "reconcile.window_counts": "Its numbers are sums. They are added up here (`in_window`).",
     "reconcile.brakes": "A brake is a share of all that is active (R7.3): reads the full tables. A tripped brake means a full plan.",
     "reconcile.lost_classrooms": "Everybody who has left a section is in the subset: the members of a classroom that is soft-deleted.",
     "reconcile.unchanged_classrooms": "Only a brake keeps a classroom, and a tripped brake means a full plan.",
@@ -156,7 +157,7 @@ def plan_incremental(context: PlanningContext, pulled: PullResult, last: LastSta
         plan = replace(
             new.plan,
             people=_people(subset, new.plan.people),
-            in_window=dict.fromkeys(new.plan.in_window, last.deferred + new.plan.deferred - baseline.plan.deferred),
+            in_window={each: last.deferred + rows - baseline.plan.in_window[each] for each, rows in new.plan.in_window.items()},
             audits=_audits(models, last.counts["audits"], baseline.plan.audits, new.plan.audits),
             members_missing=last.counts["members_missing"] + new.plan.members_missing - baseline.plan.members_missing,
         )

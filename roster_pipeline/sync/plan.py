@@ -29,11 +29,9 @@ LICENSE_HOLD = "reconcile.license_hold"
 # Models that say what would happen if nothing were held. They are not built again. (`reconcile.readiness_licenses` counts who is held.)
 WITHOUT_HOLDS = frozenset({ACTS, BRAKES, *(f"reconcile.readiness_{each}" for each in ("existing", "people", "places"))})
 
-
 # What only a window makes a sync count.
 IN_WINDOW = ("deferred", "graduated")
-# The models with rows that a window of additions only keeps (R14.3).
-_DEFERRABLE = ("reconcile.soft_deletes", "reconcile.lost_roles", "reconcile.enrollment_differences")
+_WINDOW_COUNTS = f"select what, rows from {local_name('reconcile.window_counts')}"  # noqa: S608  (our own names)
 
 
 @dataclass(frozen=True)
@@ -57,11 +55,6 @@ class Plan:
     brakes: Sequence[Brake]
     decisions: Sequence[Decision]
     in_window: Mapping[str, int] = field(default_factory=dict)
-
-    @property
-    def deferred(self) -> int:
-        """Number of rows that a window keeps from being soft-deleted."""
-        return self.in_window.get("deferred", 0)
 
     @property
     def rows(self) -> int:
@@ -133,7 +126,7 @@ def make_plan(context: PlanningContext) -> Plan:
         members_missing=_members_missing(runner),
         brakes=gate.brakes,
         decisions=gate.decisions,
-        in_window=_in_window(context),
+        in_window={row.what: row.rows for row in runner.connection.exec_driver_sql(_WINDOW_COUNTS)},
     )
 
 
@@ -167,22 +160,6 @@ def depending_on(models: Models, decided: Collection[str]) -> list[Model]:
 def _counts(runner: ModelRunner, name: str, what: str) -> dict[str, int]:
     query = sa.text(f"select {what} as what, count(*) as rows from {local_name(name)} group by 1 order by 1")  # noqa: S608  (our own names)
     return {row.what: row.rows for row in runner.connection.execute(query)}
-
-
-def _in_window(context: PlanningContext) -> dict[str, int]:
-    connection = context.connection
-    if context.is_additions_only:
-        queries = [f"select count(*) from {local_name(each)} where held_by = 'additions_only'" for each in _DEFERRABLE]  # noqa: S608
-        return {"deferred": sum(connection.exec_driver_sql(each).scalar_one() for each in queries)}
-    if context.is_rollover:
-        query = f"""
-            select count(*)
-            from {local_name("reconcile.graduates")} as graduates
-            inner join {local_name("reconcile.soft_deletes")} as removed on graduates.user_id = removed.entity_id
-            where removed.entity = 'users' and removed.held_by is null
-        """  # noqa: S608  (our own names)
-        return {"graduated": connection.exec_driver_sql(query).scalar_one()}
-    return {}
 
 
 def _members_missing(runner: ModelRunner) -> int:

@@ -29,12 +29,12 @@ from roster_pipeline.database.models import Models, load_models
 from roster_pipeline.database.runner import ModelRunner, Step, T, timed
 from roster_pipeline.districts.agreement import District, find_district, withdraw_auto_initial
 from roster_pipeline.districts.unmatched import name_unmatched
-from roster_pipeline.districts.windows import window_at
+from roster_pipeline.districts.windows import record_exception, window_at
 from roster_pipeline.errors import RosterError, TransientError, described
 from roster_pipeline.settings import Settings
 from roster_pipeline.source.protocol import Listing
 from roster_pipeline.sync import ledger
-from roster_pipeline.sync.admission import admit, record_exception
+from roster_pipeline.sync.admission import admit
 from roster_pipeline.sync.apply import accept_district, apply_plan, record_plan, write_agreement
 from roster_pipeline.sync.brakes import DECIDED
 from roster_pipeline.sync.ending import NO_CHANGES, analyze, brakes_in_words, is_applied, message_of, record_failure
@@ -120,7 +120,8 @@ def run_sync(
             district = admit(connection, request.district, request.origin, clock, during_freeze=request.during_freeze)
             with district_lock(connection, district.district_id, district.clever_id):
                 if request.during_freeze:
-                    record_exception(connection, district, request.origin, clock)
+                    by = {"given_name": request.origin.requested_by, "reason": request.origin.reason, "principal": request.origin.principal}
+                    record_exception(connection, district.district_id, now=clock(connection), **by)
                 context = SyncContext(connection, district, on_step, clock)
                 outcome, report = _sync(context, database, settings, open_source, request.origin)
                 applied.append(report)
@@ -314,11 +315,8 @@ def _start_planning(context: SyncContext, *, sync_id: int | None, now: datetime)
 
 def _plan_and_write(context: PlanningContext, pulled: PullResult) -> _Outcome:
     """The cheapest way that is safe: no plan, an incremental plan or a full plan."""
-    last = timed(
-        "unchanged",
-        context.on_step,
-        lambda: find_last_state(context.connection, context.district_id, is_additions_only=context.is_additions_only),
-    )
+    ours = (context.connection, context.district_id, context.is_additions_only)
+    last = timed("unchanged", context.on_step, lambda: find_last_state(*ours))
     if last is not None and last.is_repeated_by(pulled.index.fingerprint):
         return _repeat_last(context, last)
     if last is not None and (incremental := plan_incremental(context, pulled, last)) is not None:
@@ -366,7 +364,8 @@ def _write(
         before = last.state if last and not is_agreement_written else state_of(connection, district_id)
         state = state_after(connection, district_id, before, plan.changes)
         assert context.sync_id is not None  # noqa: S101  (a dry run writes nothing)
-        record_state(context, pulled.index.fingerprint, state, incremental["since"] if incremental else context.sync_id, plan.deferred)
+        since, deferred = incremental["since"] if incremental else context.sync_id, plan.in_window.get("deferred", 0)
+        record_state(context, pulled.index.fingerprint, state, since, deferred)
     if not plan.writes_nothing:
         apply_plan(context)
         if context.rules.auto_initial:

@@ -61,7 +61,7 @@ class LastState:
         return self.snapshot == snapshot and not self.counts["changes"]
 
 
-def find_last_state(connection: Connection, district_id: int, *, is_additions_only: bool = False) -> LastState | None:
+def find_last_state(connection: Connection, district_id: int, is_additions_only: bool = False) -> LastState | None:
     """The recorded state of the district; None if there is none, or if the tables have another state now.
 
     What a window has deferred is left to do when it is over, so that state is none outside of one.

@@ -247,10 +247,9 @@ class LiveDistrict:
         query = "select entity, entity_id, reason from reconcile.soft_deletes where district_id = :district"
         return {(row["entity"], row["entity_id"]): row["reason"] for row in self.execute(query)}
 
-    def agree_on(self, kind: Kind, first: int = 0, last: int = 0, **limits: float) -> Window:
+    def agree_on(self, kind: Kind, first: int = 0, last: int = 0, **limits: float) -> None:
         """Add a window. Its nights are counted from tonight; windows with one of them are cancelled."""
         self.windows = agree_on(self.database, self.district_id, self.windows, kind, first, last, limits, self.clock.now)
-        return self.windows[-1]
 
     def rules(self) -> Rules:
         """The agreement in the terms of the model, as the next sync finds it."""

@@ -6,7 +6,6 @@ sync makes, and its holds (`model.py`).
 
 from dataclasses import replace
 from datetime import date
-from typing import Any
 
 from roster_pipeline_tests.reference.brakes import active_roles, stays
 from roster_pipeline_tests.reference.matching import Matches, add_those_without_a_name, find_duplicates, give_usernames, match
@@ -20,6 +19,7 @@ from roster_pipeline_tests.reference.rows import (
     User,
 )
 from roster_pipeline_tests.reference.seats import Student, hand_out, has_seat
+from roster_pipeline_tests.reference.windows import keep_losses
 
 
 class Pass(Places):
@@ -373,32 +373,8 @@ class Pass(Places):
                     self.after.enrollments[classroom_id, user_id, "teacher"] = Enrollment(member == teachers[0], "clever", None)
 
     def defer(self) -> None:
-        """R14.3: whatever would end stays as it is, but for roles and classes that a move to another school replaces. Sets `deferred`: the
-        number of roles and enrollments that stay."""
-        self.deferred = 0
-        if not self.held.defers:
-            return
-
-        def ended(table: str) -> list[Any]:
-            old, new = getattr(self.before, table), getattr(self.after, table)
-            return [each for each, row in old.items() if row.deleted_at is None and new[each].deleted_at is not None]
-
-        gained = {
-            (user_id, role)
-            for (user_id, role, school), row in self.after.roles.items()
-            if school is not None and row.deleted_at is None and (role, school) not in active_roles(self.before, user_id)
-        }
-        lost = ended("roles")
-        replaced = {each for each in lost if each[:2] in gained and each[2] is not None}
-        kept = [each for each in lost if each not in replaced]
-        stay = [
-            (at, user_id, role)
-            for at, user_id, role in ended("enrollments")
-            if (user_id, role, self.before.classrooms[at].school_id) not in replaced
-        ]
-        self.deferred = len(kept) + len(stay)
-        for table, keys in (("schools", ended("schools")), ("classrooms", ended("classrooms")), ("roles", kept), ("enrollments", stay)):
-            getattr(self.after, table).update({each: getattr(self.before, table)[each] for each in keys})
+        """R14.3: whatever would end stays as it is. Sets `deferred`: the number of roles and enrollments that stay."""
+        self.deferred = keep_losses(self.before, self.after) if self.held.defers else 0
 
     def _still_teaches(self, user_id: Id) -> bool:
         """Whether a user is active and has the role of a teacher after this sync."""

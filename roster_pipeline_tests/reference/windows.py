@@ -1,15 +1,19 @@
-"""Windows of a district without HTTP: adding them, and a naive answer to which one is on and what its limits are (R14.1, R14.4).
+"""Windows of a district without HTTP: adding them, and a naive answer to which one is on, what its limits are, and what it keeps (R14.1,
+R14.3, R14.4).
 
-Does not belong here: what a sync does in a window (`one_pass.py`, `brakes.py`).
+Does not belong here: the rest of a sync (`one_pass.py`), and graduates (`brakes.py`).
 """
 
 from collections.abc import Mapping, Sequence
 from datetime import date, datetime, timedelta
+from typing import Any
 from zoneinfo import ZoneInfo
 
 from roster_pipeline.database.engine import Database
 from roster_pipeline.districts.windows import Kind, NewWindow, Window, add_window, cancel_window
 from roster_pipeline.profiles import Brakes
+from roster_pipeline_tests.reference.brakes import active_roles
+from roster_pipeline_tests.reference.rows import State
 
 
 def night(moment: datetime) -> date:
@@ -58,3 +62,31 @@ def agree_on(
                 left.remove(other)
         new = NewWindow(district_id, None, kind, begin, end, limits)
         return [*left, add_window(connection, new, by="support", reason="a test", now=now)]
+
+
+def keep_losses(before: State, after: State) -> int:
+    """R14.3: put back what would end, but for roles and classes that a move to another school replaces. Changes `after`.
+
+    Returns:
+        How many roles and enrollments are put back.
+    """
+
+    def ended(table: str) -> list[Any]:
+        old, new = getattr(before, table), getattr(after, table)
+        return [each for each, row in old.items() if row.deleted_at is None and new[each].deleted_at is not None]
+
+    gained = {
+        (user_id, role)
+        for (user_id, role, school), row in after.roles.items()
+        if school is not None and row.deleted_at is None and (role, school) not in active_roles(before, user_id)
+    }
+    replaced = {each for each in ended("roles") if each[:2] in gained and each[2] is not None}
+    kept = [each for each in ended("roles") if each not in replaced]
+    stay = [
+        (at, user_id, role)
+        for at, user_id, role in ended("enrollments")
+        if (user_id, role, before.classrooms[at].school_id) not in replaced
+    ]
+    for table, keys in (("schools", ended("schools")), ("classrooms", ended("classrooms")), ("roles", kept), ("enrollments", stay)):
+        getattr(after, table).update({each: getattr(before, table)[each] for each in keys})
+    return len(kept) + len(stay)

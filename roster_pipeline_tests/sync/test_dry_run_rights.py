@@ -15,7 +15,7 @@ import pytest
 import sqlalchemy as sa
 
 from roster_pipeline.database.engine import Database
-from roster_pipeline.sync.run import plan_sync
+from roster_pipeline.support.preview import preview_sync
 from roster_pipeline_tests.sync.scenario import DISTRICT, Scenario, scenario
 
 DOCS = Path(__file__).parents[2] / "docs" / "operations.md"
@@ -62,7 +62,7 @@ def test_a_role_that_reads_can_plan(world: Scenario, reader: Database) -> None:
     """SPEC 2: before the first sync and after one, with new people to count. It may draw no id, write no table and make no sync."""
 
     def planned() -> object:
-        return plan_sync(reader, world.settings, DISTRICT, clock=world.clock).plan.changes["users"]
+        return preview_sync(reader, world.settings, DISTRICT, clock=world.clock).plan.changes["users"]
 
     assert planned() == {"create": 3}
     world.sync()

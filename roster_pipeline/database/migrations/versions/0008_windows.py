@@ -7,8 +7,8 @@ from alembic import op
 from roster_pipeline.database.engine import psycopg_connection
 from roster_pipeline.errors import PermanentError
 
-revision = "0007"
-down_revision = "0006"
+revision = "0008"
+down_revision = "0007"
 
 
 def upgrade() -> None:
