@@ -25,7 +25,7 @@ def rollover() -> None:
     """The change to a new school year."""
 
 
-@rollover.command(epilog="Example: roster rollover preview 5f0000000000000000000001")
+@rollover.command()
 @click.argument("district")
 @json_option
 @click.pass_context
@@ -35,6 +35,8 @@ def preview(context: click.Context, district: str, *, as_json: bool) -> None:
     By school and grade: how many students stay, are promoted, move to another school, graduate, are lost, return, or are new. Then
     classrooms, licenses, and which brakes would trip without a rollover window and with one. Exit status 3 if the limits of today would
     hold something.
+
+    Example: roster rollover preview 67ee1af60978174923afab13
     """
     settings = read_settings()
     with open_database(settings) as database, nullcontext(lambda _: None) if as_json else show_progress() as on_step:

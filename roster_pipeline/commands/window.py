@@ -30,7 +30,6 @@ from roster_pipeline.profiles import PROFILES
 from roster_pipeline.visible import visible
 
 _DAY = click.DateTime(["%Y-%m-%d"])
-_EXAMPLE = "roster window add DISTRICT --kind rollover --from 2026-08-03 --to 2026-08-14 --by Ann --reason 'ticket 12: new school year'"
 
 
 @click.group()
@@ -38,7 +37,7 @@ def window() -> None:
     """Add, list and cancel windows: spans of nights that are agreed in advance."""
 
 
-@window.command(epilog=f"Example: {_EXAMPLE}")
+@window.command()
 @click.argument("reference", metavar="[DISTRICT]", required=False)
 @click.option("--profile", type=click.Choice(list(PROFILES)), help="For all districts of this profile that have no window of their own.")
 @click.option("--kind", required=True, type=click.Choice(list(MOST_NIGHTS)), help="What is different in these nights.")
@@ -65,6 +64,8 @@ def add(
     A night lasts from noon to noon in Los Angeles: the sync at 00:00 belongs to the night before. freeze: nothing syncs. additions_only:
     nobody and nothing is deactivated until the window is over. rollover: the brakes have the limits of the window, and graduates are
     counted apart. A window is never changed, only cancelled.
+
+    Example: roster window add 67ee1af60978174923afab13 --kind rollover --from 2026-08-03 --to 2026-08-14 --by Ann --reason "ticket 12"
     """
     if (reference is None) == (profile is None):
         raise UsageError("Name a DISTRICT or a --profile, and not both.")
@@ -81,12 +82,15 @@ def add(
     click.echo("It is on now." if document["is_on"] else f"It begins at {added.begins_at:%Y-%m-%d %H:%M} UTC, noon in Los Angeles.")
 
 
-@window.command("list", epilog="Example: roster window list --all")
+@window.command("list")
 @click.argument("reference", metavar="[DISTRICT]", required=False)
 @click.option("--all", "is_all", is_flag=True, help="Also windows that are over or cancelled.")
 @json_option
 def list_(reference: str | None, *, is_all: bool, as_json: bool) -> None:
-    """List the windows that are on or still to come, of a DISTRICT and its profile, or of all."""
+    """List the windows that are on or still to come, of a DISTRICT and its profile, or of all.
+
+    Example: roster window list --all
+    """
     with current_database() as database, translate_database_errors(), database.engine.connect() as connection:
         district_id = find_district(connection, reference).district_id if reference is not None else None
         now = database_time(connection)
@@ -103,13 +107,16 @@ def list_(reference: str | None, *, is_all: bool, as_json: bool) -> None:
         click.echo("No window is on or to come." if not is_all else "There is no window.")
 
 
-@window.command(epilog="Example: roster window cancel 3 --by Ann --reason 'the district loads in one night'")
+@window.command()
 @click.argument("window_id", metavar="WINDOW", type=click.IntRange(1, 2**63 - 1))
 @by_option(required=True)
 @reason_option
 @json_option
 def cancel(window_id: int, by: str, reason: str | None, *, as_json: bool) -> None:
-    """Cancel a WINDOW. From the next sync on it no longer counts."""
+    """Cancel a WINDOW. From the next sync on it no longer counts.
+
+    Example: roster window cancel 3 --by Ann --reason "everything is loaded"
+    """
     with current_database() as database, translate_database_errors(), database.engine.begin() as connection:
         now = database_time(connection)
         cancelled = cancel_window(connection, window_id, by=by, reason=reason, now=now)

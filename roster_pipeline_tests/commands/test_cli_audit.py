@@ -26,6 +26,8 @@ READING = {
     "district list": "",
     "district show": "",
     "plan": "",
+    "rollover preview": "",
+    "window list": "",
     "readiness": "",
     "holds list": "",
     "holds show": "",
@@ -54,6 +56,8 @@ ACTS = {
     "admins remove": "remove",
     "users import": "import",
     "purge": "purge",
+    "window add": "window_add",
+    "window cancel": "window_cancel",
 }
 
 
@@ -110,6 +114,8 @@ def test_the_act_is_recorded(name: str, ready: District, roster: Roster, query: 
     hold = str(query("select hold_id from ops.holds where kind = 'district_role'")[0][0])
     new_id = "f" * 24
     add = ("--name", "New", "--profile", "typing_agent", "--domain", "new.example.org")
+    night = query("select ops.night_of(now()) + 1")[0][0].isoformat()
+    window = (ready.id, "--kind", "freeze", "--from", night, "--to", night, *WHY)
     steps: dict[str, list[tuple[str, ...]]] = {
         "district add": [(new_id, *add)],
         "district set": [(ready.id, "licenses=5")],
@@ -125,8 +131,11 @@ def test_the_act_is_recorded(name: str, ready: District, roster: Roster, query: 
         "admins remove": [("ada", "--district", ready.id)],
         "users import": [(str(file), "--district", ready.id)],
         "purge": [(ready.id, "--deleted-before", "2020-01-01", "--yes", "--limit", "10")],
+        "window add": [window],
+        "window cancel": [("1",)],
     }
     before = {"revoke": ("approve", hold, *BY), "district resume": ("district", "pause", ready.id)}
+    before |= {"window cancel": ("window", "add", *window, *BY)}
     before |= {"admins remove": ("admins", "import", str(file), "--district", ready.id)}
     if name.startswith("users"):
         assert roster("district", "set", ready.id, "users_csv=true").status == 0
