@@ -20,6 +20,7 @@ from psycopg import sql
 from roster_pipeline import contracts
 from roster_pipeline.database.refusals import name_record
 from roster_pipeline.database.session import OwnSession, not_one_session, own_transaction
+from roster_pipeline.districts.tombstones import leave_out_erased
 from roster_pipeline.source import times
 from roster_pipeline.source.protocol import SourceDistrict, SourcePage
 from roster_pipeline.source.rules import DISTRICTS, check_listed, finding
@@ -89,6 +90,14 @@ class Landing:
         self._copy(f"clever.{collection.resource}", table)
         self.rows[collection] += table.num_rows
         self._findings(collection.resource, frame.findings)
+
+    def leave_out_erased(self, district_id: int) -> None:
+        """Remove the people who were erased (R18.2). Call it after the last page, and before anything reads the landing."""
+        with own_transaction(self._connection, self._own):
+            people, removed = leave_out_erased(self._connection, district_id)
+        self.findings -= Counter({("users", *broken): rows for broken, rows in removed.items()})
+        # It is counted, and names nobody.
+        self._findings("users", [finding("users", "", "erased")] * people)
 
     def complete(self) -> None:
         """Finish the landing, after the last record: remove the digests of records with two versions, and analyze the tables."""
