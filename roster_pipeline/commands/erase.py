@@ -46,8 +46,7 @@ def erase(context: click.Context, district: str, person: str, by: str, reason: s
     are erased.
 
     \b
-    Example:
-      roster erase 5f0000000000000000000001 ana.li --by "Kim, support" --reason "ticket 4711" --apply
+    Example: roster erase 5f0000000000000000000001 ana.li --by "Kim, support" --reason "ticket 4711" --apply
     """
     settings = read_settings()
     with open_database(settings) as database:

@@ -39,9 +39,8 @@ def offboard(reference: str, folder: Path | None, by: str, reason: str | None, *
     of ops.purges remain. There is no undo.
 
     \b
-    Examples:
-      roster district offboard 5f0000000000000000000001 --export ./example-unified --by "Kim, support"
-      roster district offboard 5f0000000000000000000001 --erase --by "Kim, support" --reason "contract 17 ended" --apply
+    Example: roster district offboard 5f0000000000000000000001 --export ./example-unified --by "Kim, support"
+    Example: roster district offboard 5f0000000000000000000001 --erase --by "Kim, support" --reason "contract 17 has ended" --apply
     """
     _require_one(folder, reason, erase=erase, apply=apply)
     settings = read_settings()

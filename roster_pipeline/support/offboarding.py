@@ -42,7 +42,9 @@ _EMPTY = (
         "emptied",
         """
         update ops.holds
-        set school_id = null, decided_by = null, decided_principal = null, status = case when status = any(:pending) then 'superseded' else status end
+        set
+            school_id = null, decided_by = null, decided_principal = null,
+            status = case when status = any(:pending) then 'superseded' else status end
         where district_id = :district_id
         """,
     ),

@@ -17,6 +17,8 @@ from psycopg import sql
 from sqlalchemy import Connection
 
 from roster_pipeline import contracts
+from roster_pipeline.database import copying
+from roster_pipeline.database.copying import copy_rows
 from roster_pipeline.database.engine import psycopg_connection
 from roster_pipeline.database.models import SQL
 from roster_pipeline.districts.agreement import District
@@ -27,7 +29,6 @@ from roster_pipeline.source.digests import SnapshotIndex, bit_of
 from roster_pipeline.source.vocabulary import Collection
 from roster_pipeline.sync import frames
 from roster_pipeline.sync import landing as landing_module
-from roster_pipeline.sync.landing import copy_rows
 from roster_pipeline.sync.session import PlanningContext, PullResult
 
 _SEEN = "clever.seen"
@@ -154,6 +155,6 @@ def _key(district: District, code: Sequence[Path], tombstones: bytes) -> bytes:
 @cache
 def code_digest(source: tuple[Path, ...]) -> bytes:
     """A hash of the code between a record and staging: the code of the source, and the code that all sources share."""
-    shared = [Path(str(module.__file__)) for module in (contracts, frames, landing_module, times)]
+    shared = [Path(str(module.__file__)) for module in (contracts, frames, landing_module, copying, times)]
     files = [*source, *shared, *sorted((SQL / "staging").glob("*.sql"))]
     return blake2b(b"".join(file.read_bytes() for file in files)).digest()

@@ -54,6 +54,8 @@ ACTS = {
     "admins remove": "remove",
     "users import": "import",
     "purge": "purge",
+    "erase": "erase",
+    "district offboard": "offboard",
 }
 
 
@@ -125,8 +127,11 @@ def test_the_act_is_recorded(name: str, ready: District, roster: Roster, query: 
         "admins remove": [("ada", "--district", ready.id)],
         "users import": [(str(file), "--district", ready.id)],
         "purge": [(ready.id, "--deleted-before", "2020-01-01", "--yes", "--limit", "10")],
+        "erase": [(ready.id, ready.shared("users", "student")[0], *WHY, "--apply")],
+        "district offboard": [(ready.id, "--erase", *WHY, "--apply")],
     }
     before = {"revoke": ("approve", hold, *BY), "district resume": ("district", "pause", ready.id)}
+    before["district offboard"] = before["district resume"]
     before |= {"admins remove": ("admins", "import", str(file), "--district", ready.id)}
     if name.startswith("users"):
         assert roster("district", "set", ready.id, "users_csv=true").status == 0

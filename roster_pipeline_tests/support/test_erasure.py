@@ -2,7 +2,6 @@
 
 import logging
 from datetime import UTC, datetime
-from typing import Any
 
 import pytest
 
@@ -298,7 +297,7 @@ def test_another_district_is_left_alone(synced: LiveDistrict, twig: LiveDistrict
     with leaves_unchanged(twig):
         erase(synced)
     assert twig.sync(clever(student(ZOE))).counts["changes"] == {}
-    hashes: list[Any] = synced.execute("select salt, clever_id_hash from ops.erased")
+    hashes = synced.execute("select salt, clever_id_hash from ops.erased")
     erase(twig)
     assert len({row["salt"] for row in synced.execute("select salt from ops.erased")}) == 2
     assert len(hashes) == 1
