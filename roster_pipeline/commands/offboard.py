@@ -76,7 +76,7 @@ def _show_export(exported: Export, *, as_json: bool) -> None:
         f"District {exported.district.clever_id} ({visible(exported.district.name)}): {rows:,} rows in {len(exported.tables)} files,"
         f" with manifest.json, in {visible(str(exported.folder))}."
     )
-    click.echo("They hold personal data: only you can read them. Hand them over on a safe way, and remove them afterwards.")
+    click.echo("They hold personal data, and only you can read them. Send them over a safe channel, and remove them afterwards.")
 
 
 def _show_erasure(erased: Offboarding, *, as_json: bool) -> None:

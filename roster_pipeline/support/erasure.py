@@ -26,7 +26,7 @@ from roster_pipeline.errors import PermanentError, UsageError
 from roster_pipeline.settings import Settings
 from roster_pipeline.support.explanation import Ambiguous
 from roster_pipeline.support.find_person import Key, as_match, find_person
-from roster_pipeline.support.references import referred_to
+from roster_pipeline.support.references import referred_meanwhile
 from roster_pipeline.support.removal import Counts, Record, add, record_removal, refresh_statistics, remove_people
 from roster_pipeline.sync.session import one_state, sync_session
 
@@ -190,7 +190,7 @@ def erase_person(
                 if apply:
                     refresh_statistics(connection)
         except psycopg.errors.ForeignKeyViolation as error:
-            raise referred_to(error, district, hint="The application has just stored something about them. Try again.") from None
+            raise referred_meanwhile(error, district) from None
     if apply:
         log.info("district %s: one person erased, purge %s", district.clever_id, erased.purge_id)
     return erased

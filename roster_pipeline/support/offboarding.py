@@ -22,7 +22,7 @@ from roster_pipeline.districts.agreement import District, find_district
 from roster_pipeline.districts.snapshots import clear_plan
 from roster_pipeline.errors import PermanentError
 from roster_pipeline.settings import Settings
-from roster_pipeline.support.references import referred_to
+from roster_pipeline.support.references import referred_meanwhile
 from roster_pipeline.support.removal import Counts, Record, add, record_removal, refresh_statistics, remove_rows
 from roster_pipeline.sync.session import one_state, sync_session
 
@@ -123,7 +123,7 @@ def erase_district(
                 if apply:
                     refresh_statistics(connection)
         except psycopg.errors.ForeignKeyViolation as error:
-            raise referred_to(error, district, hint="The application has just stored something about them. Try again.") from None
+            raise referred_meanwhile(error, district) from None
     if apply:
         log.info("district %s: erased, purge %s", district.clever_id, erased.purge_id)
     return erased

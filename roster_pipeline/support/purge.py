@@ -25,7 +25,7 @@ from roster_pipeline.districts.agreement import District, find_district
 from roster_pipeline.districts.nights import PACIFIC
 from roster_pipeline.errors import PermanentError, UsageError
 from roster_pipeline.settings import Settings
-from roster_pipeline.support.references import referred_to
+from roster_pipeline.support.references import referring_table
 from roster_pipeline.support.removal import Record, record_removal, remove_people
 from roster_pipeline.sync.session import one_state, sync_session
 
@@ -76,7 +76,6 @@ _BY_ROLE = """
     group by roles.role, roles.school_id, schools.name
     order by roles.role nulls last, roles.school_id nulls first
 """
-_REFERRED_HINT = "First remove what the application stores about these users, with its own code."
 _CLEVER_IDS = sa.text("""
     select clever_id from app.users
     where district_id = :district_id and user_id = any(:user_ids) and clever_id is not null
@@ -142,9 +141,7 @@ def purge_users(
                 _require_within(limit, found)
                 removed = _remove(connection, found, deleted_before, by=by, now=now)
         except psycopg.errors.ForeignKeyViolation as error:
-            raise referred_to(
-                error, district, hint="First remove what the application stores about these users, with its own code."
-            ) from None
+            raise _referred_to(error, district) from None
     log.info("district %s: %d users purged", district.clever_id, removed.get("users", 0))
     return Purge(district, found.user_ids, found.by_role, removed)
 
@@ -192,3 +189,12 @@ def _require_within(limit: int, found: Purge) -> None:
             hint="Name an earlier day, or raise --limit.",
             district=found.district.clever_id,
         )
+
+
+def _referred_to(error: psycopg.errors.ForeignKeyViolation, district: District) -> PermanentError:
+    table = referring_table(error)
+    return PermanentError(
+        f"Rows of {table} refer to users who would be purged (constraint {error.diag.constraint_name}). Nothing was removed.",
+        hint="First remove what the application stores about these users, with its own code.",
+        district=district.clever_id,
+    )

@@ -14,7 +14,7 @@ from sqlalchemy import Connection
 
 from roster_pipeline.database.migrate import known_tables
 from roster_pipeline.districts.agreement import District
-from roster_pipeline.errors import PermanentError
+from roster_pipeline.errors import TransientError
 
 # `ours` are the tables that the migrations create; every other table is the application's, in whichever schema it is. The key of a
 # partition is that of its whole table.
@@ -81,11 +81,16 @@ def _condition(key: _Key) -> sql.Composable:
     return sql.SQL("exists (select from {} as theirs where {})").format(sql.Identifier(key.schema, key.table), sql.SQL(" and ").join(equal))
 
 
-def referred_to(error: psycopg.errors.ForeignKeyViolation, district: District, *, hint: str) -> PermanentError:
-    """The error of a row that could not be removed because a table of the application refers to it."""
-    table = ".".join(part for part in (error.diag.schema_name, error.diag.table_name) if part)
-    return PermanentError(
-        f"Rows of {table} refer to users who would be purged (constraint {error.diag.constraint_name}). Nothing was removed.",
-        hint=hint,
+def referring_table(error: psycopg.errors.ForeignKeyViolation) -> str:
+    """The table whose row refers to one that was to be removed."""
+    return ".".join(part for part in (error.diag.schema_name, error.diag.table_name) if part)
+
+
+def referred_meanwhile(error: psycopg.errors.ForeignKeyViolation, district: District) -> TransientError:
+    """The error of an erasure: the application has inserted a row since the foreign keys were asked. The next attempt blanks instead."""
+    table = referring_table(error)
+    return TransientError(
+        f"Rows of {table} refer to rows that would be erased (constraint {error.diag.constraint_name}). Nothing was erased.",
+        hint="The application has just written them. Try again.",
         district=district.clever_id,
     )
