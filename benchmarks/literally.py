@@ -19,12 +19,12 @@ from psycopg import sql
 from benchmarks.measure import print_figures, wal_between, wal_position, written
 from roster_pipeline import contracts
 from roster_pipeline.clever.pull import DistrictPull
+from roster_pipeline.database.copying import copy_rows
 from roster_pipeline.database.engine import Database, open_database, psycopg_connection
 from roster_pipeline.districts.agreement import find_district
 from roster_pipeline.settings import Settings
 from roster_pipeline.source.vocabulary import Collection
 from roster_pipeline.sync.frames import frame_of
-from roster_pipeline.sync.landing import copy_rows
 from roster_pipeline.sync.session import one_state, sync_session
 
 # The people to roster, from the landed pages. Clever returns a user with several roles several times; here it is one row.

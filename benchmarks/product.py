@@ -13,11 +13,11 @@ from benchmarks.measure import print_figures, wal_of_app, written
 from benchmarks.place import Figures
 from roster_pipeline.clever.columns import flatten
 from roster_pipeline.clever.pull import DistrictPull
+from roster_pipeline.database.copying import copy_rows
 from roster_pipeline.database.engine import Database, open_database, psycopg_connection
 from roster_pipeline.fleet import preload  # noqa: F401  (the processes of a shard import it too)
 from roster_pipeline.settings import Settings
 from roster_pipeline.source.vocabulary import Collection
-from roster_pipeline.sync.landing import copy_rows
 from roster_pipeline.sync.run import SyncRequest, run_sync
 
 # After this many bytes of WAL, PostgreSQL still has all its files (`min_wal_size`, with room for a checkpoint in between).

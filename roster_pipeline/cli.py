@@ -55,6 +55,7 @@ COMMANDS = {
     "admins": Entry("roster_pipeline.commands.people", "admins", "Import school and district admins from a CSV file."),
     "users": Entry("roster_pipeline.commands.people", "users", "Import users of any role from a CSV file."),
     "purge": Entry("roster_pipeline.commands.purge", "purge", "Permanently remove users that were soft-deleted long ago."),
+    "erase": Entry("roster_pipeline.commands.erase", "erase", "Erase one person for good, at a parent's request."),
     "sandbox": Entry("roster_pipeline.sandbox.command", "sandbox", "A simulated Clever on this machine."),
 }
 

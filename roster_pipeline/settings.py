@@ -87,6 +87,9 @@ class Settings(BaseSettings):
     roster_keep_runs_days: int = Field(
         60, ge=1, description="Days to keep Dagster's runs and their logs. The newest run of each district is always kept."
     )
+    roster_keep_disconnected_days: int = Field(
+        60, ge=1, description="Days to keep the last snapshot and plan (staging, reconcile) of a district after it has disconnected."
+    )
     roster_alert_urls: SecretStr | None = Field(
         None, description="Where alerts go: Apprise URLs (mail, Slack, Teams, webhooks), comma separated. They hold secrets."
     )

@@ -9,6 +9,7 @@ import click
 from sqlalchemy import Connection
 
 from roster_pipeline.commands.environment import current_database
+from roster_pipeline.commands.offboard import offboard
 from roster_pipeline.commands.output import json_option, print_json, print_table
 from roster_pipeline.commands.who import by_option, reason_option
 from roster_pipeline.database.clock import database_time
@@ -34,7 +35,10 @@ from roster_pipeline.visible import visible
 
 @click.group()
 def district() -> None:
-    """Record, change, list, show, pause and resume districts."""
+    """Record, change, list, show, pause, resume and offboard districts."""
+
+
+district.add_command(offboard)
 
 
 @district.command()

@@ -102,12 +102,13 @@ def explain(district: str, person: str, *, as_json: bool) -> None:
     if as_json:
         print_json(asdict(found) | ({"says": dict(_says(found))} if isinstance(found, Explanation) else {}))
     elif isinstance(found, Ambiguous):
-        _print_matches(found)
+        print_matches(found)
     else:
         _print(found)
 
 
-def _print_matches(found: Ambiguous) -> None:
+def print_matches(found: Ambiguous) -> None:
+    """The people who fit, each with the ids that name one."""
     click.echo(f"{len(found.matches)} people fit as {_words(found.found_by)}. Name one by Clever id, or by user id:")
     rows = [
         (each.clever_id, each.user_id, "yes" if each.is_active else "no", f"{each.first_name} {each.last_name}") for each in found.matches

@@ -167,6 +167,10 @@ purges = sa.Table(
     sa.Column("purged_at", _time),
     sa.Column("users", sa.Integer),
     sa.Column("deleted_before", sa.Date),
+    sa.Column("kind", sa.Text),
+    sa.Column("principal", sa.Text),
+    sa.Column("reason", sa.Text),
+    sa.Column("counts", pg.JSONB),
     schema="ops",
 )
 

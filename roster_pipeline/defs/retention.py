@@ -1,6 +1,6 @@
-"""The daily clean-up: old history in `ops`, old runs in Dagster, and the runs' compute logs.
+"""The daily clean-up: old history in `ops`, snapshots of departed districts, old runs in Dagster, and the runs' compute logs.
 
-Belongs here: when it runs, and which of Dagster's runs may be deleted. Does not belong here: what is old in `ops` (`fleet/retention.py`).
+Belongs here: when it runs, and which of Dagster's runs may be deleted. Does not belong here: what is old (`fleet/retention.py`).
 
 Deleting a run deletes its events, and a partition without events counts as missing. So two runs of each partition stay, whatever their age:
 the one of its newest materialization, and the one that last tried to materialize it.
@@ -17,7 +17,7 @@ from roster_pipeline.database.clock import time_of
 from roster_pipeline.defs.failures import as_dagster_failures
 from roster_pipeline.defs.resources import RosterDatabase
 from roster_pipeline.defs.tags import LANE
-from roster_pipeline.fleet.retention import prune_history
+from roster_pipeline.fleet.retention import clear_departed, prune_history
 
 # Deleting a run takes about 50 ms. Runs beyond this limit are deleted on the next days.
 RUNS_A_DAY = 2_000
@@ -35,7 +35,8 @@ def prune(context: dg.OpExecutionContext, roster_database: RosterDatabase) -> No
         removed = prune_history(
             database, keep_syncs_days=settings.roster_keep_syncs_days, keep_changes_days=settings.roster_keep_changes_days, now=now
         )
-    context.log.info(f"Removed from ops: {_listed(removed)}.")
+        removed |= clear_departed(database, keep_disconnected_days=settings.roster_keep_disconnected_days, now=now)
+    context.log.info(f"Removed: {_listed(removed)}.")
     runs = prune_runs(context.instance, older_than=now - timedelta(days=settings.roster_keep_runs_days))
     context.log.info(f"Removed from Dagster: {runs} runs with their logs.")
 

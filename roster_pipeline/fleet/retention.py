@@ -1,9 +1,10 @@
-"""Retention in `ops`: removes old personal values first, and old syncs later.
+"""Retention: removes old personal values from `ops` first, and old syncs later; and the snapshots of districts that left long ago (R18.3).
 
-Belongs here: which rows of `ops` are old, and removing them. Does not belong here: when this runs, and Dagster's own runs
+Belongs here: what is old, and removing it. Does not belong here: when this runs, and Dagster's own runs
 (`defs/retention.py`); users (`support/purge.py`).
 
-All work is done in small transactions, so that no sync has to wait. If a run is killed, the next one does the rest.
+All work is done in small transactions, or under the lock of a district that does not sync, so that no sync has to wait. If a run is
+killed, the next one does the rest.
 """
 
 from collections.abc import Mapping
@@ -11,9 +12,14 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy import Connection
 
+from roster_pipeline.database.audit import record_act
 from roster_pipeline.database.engine import Database, translate_database_errors
+from roster_pipeline.database.lock import district_lock
 from roster_pipeline.database.tables import APPLIED
+from roster_pipeline.districts.snapshots import clear_plan
+from roster_pipeline.errors import SyncRunningError
 
 BATCH_ROWS = 5_000
 BATCH_SYNCS = 200
@@ -67,6 +73,17 @@ _REMOVE_CHANGES_OF_IMPORTS = """
     delete from ops.changes
     where ctid = any (array(select ctid from ops.changes where sync_id is null and changed_at < :until limit :batch))
 """
+# The day on which the district left. A district that no listing has ever shown has no connection.
+_DEPARTED = """
+    select districts.district_id, districts.clever_id
+    from app.districts as districts
+    left join ops.connections as connections on districts.clever_id = connections.clever_id
+    where
+        districts.status = 'disconnected'
+        and coalesce(connections.disconnected_at, districts.updated_at) < :until
+        and (cast(:district_id as bigint) is null or districts.district_id = :district_id)
+    order by districts.district_id
+"""
 _REMOVE_QUARANTINE = "delete from ops.quarantine where sync_id = any (:sync_ids)"
 _REMOVE_SYNCS = "delete from ops.syncs where sync_id = any (:sync_ids)"
 
@@ -91,6 +108,38 @@ def prune_history(database: Database, *, keep_syncs_days: int, keep_changes_days
             "holds": _repeat(database, _REMOVE_HOLDS, old),
             **_remove_syncs(database, old),
         }
+
+
+def clear_departed(database: Database, *, keep_disconnected_days: int, now: datetime) -> dict[str, int]:
+    """Remove the last snapshot and the last plan of districts that have been disconnected for long (R18.3). Their rows in `app` stay until
+    somebody asks for their removal (`roster district offboard`). A district whose lock is held waits for the next day.
+
+    Returns:
+        The number of districts that had any such rows, and of the rows.
+    """
+    old = {"until": now - timedelta(days=keep_disconnected_days)}
+    cleared = {"departed_districts": 0, "rows_of_departed": 0}
+    with translate_database_errors(), database.engine.connect() as opened:
+        locking = opened.execution_options(isolation_level="AUTOCOMMIT")
+        for departed in locking.execute(sa.text(_DEPARTED), {**old, "district_id": None}).all():
+            try:
+                with district_lock(locking, departed.district_id, departed.clever_id), database.engine.begin() as connection:
+                    rows = _clear_if_departed(connection, departed.district_id, old)
+            except SyncRunningError:
+                continue
+            cleared["departed_districts"] += bool(rows)
+            cleared["rows_of_departed"] += rows
+    return cleared
+
+
+def _clear_if_departed(connection: Connection, district_id: int, old: Mapping[str, Any]) -> int:
+    """The district may have come back since. Returns the number of rows."""
+    if connection.execute(sa.text(_DEPARTED), {**old, "district_id": district_id}).first() is None:
+        return 0
+    removed = clear_plan(connection, district_id)
+    if removed:
+        record_act(connection, "clear_departed", principal="schedule:retention", district_id=district_id, facts={"removed": removed})
+    return sum(removed.values())
 
 
 def _remove_syncs(database: Database, old: Mapping[str, Any]) -> dict[str, int]:

@@ -122,6 +122,12 @@ def _listed() -> Iterator[Rule]:
         "A protected user has this Clever id as username: the row is quarantined.",
         audit="clever_id_taken",
     )
+    yield Rule(
+        "users",
+        "erased",
+        "warn",
+        "Clever still sends a person who was erased: the record is left out, and the sync does not bring the person back (R18.2).",
+    )
 
 
 def _of_columns(resource: str) -> Iterator[Rule]:

@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from roster_pipeline.database.migrate import lasting_table
+from roster_pipeline.districts.tombstones import find_tombstone
 from roster_pipeline.errors import PermanentError
 from roster_pipeline.support.explanation import FoundBy, Match
 from roster_pipeline.support.rows import first_row
@@ -47,6 +48,11 @@ def find_person(connection: Connection, district_id: int, reference: str) -> tup
         user = first_row(connection, _users, district_id=district_id, user_id=int(reference))
         if user is not None:
             return "user_id", [Key(user["clever_id"], user["user_id"])]
+    if (erased := find_tombstone(connection, district_id, reference)) is not None:
+        raise UnknownPersonError(
+            f"This Clever id was erased on {erased[1]:%Y-%m-%d} (purge {erased[0]}), and no sync brings it back (R18.2).",
+            hint="`select * from ops.purges` says who asked for it, and why.",
+        )
     raise UnknownPersonError(
         "Nobody of this district has that Clever id, username or user id, neither in the application nor in what Clever shares.",
         hint="Write a username without @ and the domain.",

@@ -2,6 +2,10 @@
 
 Belongs here: which users can be removed, and removing them. Does not belong here: how long history is kept (`fleet/retention.py`).
 
+It is for the ordinary case: many users who left long ago. One person at a request is `erasure.py`, a whole district `offboarding.py`; all
+three share `removal.py`. A purge leaves no tombstone, so a person that Clever shares again is a new user. It blanks nobody: it is refused
+if a table of the application refers to a user.
+
 Schools and classrooms stay: rows of other people refer to them, and only the name of a classroom can contain the name of a person.
 """
 
@@ -15,14 +19,14 @@ import psycopg
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from roster_pipeline.database.audit import record_act
 from roster_pipeline.database.engine import Database
 from roster_pipeline.database.lock import district_lock
-from roster_pipeline.database.tables import purges
 from roster_pipeline.districts.agreement import District, find_district
 from roster_pipeline.districts.nights import PACIFIC
 from roster_pipeline.errors import PermanentError, UsageError
 from roster_pipeline.settings import Settings
+from roster_pipeline.support.references import referring_table
+from roster_pipeline.support.removal import Record, record_removal, remove_people
 from roster_pipeline.sync.session import one_state, sync_session
 
 log = logging.getLogger(__name__)
@@ -31,7 +35,7 @@ log = logging.getLogger(__name__)
 YOUNGEST = timedelta(days=30)
 
 # No user that is in the last accepted snapshot, and none that the last plan matches with a person: an approved hold can still adopt or
-# relink that user.
+# relink that user. Unless the district is disconnected: it has no next sync, and nobody renews its snapshot.
 _CANDIDATES = """
     select user_id
     from app.users as users
@@ -40,20 +44,26 @@ _CANDIDATES = """
         and deleted_at < :deleted_before
         and not protected
         and not do_not_restore
-        and not exists (
-            select 1 from staging.users as staged
-            where staged.district_id = users.district_id and staged.clever_id = users.clever_id
-        )
-        and not exists (
-            select 1 from staging.quarantined as quarantined
-            where
-                quarantined.district_id = users.district_id
-                and quarantined.resource = 'users'
-                and quarantined.clever_id = users.clever_id
-        )
-        and not exists (
-            select 1 from reconcile.user_matches as matches
-            where matches.district_id = users.district_id and matches.user_id = users.user_id
+        and (
+            exists (
+                select 1 from app.districts as districts
+                where districts.district_id = users.district_id and districts.status = 'disconnected'
+            )
+            or not exists (
+                select 1 from staging.users as staged
+                where staged.district_id = users.district_id and staged.clever_id = users.clever_id
+            )
+            and not exists (
+                select 1 from staging.quarantined as quarantined
+                where
+                    quarantined.district_id = users.district_id
+                    and quarantined.resource = 'users'
+                    and quarantined.clever_id = users.clever_id
+            )
+            and not exists (
+                select 1 from reconcile.user_matches as matches
+                where matches.district_id = users.district_id and matches.user_id = users.user_id
+            )
         )
     order by user_id
 """
@@ -66,16 +76,11 @@ _BY_ROLE = """
     group by roles.role, roles.school_id, schools.name
     order by roles.role nulls last, roles.school_id nulls first
 """
-# Roles and enrollments refer to users, so users come after them.
-_REMOVE = {
-    "roles": "delete from app.user_roles where district_id = :district_id and user_id = any (:user_ids)",
-    "enrollments": "delete from app.enrollments where district_id = :district_id and user_id = any (:user_ids)",
-    "users": "delete from app.users where district_id = :district_id and user_id = any (:user_ids)",
-    "changes_emptied": """
-        update ops.changes set before = null, after = null
-        where district_id = :district_id and user_id = any (:user_ids) and (before is not null or after is not null)
-    """,
-}
+_CLEVER_IDS = sa.text("""
+    select clever_id from app.users
+    where district_id = :district_id and user_id = any(:user_ids) and clever_id is not null
+    order by clever_id
+""")
 
 
 @dataclass(frozen=True)
@@ -152,19 +157,21 @@ def _candidates(connection: Connection, district: District, deleted_before: date
 def _remove(connection: Connection, found: Purge, deleted_before: date, *, by: str, now: datetime) -> dict[str, int]:
     if not found.user_ids:
         return {}
-    those = {"district_id": found.district.district_id, "user_ids": found.user_ids}
-    removed = {name: connection.execute(sa.text(statement), those).rowcount for name, statement in _REMOVE.items()}
-    values = {
-        "district_id": found.district.district_id,
-        "purged_by": by,
-        "purged_at": now,
-        "users": removed["users"],
-        "deleted_before": deleted_before,
+    district_id = found.district.district_id
+    clever_ids = list(connection.execute(_CLEVER_IDS, {"district_id": district_id, "user_ids": found.user_ids}).scalars())
+    counts = remove_people(connection, district_id, found.user_ids, clever_ids, may_blank=False, now=now)
+    subject = f"users soft-deleted before {deleted_before.isoformat()}"
+    users = len(found.user_ids)
+    record_removal(connection, Record("users", district_id, by, None, subject, users, counts, now, deleted_before))
+    return {
+        name: counts.get(table, {}).get(what, 0)
+        for name, table, what in (
+            ("roles", "app.user_roles", "removed"),
+            ("enrollments", "app.enrollments", "removed"),
+            ("users", "app.users", "removed"),
+            ("changes_emptied", "ops.changes", "emptied"),
+        )
     }
-    connection.execute(sa.insert(purges).values(values))
-    facts = {**removed, "deleted_before": deleted_before.isoformat()}
-    record_act(connection, "purge", given_name=by, district_id=found.district.district_id, facts=facts)
-    return removed
 
 
 def _require_old(deleted_before: date, now: datetime) -> None:
@@ -185,7 +192,7 @@ def _require_within(limit: int, found: Purge) -> None:
 
 
 def _referred_to(error: psycopg.errors.ForeignKeyViolation, district: District) -> PermanentError:
-    table = ".".join(part for part in (error.diag.schema_name, error.diag.table_name) if part)
+    table = referring_table(error)
     return PermanentError(
         f"Rows of {table} refer to users who would be purged (constraint {error.diag.constraint_name}). Nothing was removed.",
         hint="First remove what the application stores about these users, with its own code.",

@@ -27,6 +27,7 @@ import sqlalchemy as sa
 from psycopg import sql
 
 from roster_pipeline.database.clock import is_future
+from roster_pipeline.database.copying import copy_rows
 from roster_pipeline.database.engine import psycopg_connection
 from roster_pipeline.database.models import Model, Models
 from roster_pipeline.database.runner import Subset, local_name, localize, timed
@@ -34,7 +35,6 @@ from roster_pipeline.database.tables import syncs
 from roster_pipeline.source.digests import SnapshotIndex
 from roster_pipeline.source.vocabulary import Collection
 from roster_pipeline.sync.findings import compare_subset, copied
-from roster_pipeline.sync.landing import copy_rows
 from roster_pipeline.sync.plan import Plan, build_staging, make_plan
 from roster_pipeline.sync.restore import restore_seen
 from roster_pipeline.sync.session import PlanningContext, PullResult

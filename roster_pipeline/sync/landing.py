@@ -5,21 +5,18 @@ Belongs here: making these tables from the contracts, and loading frames into th
 that fails leaves nothing (R3.2).
 """
 
-import io
-import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from datetime import datetime
-from typing import Any
 
 import psycopg
 import pyarrow
-import pyarrow.csv
 from psycopg import sql
 
 from roster_pipeline import contracts
-from roster_pipeline.database.refusals import name_record
+from roster_pipeline.database.copying import copy_rows
 from roster_pipeline.database.session import OwnSession, not_one_session, own_transaction
+from roster_pipeline.districts.tombstones import leave_out_erased
 from roster_pipeline.source import times
 from roster_pipeline.source.protocol import SourceDistrict, SourcePage
 from roster_pipeline.source.rules import DISTRICTS, check_listed, finding
@@ -90,6 +87,14 @@ class Landing:
         self.rows[collection] += table.num_rows
         self._findings(collection.resource, frame.findings)
 
+    def leave_out_erased(self, district_id: int) -> None:
+        """Remove the people who were erased (R18.2). Call it after the last page, and before anything reads the landing."""
+        with own_transaction(self._connection, self._own):
+            people, removed = leave_out_erased(self._connection, district_id)
+        self.findings -= Counter({("users", *broken): rows for broken, rows in removed.items()})
+        # It is counted, and names nobody.
+        self._findings("users", [finding("users", "", "erased")] * people)
+
     def complete(self) -> None:
         """Finish the landing, after the last record: remove the digests of records with two versions, and analyze the tables."""
         for resource in contracts.RESOURCES:
@@ -127,34 +132,3 @@ class Landing:
 
     def _execute(self, statement: str) -> None:
         self._connection.execute(statement.encode())
-
-
-def copy_rows(connection: "psycopg.Connection[Any]", target: sql.Identifier, table: pyarrow.Table) -> None:
-    """Append rows to a table that has columns of these names.
-
-    Raises:
-        psycopg.Error: it says which record was refused, if the server says on which line it is.
-    """
-    if not table.num_rows:
-        return
-    buffer = io.BytesIO()
-    # Null is written as nothing and blank text as quotes, so COPY can distinguish them. In one chunk: of an empty chunk (a page of which no
-    # record could be decoded) write_csv writes memory that it has not filled.
-    pyarrow.csv.write_csv(table.combine_chunks(), buffer, pyarrow.csv.WriteOptions(include_header=False))
-    statement = sql.SQL("copy {} ({}) from stdin (format csv)").format(target, sql.SQL(", ").join(map(sql.Identifier, table.column_names)))
-    try:
-        with connection.cursor() as cursor, cursor.copy(statement) as copy:
-            copy.write(buffer.getbuffer())
-    except psycopg.Error as error:
-        if clever_id := _refused_record(error, table):
-            name_record(error, clever_id)
-        raise
-
-
-def _refused_record(error: psycopg.Error, table: pyarrow.Table) -> str | None:
-    """The Clever id on the line that the server names. Its context quotes the value, so only the number is read."""
-    line = re.search(r"COPY \S+, \D*(\d+)", error.diag.context or "")
-    if line is None or "clever_id" not in table.column_names or not 0 < int(line[1]) <= table.num_rows:
-        return None
-    found = table.column("clever_id")[int(line[1]) - 1].as_py()
-    return found if found and re.match(contracts.ID, found) else None

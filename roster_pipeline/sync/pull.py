@@ -47,7 +47,9 @@ def pull_into(
     source = open_source(settings, context.district, on_listing)
     source.index = snapshot_index(context.connection, context.district, source.code)
     with source:
-        return pull_district(source, landing, started_at=started_at, on_step=context.on_step)
+        pulled = pull_district(source, landing, started_at=started_at, on_step=context.on_step)
+    landing.leave_out_erased(context.district_id)
+    return pulled
 
 
 def pull_district(source: RosterSource, landing: Landing, *, started_at: datetime, on_step: Callable[[Step], None]) -> PullResult:

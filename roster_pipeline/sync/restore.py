@@ -17,16 +17,18 @@ from psycopg import sql
 from sqlalchemy import Connection
 
 from roster_pipeline import contracts
+from roster_pipeline.database import copying
+from roster_pipeline.database.copying import copy_rows
 from roster_pipeline.database.engine import psycopg_connection
 from roster_pipeline.database.models import SQL
 from roster_pipeline.districts.agreement import District
+from roster_pipeline.districts.tombstones import tombstones_digest
 from roster_pipeline.errors import TransientError
 from roster_pipeline.source import times
 from roster_pipeline.source.digests import SnapshotIndex, bit_of
 from roster_pipeline.source.vocabulary import Collection
 from roster_pipeline.sync import frames
 from roster_pipeline.sync import landing as landing_module
-from roster_pipeline.sync.landing import copy_rows
 from roster_pipeline.sync.session import PlanningContext, PullResult
 
 _SEEN = "clever.seen"
@@ -61,7 +63,8 @@ def snapshot_index(connection: Connection, district: District, code: Sequence[Pa
     digests = {each: _digests(driver, sql.Identifier("staging", each), district.district_id) for each in others}
     digests["users"], roles = _people(driver, district.district_id)
     row = driver.execute(_SIZES, {"district_id": district.district_id}).fetchone()
-    return SnapshotIndex(_key(district, code), digests, dict(zip(Collection, row or (), strict=False)), roles)
+    key = _key(district, code, tombstones_digest(driver, district.district_id))
+    return SnapshotIndex(key, digests, dict(zip(Collection, row or (), strict=False)), roles)
 
 
 def restore_seen(context: PlanningContext, pulled: PullResult, among: Mapping[str, sql.Identifier] | None = None) -> int:
@@ -141,16 +144,17 @@ def _copy_seen(collection: Collection, source: sql.Identifier) -> sql.Composed:
     )
 
 
-def _key(district: District, code: Sequence[Path]) -> bytes:
-    """The key of all digests: the district, and everything that decides what a record becomes in staging (the code, the profile)."""
+def _key(district: District, code: Sequence[Path], tombstones: bytes) -> bytes:
+    """The key of all digests: the district, and everything that decides what a record becomes in staging (the code, the profile, and who
+    was erased)."""
     rules = district.require_rules()
     scope = f"{district.clever_id}:{rules.student_email}:{rules.student_name}:".encode()
-    return blake2b(scope + code_digest(tuple(code)), digest_size=16).digest()
+    return blake2b(scope + code_digest(tuple(code)) + tombstones, digest_size=16).digest()
 
 
 @cache
 def code_digest(source: tuple[Path, ...]) -> bytes:
     """A hash of the code between a record and staging: the code of the source, and the code that all sources share."""
-    shared = [Path(str(module.__file__)) for module in (contracts, frames, landing_module, times)]
+    shared = [Path(str(module.__file__)) for module in (contracts, frames, landing_module, copying, times)]
     files = [*source, *shared, *sorted((SQL / "staging").glob("*.sql"))]
     return blake2b(b"".join(file.read_bytes() for file in files)).digest()

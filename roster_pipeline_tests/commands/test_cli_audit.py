@@ -58,6 +58,8 @@ ACTS = {
     "purge": "purge",
     "window add": "window_add",
     "window cancel": "window_cancel",
+    "erase": "erase",
+    "district offboard": "offboard",
 }
 
 
@@ -133,9 +135,11 @@ def test_the_act_is_recorded(name: str, ready: District, roster: Roster, query: 
         "purge": [(ready.id, "--deleted-before", "2020-01-01", "--yes", "--limit", "10")],
         "window add": [window],
         "window cancel": [("1",)],
+        "erase": [(ready.id, ready.shared("users", "student")[0], *WHY, "--apply")],
+        "district offboard": [(ready.id, "--erase", *WHY, "--apply")],
     }
     before = {"revoke": ("approve", hold, *BY), "district resume": ("district", "pause", ready.id)}
-    before |= {"window cancel": ("window", "add", *window, *BY)}
+    before |= {"window cancel": ("window", "add", *window, *BY), "district offboard": before["district resume"]}
     before |= {"admins remove": ("admins", "import", str(file), "--district", ready.id)}
     if name.startswith("users"):
         assert roster("district", "set", ready.id, "users_csv=true").status == 0

@@ -65,6 +65,7 @@ def test_no_command_lets_a_text_act_on_the_terminal(hostile: int, roster: Roster
         "connections": [("connections", "accept", "--by", HOSTILE)],
         "reject": [("reject", "1", "--by", HOSTILE)],
         "revoke": [("revoke", "1", "--by", HOSTILE, "--reason", HOSTILE)],
+        "erase": [("erase", district.id, HOSTILE, "--by", HOSTILE, "--reason", HOSTILE)],
     }
     for lines in arguments.values():
         for words in lines:

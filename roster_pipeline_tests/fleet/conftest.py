@@ -1,5 +1,5 @@
-"""A district for the tests of what follows its syncs."""
+"""The districts for the tests of what follows its syncs."""
 
-from roster_pipeline_tests.sync.conftest import district
+from roster_pipeline_tests.sync.conftest import district, twig
 
-__all__ = ["district"]
+__all__ = ["district", "twig"]

@@ -1,6 +1,7 @@
-"""Retention: what is removed from `ops`, when, and what always stays. The rows are like those that syncs, decisions and alerts write."""
+"""Retention: what is removed, when, and what always stays. The rows are like those that syncs, decisions and alerts write."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -9,13 +10,15 @@ import sqlalchemy as sa
 
 from roster_pipeline.commands.explain import _difference
 from roster_pipeline.database.engine import Database
+from roster_pipeline.database.lock import district_lock
+from roster_pipeline.database.migrate import known_tables
 from roster_pipeline.districts.agreement import find_district
 from roster_pipeline.fleet import retention
-from roster_pipeline.fleet.retention import prune_history
+from roster_pipeline.fleet.retention import clear_departed, prune_history
 from roster_pipeline.support.explain import explain_person
 from roster_pipeline.support.explanation import Explanation
 from roster_pipeline_tests.reference.driver import LiveDistrict
-from roster_pipeline_tests.sync.clever import clever, student
+from roster_pipeline_tests.sync.clever import clever, section, student
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
 NOTHING = dict.fromkeys(("changes_emptied", "alerts", "holds", "syncs", "changes", "quarantine"), 0)
@@ -259,3 +262,66 @@ def test_retention_does_not_affect_the_next_sync(database: Database, district: L
     removed = prune_history(database, keep_syncs_days=10, keep_changes_days=1, now=district.clock.now + timedelta(days=50))
     assert (removed["syncs"], removed["changes_emptied"]) == (1, 0)
     assert district.sync(changed).counts["changes"] == {}
+
+
+def test_the_snapshot_of_a_departed_district_is_cleared(database: Database, district: LiveDistrict, twig: LiveDistrict) -> None:
+    """R18.3: after so many days, its rows in staging and reconcile go, and nothing else. A connected district keeps them."""
+    people = clever(student("u1", "ana"), student("u2", "bo"), section("c1", ["u1", "u2"]))
+    for each in (district, twig):
+        each.sync(people)
+    kept = [name for name in known_tables() if name.startswith(("staging.", "reconcile."))]
+
+    def stored(of: LiveDistrict) -> int:
+        return sum(len(rows) for rows in of.kept(kept).values())
+
+    def clear(days: float) -> dict[str, int]:
+        return clear_departed(database, keep_disconnected_days=60, now=NOW + timedelta(days=days))
+
+    disconnect(district)
+    rows = stored(district)
+    before = district.rows()
+    assert clear(59) == {"departed_districts": 0, "rows_of_departed": 0}
+    with district_lock_of(district):
+        assert clear(61) == {"departed_districts": 0, "rows_of_departed": 0}
+    done = clear(61)
+    assert done["departed_districts"] == 1
+    assert done["rows_of_departed"] >= rows > 10
+    assert (stored(district), stored(twig) > 10) == (0, True)
+    assert district.rows() == before
+    (act,) = district.execute("select principal, facts from ops.audit where act = 'clear_departed'")
+    assert act["principal"] == "schedule:retention"
+    assert sum(act["facts"]["removed"].values()) == done["rows_of_departed"]
+    assert clear(62) == {"departed_districts": 0, "rows_of_departed": 0}
+
+
+def test_a_district_that_comes_back_after_it_syncs_right(database: Database, district: LiveDistrict) -> None:
+    """R18.3, R7.1: every record is read again. Nobody who is shared is deleted or doubled, who is not is soft-deleted, and then nothing."""
+    district.sync(clever(student("u1", "ana"), student("u2", "bo"), student("u3"), section("c1", ["u1", "u2", "u3"])))
+    before = district.rows()
+    disconnect(district)
+    clear_departed(database, keep_disconnected_days=60, now=NOW + timedelta(days=100))
+    district.execute("update app.districts set status = 'active' where district_id = :district")
+    same = clever(student("u1", "ana"), student("u2", "bo"), student("u3"), section("c1", ["u1", "u2", "u3"]))
+    report = district.sync(same)
+    assert (report.status, report.counts["changes"]) == ("successful", {})
+    assert district.rows() == before
+    assert district.sync(same).counts["settled_since"] == report.sync_id
+    left = district.sync(clever(student("u1", "ana"), student("u2", "bo"), section("c1", ["u1", "u2"])))
+    assert left.counts["changes"]["users"] == {"soft_delete": 1}
+
+
+def disconnect(district: LiveDistrict) -> None:
+    """As a listing does it (R11.7), on the day of NOW."""
+    district.execute("update app.districts set status = 'disconnected', updated_at = now() where district_id = :district")
+    district.execute(
+        "insert into ops.connections values (:clever_id, :district, '2026-01-01', :now, 'active')", clever_id=district.clever_id, now=NOW
+    )
+
+
+@contextmanager
+def district_lock_of(district: LiveDistrict) -> Iterator[None]:
+    """The lock of the district, held by another session."""
+    with district.database.engine.connect() as opened:
+        connection = opened.execution_options(isolation_level="AUTOCOMMIT")
+        with district_lock(connection, district.district_id, district.clever_id):
+            yield

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from roster_pipeline.districts.windows import Kind
 from roster_pipeline.people.imports import Kind as File
 from roster_pipeline.people.imports import import_people
+from roster_pipeline.support.erasure import erase_person
 from roster_pipeline_tests.reference.driver import NO_BRAKES, SETTINGS, LiveDistrict
 from roster_pipeline_tests.reference.world import SCHOOLS, USERNAMES, mostly
 
@@ -274,7 +275,16 @@ def _change_place(draw: st.DrawFn, district: LiveDistrict) -> None:
     district.execute(f"update app.{table} set {change} where {key} = :place", place=place)
 
 
+def _erase(draw: st.DrawFn, district: LiveDistrict) -> None:
+    """One person is erased for good (R18.2)."""
+    if user := _pick(draw, district, "users", "user_id"):
+        now = district.clock.tick()
+        person = user["clever_id"] or str(user["user_id"])
+        erase_person(district.database, SETTINGS, district.clever_id, person, by="support", reason="ticket", apply=True, now=now)
+
+
 EDITS = (
+    _erase,
     *(_new_user,) * 5,
     *(_change_user,) * 4,
     *(_rename_user,) * 2,

@@ -5,6 +5,7 @@ By default the tests are short and always the same; `ROSTER_TEST_EXAMPLES=2000` 
 
 import os
 from collections import Counter
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -19,11 +20,12 @@ from roster_pipeline_tests.reference import hands
 from roster_pipeline_tests.reference.driver import LiveDistrict, leaves_unchanged, state_of
 from roster_pipeline_tests.reference.invariants import Step, a_repeat_writes_nothing, an_answer_is_repeated, check
 from roster_pipeline_tests.reference.model import sync
-from roster_pipeline_tests.reference.rows import Snapshot
+from roster_pipeline_tests.reference.rows import Record, Snapshot
 from roster_pipeline_tests.reference.windows import on_at
-from roster_pipeline_tests.reference.world import CleverSide, shuffled_snapshot
+from roster_pipeline_tests.reference.world import NEWCOMERS, PEOPLE, CleverSide, shuffled_snapshot
 from roster_pipeline_tests.sync.clever import clever, district_admin, school, student, teacher
 
+MEMBERS = ("students", "teachers")
 LONG = os.environ.get("ROSTER_TEST_EXAMPLES")
 profile = settings(
     max_examples=int(LONG or 15),
@@ -121,6 +123,29 @@ def live(database: Database, draw: Any, *, one_in: int) -> None:
         an_answer_is_repeated(second, third)
 
 
+def without_erased(district: LiveDistrict, snapshot: Snapshot) -> Snapshot:
+    """The snapshot as if Clever did not send the people who were erased, also in the lists of sections (R18.2)."""
+    erased = {
+        row["clever_id"]
+        for row in district.execute(
+            "select ids.clever_id from unnest(cast(:ids as text[])) as ids (clever_id) inner join ops.erased as erased"
+            " on erased.clever_id_hash = ops.hash_clever_id(erased.salt, ids.clever_id) where erased.district_id = :district",
+            ids=sorted({each["id"] for each in snapshot.users} | {*PEOPLE, *NEWCOMERS["users"]}),
+        )
+    }
+
+    def shortened(section: Record) -> Record:
+        lists = {
+            name: [each for each in members if each not in erased] for name in MEMBERS if isinstance(members := section.get(name), list)
+        }
+        if section.get("teachers") is None and section.get("teacher") in erased:
+            lists["teachers"] = []
+        return {**section, **lists}
+
+    users = [each for each in snapshot.users if each["id"] not in erased]
+    return replace(snapshot, users=users, sections=[shortened(each) for each in snapshot.sections])
+
+
 def sync_and_check(district: LiveDistrict, snapshot: Snapshot, arriving: Snapshot, *, page_size: int = 100) -> Step:
     """Sync `arriving`, which is the snapshot in another order and in pages (R5.7); the model takes the snapshot itself."""
     before, holds_before, rules = district.rows(), district.holds(), district.rules()
@@ -134,7 +159,7 @@ def sync_and_check(district: LiveDistrict, snapshot: Snapshot, arriving: Snapsho
     if report.status != "failed":
         assert Counter(rule for rule, *_ in district.findings()) == Counter(report.counts["audits"])  # R4.3: each count is a list.
     now, is_first = district.clock.now, district.is_first
-    outcome = sync(state_of(before), snapshot, rules, now, holds_before, is_first=is_first, withheld=withheld)
+    outcome = sync(state_of(before), without_erased(district, snapshot), rules, now, holds_before, is_first=is_first, withheld=withheld)
     holds_after = district.holds()
     new = {each: hold.identity for each, hold in holds_after.items() if each not in holds_before}
     district.hold_acts |= {each: outcome.holds[identity].acts for each, identity in new.items() if identity in outcome.holds}

@@ -4,11 +4,11 @@ import pyarrow
 import pytest
 from psycopg import sql
 
+from roster_pipeline.database.copying import copy_rows
 from roster_pipeline.database.engine import Database, psycopg_connection, translate_database_errors
 from roster_pipeline.database.migrate import known_tables
 from roster_pipeline.database.offending import FIRST_COLUMNS
 from roster_pipeline.errors import PermanentError
-from roster_pipeline.sync.landing import copy_rows
 from roster_pipeline_tests.reference.driver import LiveDistrict
 from roster_pipeline_tests.sync.clever import clever, section, student, teacher
 
