@@ -7,8 +7,8 @@ from alembic import op
 from roster_pipeline.database.engine import psycopg_connection
 from roster_pipeline.errors import PermanentError
 
-revision = "0008"
-down_revision = "0007"
+revision = "0009"
+down_revision = "0008"
 
 
 def upgrade() -> None:
