@@ -17,7 +17,7 @@ from roster_pipeline.districts.nights import PACIFIC
 from roster_pipeline.districts.windows import freezes_at
 from roster_pipeline.fleet.freshness import MARK, Pulled
 
-# Of each district, within 24 hours. Clever may load data all day.
+# The most refreshes of a district within 24 hours. Clever may load data all day.
 REFRESHES_A_DAY = 24
 
 _began = sa.func.coalesce(syncs.c.started_at, syncs.c.requested_at)

@@ -65,7 +65,7 @@ def test_only_districts_that_follow_by_day(follow: Database) -> None:
     ],
 )
 def test_a_district_that_is_not_to_be_synced_is_not_asked_about(follow: Database, change: str) -> None:
-    """R17.1, R14.2: it is not active, has not begun, has never been synced, is about to be synced, or is frozen."""
+    """R17.1, R14.2: it is not active, has not begun, has never been synced, is about to be synced, or is in a freeze."""
     with follow.engine.begin() as connection:
         connection.exec_driver_sql(change)
     assert due(follow) == []
