@@ -3,6 +3,7 @@
 import dagster as dg
 
 from roster_pipeline.defs.alerts import alerts, failed_runs
+from roster_pipeline.defs.by_day import by_day
 from roster_pipeline.defs.connections import connections
 from roster_pipeline.defs.districts import districts_partitions
 from roster_pipeline.defs.freshness import SYNCS, fresh, freshness, freshness_job, refresh
@@ -19,7 +20,7 @@ defs = dg.Definitions(
     asset_checks=[fresh],
     jobs=[job, shard_job, retention_job, freshness_job],
     schedules=[*SCHEDULES, retention_schedule],
-    sensors=[districts_partitions, requests, alerts, failed_runs, connections, refresh, freshness],
+    sensors=[districts_partitions, requests, alerts, failed_runs, connections, refresh, by_day, freshness],
     resources={"roster_database": RosterDatabase()},
     # A sync is one step. A second process per run would only cost seconds.
     executor=dg.in_process_executor,

@@ -86,6 +86,10 @@ class Profile(BaseModel):
     request_roles: tuple[RequestRole, ...] = Field(description="Roles for which a sync may be requested (R11.3).")
     requests_per_hour: int | None = Field(None, ge=1, le=1_000, description="Syncs that may be requested within an hour; none: no limit.")
     approval_hours: int = Field(72, ge=1, le=8_760, description="Hours until an approval of a hold expires (R7.5).")
+    freshness: Literal["night", "day"] = Field(
+        "night", description="When newer data at Clever is looked for: in the night of a sync, or by day too (R17.1)."
+    )
+    freshness_minutes: int = Field(10, ge=5, le=1_440, description="Minutes between two questions to Clever by day (R17.1).")
     district_may_approve: tuple[HoldKind, ...] = Field(
         ("school_role", "licenses"), description="Kinds of holds that the district's own account owner may decide about (R13.6)."
     )

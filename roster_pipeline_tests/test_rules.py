@@ -10,6 +10,9 @@ from pathlib import Path
 TESTS = Path(__file__).parent
 RULES = TESTS.parent / "docs" / "rules.md"
 
+# Rules that have a number and no code yet: the sum of the deactivations of 24 hours, and what an application does about the feed.
+NOT_BUILT = frozenset({"R17.2"})
+
 
 def _rows() -> dict[str, list[tuple[str, str]]]:
     """Rule -> the tests that its row names: the file, and the function if the row names one."""
@@ -39,11 +42,12 @@ def test_every_rule_is_cited_by_a_test_that_its_row_names() -> None:
 
 
 def test_the_rules_are_numbered_without_gaps() -> None:
-    """Sections 3 to 9, 11, 13, 14 and 18. A new rule has the next free number of its section, and a rule that is removed leaves its row."""
+    """Sections 3 to 9, 11, 13, 14, 17 and 18. A new rule has the next free number of its section; a rule that is removed leaves its row."""
     numbers: dict[int, list[int]] = {}
     for rule in _rows():
         section, number = rule.removeprefix("R").split(".")
         numbers.setdefault(int(section), []).append(int(number))
-    assert sorted(numbers) == [*range(3, 10), 11, 13, 14, 18]
+    assert sorted(numbers) == [*range(3, 10), 11, 13, 14, 17, 18]
     for each, found in numbers.items():
-        assert found == [*range(1, len(found) + 1)], f"The rules of section {each} are {found}."
+        expected = [number for number in range(1, max(found) + 1) if f"R{each}.{number}" not in NOT_BUILT]
+        assert found == expected, f"The rules of section {each} are {found}."

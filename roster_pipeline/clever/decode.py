@@ -108,7 +108,7 @@ def parse_district(item: SingleBody) -> SourceDistrict | None:
         return None
     district = District(**values)
     findings = [finding(DISTRICTS, district.id, _type_rule(column)) for column in broken]
-    return SourceDistrict(district.id, district.name, district.state, district.last_sync, tuple(findings))
+    return SourceDistrict(district.id, district.name, district.state, district.last_sync, tuple(findings), district.last_clever_sync)
 
 
 class Decoded(NamedTuple):

@@ -38,19 +38,30 @@ Grade = Literal[
 
 
 class District(Wire):
-    """/districts/{id}. `last_sync` (UTC timestamp text) is absent until Clever has loaded the district once."""
+    """/districts/{id}. `last_sync` (UTC timestamp text) is absent until Clever has loaded the district once.
 
-    absent = {"id": Absent.FAILS, "name": Absent.EMPTY, "state": Absent.EMPTY, "last_sync": Absent.EMPTY}
+    `last_clever_sync` moves with changes of sharing too. It is absent unless Clever's support has enabled it for the application.
+    """
+
+    absent = {
+        "id": Absent.FAILS,
+        "name": Absent.EMPTY,
+        "state": Absent.EMPTY,
+        "last_sync": Absent.EMPTY,
+        "last_clever_sync": Absent.EMPTY,
+    }
 
     id: CleverId
     name: str | None = None
     state: str | None = None
     last_sync: str | None = None
+    last_clever_sync: str | None = None
 
     def __post_init__(self) -> None:
         self.name = self.name or None
         self.state = self.state or None
         self.last_sync = self.last_sync or None
+        self.last_clever_sync = self.last_clever_sync or None
 
 
 class Entity(Wire):

@@ -70,6 +70,7 @@ syncs = sa.Table(
     sa.Column("requested_role", sa.Text),
     sa.Column("is_applied", sa.Boolean, sa.Computed("status")),
     sa.Column("pull_no", sa.BigInteger),
+    sa.Column("applied_no", sa.BigInteger),
     sa.Column("principal", sa.Text),
     schema="ops",
 )

@@ -21,12 +21,12 @@ from roster_pipeline.defs.failures import as_dagster_failures
 from roster_pipeline.defs.resources import RosterDatabase
 from roster_pipeline.defs.sync import evaluation, job, keep_connections
 from roster_pipeline.defs.tags import LANE, NIGHT, PRIORITY, night_tags
-from roster_pipeline.fleet.freshness import Freshness, Pulled, alert_silent, ask_last_sync, moved, synced_this_night
+from roster_pipeline.fleet.freshness import Freshness, Pulled, alert_silent, ask_marks, moved, synced_this_night
 from roster_pipeline.fleet.freshness import freshness as freshness_of_districts
 from roster_pipeline.fleet.windows import alert_windows
 
 # Dagster ends a tick after 60 seconds. Asking ends before that, and the next tick continues with the next district.
-_TICK_SECONDS = 40.0
+TICK_SECONDS = 40.0
 
 
 # --- newer data in the same night ---
@@ -41,7 +41,7 @@ _TICK_SECONDS = 40.0
 )
 def refresh(context: dg.SensorEvaluationContext, roster_database: RosterDatabase) -> dg.SensorResult | dg.SkipReason:
     """Asks Clever about the districts that have been synced this night; as many as there is time for."""
-    deadline = Deadline(_TICK_SECONDS)
+    deadline = Deadline(TICK_SECONDS)
     settings = roster_database.settings
     with as_dagster_failures(), roster_database.session() as connection:
         now = database_time(connection)
@@ -50,10 +50,10 @@ def refresh(context: dg.SensorEvaluationContext, roster_database: RosterDatabase
             return dg.SkipReason("No district has been synced this night.")
         listing = list_tokens(settings, deadline=deadline)
         reconcile_connections(connection, listing.listing(), now=now)
-    answers = ask_last_sync(settings, listing, [each.clever_id for each in pulled], deadline=deadline)
-    starting = [_pull_again(each, newest) for each, newest in moved(pulled, answers)]
+    answers = ask_marks(settings, listing, [each.clever_id for each in pulled], deadline=deadline)
+    starting = [pull_again(each, newest) for each, newest in moved(pulled, answers)]
     cursor = str(pulled[answers.asked - 1].district_id) if answers.asked else context.cursor
-    skipped = f"Asked about {answers.asked} of {len(pulled)} districts; Clever answered about {len(answers.last_sync)}."
+    skipped = f"Asked about {answers.asked} of {len(pulled)} districts; Clever answered about {len(answers.marks)}."
     return dg.SensorResult(run_requests=starting, skip_reason=None if starting else dg.SkipReason(skipped), cursor=cursor)
 
 
@@ -63,9 +63,10 @@ def _from(cursor: str | None, pulled: Sequence[Pulled]) -> list[Pulled]:
     return sorted(pulled, key=lambda each: (each.district_id <= last, each.district_id))
 
 
-def _pull_again(district: Pulled, last_sync: str) -> dg.RunRequest:
+def pull_again(district: Pulled, mark: str) -> dg.RunRequest:
+    """A run that pulls a district again, of which Clever has newer data."""
     # One run for each load of Clever, so that a failing sync is not repeated all night.
-    key = f"refresh-{district.clever_id}-{last_sync}"
+    key = f"refresh-{district.clever_id}-{mark}"
     return dg.RunRequest(run_key=key, partition_key=district.clever_id, tags=night_tags("refresh"))
 
 

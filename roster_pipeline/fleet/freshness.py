@@ -40,6 +40,9 @@ _ASK_ATTEMPTS = 2
 # With less time than this left, no request is started.
 _LEAST_SECONDS = 1.0
 
+# The mark that a sync has pulled. Syncs of older releases have only last_sync.
+MARK = sa.func.coalesce(syncs.c.counts["mark"].astext, syncs.c.counts["last_sync"].astext)
+
 # The last applied sync of each district. One that ended in the future does not count: nobody knows how old it is (R11.6).
 # The lateral join reads one index entry per district, not all its syncs.
 _LAST_APPLIED = sa.text("""
@@ -59,22 +62,22 @@ _LAST_APPLIED = sa.text("""
 
 
 class Pulled(NamedTuple):
-    """A district that has been synced this night. `last_sync` is Clever's text in the data that was pulled."""
+    """A district that has been synced. `mark` is Clever's text in the data that was pulled (R17.1)."""
 
     district_id: int
     clever_id: str
-    last_sync: str | None
+    mark: str | None
 
 
 class Answers(NamedTuple):
     """Clever's answers.
 
     Attributes:
-        last_sync: by Clever id; without the districts that could not be asked.
+        marks: by Clever id; without the districts that could not be asked.
         asked: how many districts there was time for, counted from the first.
     """
 
-    last_sync: dict[str, str | None]
+    marks: dict[str, str | None]
     asked: int
 
 
@@ -96,7 +99,7 @@ def synced_this_night(connection: Connection, now: datetime) -> list[Pulled]:
             busy = any(row["status"] in ("queued", "processing") for row in rows)
             refreshes = sum(row["trigger"] == "refresh" for row in rows)
             if applied and not busy and refreshes < REFRESHES_A_NIGHT and district.district_id not in freezes:
-                found.append(Pulled(district.district_id, district.clever_id, applied[-1]["last_sync"]))
+                found.append(Pulled(district.district_id, district.clever_id, applied[-1]["mark"]))
     return sorted(found)
 
 
@@ -104,7 +107,7 @@ def _tonight(connection: Connection, moment: datetime, now: datetime) -> Mapping
     """The syncs since a nightly time, and older ones that have not ended; by district, oldest first."""
     began = sa.func.coalesce(syncs.c.started_at, syncs.c.requested_at)
     query = (
-        sa.select(syncs.c.district_id, syncs.c.trigger, syncs.c.status, syncs.c.counts["last_sync"].astext.label("last_sync"))
+        sa.select(syncs.c.district_id, syncs.c.trigger, syncs.c.status, MARK.label("mark"))
         .where(
             sa.or_(began.between(moment, now + TOLERANCE), syncs.c.status.in_(["queued", "processing"])), syncs.c.district_id.is_not(None)
         )
@@ -116,7 +119,7 @@ def _tonight(connection: Connection, moment: datetime, now: datetime) -> Mapping
     return rows
 
 
-def ask_last_sync(settings: Settings, tokens: Mapping[str, SecretStr], clever_ids: Sequence[str], *, deadline: Deadline) -> Answers:
+def ask_marks(settings: Settings, tokens: Mapping[str, SecretStr], clever_ids: Sequence[str], *, deadline: Deadline) -> Answers:
     """Ask Clever for the district objects, several at once, until the deadline. A district that cannot be asked is logged and left out."""
 
     def ask(clever_id: str) -> SourceDistrict | None:
@@ -126,27 +129,27 @@ def ask_last_sync(settings: Settings, tokens: Mapping[str, SecretStr], clever_id
         with DistrictPull(settings.model_copy(update=limits), clever_id, keep_student_email=False, tokens=tokens) as pull:
             return pull.district()
 
-    last_sync: dict[str, str | None] = {}
+    marks: dict[str, str | None] = {}
     asked = 0
     with ThreadPoolExecutor(_ASKING_AT_ONCE, thread_name_prefix="clever-refresh") as pool:
         for clever_id, answer in zip(clever_ids, [pool.submit(ask, each) for each in clever_ids], strict=True):
             try:
                 found = answer.result()
             except RosterError as error:
-                log.warning("district %s: its last_sync could not be asked for: %s", clever_id, error.reason)
+                log.warning("district %s: its last change could not be asked for: %s", clever_id, error.reason)
                 asked += 1
                 continue
             if found is None:
                 break
             asked += 1
-            last_sync[clever_id] = found.last_sync
-    return Answers(last_sync, asked)
+            marks[clever_id] = found.mark
+    return Answers(marks, asked)
 
 
 def moved(pulled: Sequence[Pulled], answers: Answers) -> list[tuple[Pulled, str]]:
-    """The districts whose data Clever has loaded again since the pull, each with Clever's `last_sync` of now."""
-    found = [(each, answers.last_sync.get(each.clever_id)) for each in pulled]
-    return [(each, newest) for each, newest in found if newest is not None and newest != each.last_sync]
+    """The districts of which Clever has newer data than was pulled, each with its mark of now."""
+    found = [(each, answers.marks.get(each.clever_id)) for each in pulled]
+    return [(each, newest) for each, newest in found if newest is not None and newest != each.mark]
 
 
 # --- silent districts ---

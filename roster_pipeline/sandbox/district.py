@@ -69,6 +69,7 @@ class District:
         removed: deleted users and their `roles`, so that `restore_users` can bring them back.
         unshared: ids of schools and users that the application may not see.
         changed_at: when an edit last changed the data; None before the first edit.
+        noted_at: when `last_clever_sync` last moved, which it does with changes of sharing too; None before that.
         lock: hold it while reading or changing anything of the district.
     """
 
@@ -89,6 +90,7 @@ class District:
         self.removed: dict[str, tuple[Record, tuple[str, ...]]] = {}
         self.unshared: set[str] = set()
         self.changed_at: datetime | None = None
+        self.noted_at: datetime | None = None
         self.lock = threading.RLock()
         self.views: dict[object, list[str]] = {}
         self.pages: dict[object, bytes] = {}

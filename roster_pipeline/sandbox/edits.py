@@ -200,13 +200,13 @@ class Edits:
         """Hides schools (with their sections, and the people who have no other shared school) or single users."""
         with self.district.lock:
             self.district.unshared.update(ids)
-            self.district.forget_views()
+            self._note_change()
 
     def reshare(self, ids: Collection[str]) -> None:
         """Shows what `unshare` hid. Every object has the same id as before."""
         with self.district.lock:
             self.district.unshared.difference_update(ids)
-            self.district.forget_views()
+            self._note_change()
 
     def set_district(self, **fields: Any) -> None:
         """Sets fields of the district object: `state`, `last_sync`, `pause_start`, `error`, …"""
@@ -267,7 +267,15 @@ class Edits:
             self.district.changed_at = moment
             yield timestamp(moment)
             self.district.record["last_sync"] = timestamp(self.district.changed_at)
-            self.district.forget_views()
+            self._note_change()
+
+    def _note_change(self) -> None:
+        """`last_clever_sync` moves with changes of sharing too. A district has it only if `set_district` has given it one."""
+        if "last_clever_sync" in self.district.record:
+            moment = max(self._now(), self.district.noted_at + timedelta(milliseconds=1)) if self.district.noted_at else self._now()
+            self.district.noted_at = moment
+            self.district.record["last_clever_sync"] = timestamp(moment)
+        self.district.forget_views()
 
     @contextmanager
     def _record(self, kind: Kind, key: str) -> Iterator[Record]:

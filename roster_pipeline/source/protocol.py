@@ -25,6 +25,8 @@ class SourceDistrict(NamedTuple):
         state: Clever's own word for it, such as `running`, `pending` or `error`.
         last_sync: when the source last loaded the district's data, as the source writes it (R3.7). None if it never has.
         findings: what was wrong with optional values, which are left out.
+        last_changed: when anything that the application may see last changed, as the source writes it, changes of sharing included. None if
+            the source does not say.
     """
 
     id: str
@@ -32,6 +34,12 @@ class SourceDistrict(NamedTuple):
     state: str | None
     last_sync: str | None
     findings: tuple[Finding, ...] = ()
+    last_changed: str | None = None
+
+    @property
+    def mark(self) -> str | None:
+        """What differs as soon as the source has newer data (R17.1). It is only compared, and is no time of ours."""
+        return self.last_changed or self.last_sync
 
 
 class Listing(NamedTuple):

@@ -43,7 +43,7 @@ DISTRICTS = "districts"
 # The fields of each object in JSON, by the name that the rule of their type has. A field of severity `error` quarantines the record: the
 # fields that R4.2 names, and those without which a person who is present would look absent (a role, a school, the members of a section).
 _TYPES: Mapping[str, Mapping[str, Severity]] = {
-    DISTRICTS: {"name": "warn", "state": "warn", "last_sync": "warn"},
+    DISTRICTS: {"name": "warn", "state": "warn", "last_sync": "warn", "last_clever_sync": "warn"},
     "schools": {"district": "error", "name": "error", "last_modified": "warn"},
     "terms": {"district": "error", "name": "warn", "start_date": "warn", "end_date": "warn"},
     "courses": {"district": "error", "name": "warn", "number": "warn"},

@@ -97,7 +97,7 @@ HOLDINGS: Mapping[str, Holding] = {
     "ops.syncs": _table(
         "requested_by reason principal",
         "sync_id district_id trigger requested_at status started_at finished_at snapshot_at counts message dagster_run_id requested_role"
-        " is_applied pull_no",
+        " is_applied pull_no applied_no",
         person="loses requested_by and principal where they are the person's name, username or e-mail; a reason is support's own text",
         district="stays, without message, requested_by, principal and reason",
     ),
@@ -133,6 +133,14 @@ HOLDINGS: Mapping[str, Holding] = {
     "ops.alert_receivers": _table("", "receiver failures next_attempt_at", district=_NO_DISTRICT, of_district=""),
     "ops.connections": _table("", "clever_id district_id connected_at disconnected_at status_before", district=_STAYS),
     "ops.token_listings": _table("", "is_newest began_at client doubted_since doubt", district=_NO_DISTRICT, of_district=""),
+    "ops.feed_floor": _table("", "is_only removed_up_to", district=_NO_DISTRICT, of_district=""),
+    # The database lets nobody change or remove a window. The names are those of the vendor's own people.
+    "ops.windows": _table(
+        "created_by cancelled_by principal",
+        "window_id district_id profile kind first_night last_night limits reason created_at cancelled_at",
+        person="stays: a window is about nights",
+        district=_STAYS,
+    ),
     "ops.ticks": _table("", "sensor ticked_at", district=_NO_DISTRICT, of_district=""),
     "ops.alembic_version": _table("", "version_num", district=_NO_DISTRICT, of_district=""),
     # Append-only. `given_name` is what the vendor's own people say of themselves.

@@ -15,6 +15,7 @@ from sqlalchemy import Connection
 from roster_pipeline.alerts.causes import alert_failures
 from roster_pipeline.database.audit import os_principal, record_act
 from roster_pipeline.database.engine import psycopg_connection
+from roster_pipeline.database.lock import FEED_LOCK
 from roster_pipeline.database.tables import APPLIED, districts, syncs
 from roster_pipeline.errors import PermanentError
 
@@ -163,11 +164,15 @@ def end(
 ) -> None:
     """End a sync. If its row has ended already, it stays: an error after the commit cannot make an applied sync a failed one.
 
+    A sync that wrote gets its number in the feed (R17.3). All others that want one wait until the transaction has ended, so nothing comes
+    between this and the commit.
+
     Args:
         hint: what to do about a failure; the alert repeats it.
     """
     values = {"status": status, "finished_at": now, "counts": dict(counts), "message": message}
-    _end(connection, syncs.c.sync_id == sync_id, values, now=now, hint=hint)
+    if _end(connection, syncs.c.sync_id == sync_id, values, now=now, hint=hint) and status in APPLIED and counts.get("changes"):
+        connection.execute(sa.select(sa.func.ops.number_applied(sync_id, FEED_LOCK)))
 
 
 def mark_crashed(connection: Connection, district_id: int | None, *, now: datetime, message: str = CRASHED) -> int:

@@ -89,11 +89,20 @@ def pull_district(source: RosterSource, landing: Landing, *, started_at: datetim
         "records": {collection.value: landing.rows[collection] for collection in Collection},
         "known": sum(source.index.count_seen(collection) for collection in Collection),
     }
-    moved = before.last_sync != after.last_sync
-    return PullResult(started_at, landing, moved=moved, last_sync=before.last_sync, state=before.state, index=source.index, cost=cost)
+    return PullResult(
+        started_at,
+        landing,
+        moved=before.mark != after.mark,
+        last_sync=before.last_sync,
+        mark=before.mark,
+        state=before.state,
+        index=source.index,
+        cost=cost,
+    )
 
 
 def _clean_district(district: SourceDistrict) -> SourceDistrict:
     """The district object with its texts as they are stored (R4.5)."""
-    name, state, last_sync = clean_text(pyarrow.array([district.name, district.state, district.last_sync], pyarrow.string())).to_pylist()
-    return district._replace(name=name, state=state, last_sync=last_sync)
+    texts = [district.name, district.state, district.last_sync, district.last_changed]
+    name, state, last_sync, last_changed = clean_text(pyarrow.array(texts, pyarrow.string())).to_pylist()
+    return district._replace(name=name, state=state, last_sync=last_sync, last_changed=last_changed)

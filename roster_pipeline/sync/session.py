@@ -108,9 +108,10 @@ class PullResult:
     Attributes:
         started_at: when the pull began.
         landing: the unseen records.
-        moved: whether the district's last_sync differs between the pull's start and its end (R3.7).
+        moved: whether the district's mark differs between the pull's start and its end (R3.7).
         state: Clever's own word for the district when the pull began, such as `running` or `error`.
         last_sync: the district's last_sync when the pull began, as Clever writes it. Newer data at Clever has a later one.
+        mark: the district's mark when the pull began (R17.1).
         index: the seen records. They are not in the landing yet.
         cost: requests, retries, bytes, pages and seen records, for people who watch.
     """
@@ -119,6 +120,7 @@ class PullResult:
     landing: Landing
     moved: bool
     last_sync: str | None
+    mark: str | None
     state: str | None
     index: SnapshotIndex
     cost: dict[str, Any]
@@ -126,7 +128,8 @@ class PullResult:
     @property
     def counts(self) -> dict[str, Any]:
         """What `ops.syncs.counts` has about the pull."""
-        return {"moved_during_pull": self.moved, "last_sync": self.last_sync, "clever_state": self.state, "pull": self.cost}
+        about = {"last_sync": self.last_sync, "mark": self.mark, "clever_state": self.state}
+        return {"moved_during_pull": self.moved, **about, "pull": self.cost}
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from roster_pipeline.defs.freshness import freshness, refresh
 from roster_pipeline.defs.resources import RosterDatabase
 from roster_pipeline.defs.tags import LANE, TRIGGER
 from roster_pipeline.districts.agreement import Agreement, record_agreement
-from roster_pipeline.fleet.freshness import ask_last_sync
+from roster_pipeline.fleet.freshness import ask_marks
 from roster_pipeline.sandbox import District, Sandbox, generate_district
 from roster_pipeline.settings import settings
 from roster_pipeline.sync.run import SyncRequest, run_sync
@@ -156,8 +156,8 @@ def test_a_tick_continues_where_the_last_one_ended(
     )
     monkeypatch.setattr(
         freshness_module,
-        "ask_last_sync",
-        lambda settings, tokens, ids, *, deadline: ask_last_sync(settings, tokens, ids[:2], deadline=deadline),
+        "ask_marks",
+        lambda settings, tokens, ids, *, deadline: ask_marks(settings, tokens, ids[:2], deadline=deadline),
     )
     asked, cursor = [], None
     with dg.DagsterInstance.ephemeral() as instance:

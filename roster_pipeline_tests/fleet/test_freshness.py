@@ -12,7 +12,7 @@ from roster_pipeline.clever.tokens import list_tokens
 from roster_pipeline.database.engine import Database
 from roster_pipeline.districts.agreement import Agreement, record_agreement, set_status
 from roster_pipeline.districts.nights import last_scheduled_at, night_ends_at
-from roster_pipeline.fleet.freshness import Answers, Pulled, alert_silent, ask_last_sync, freshness, moved, synced_this_night
+from roster_pipeline.fleet.freshness import Answers, Pulled, alert_silent, ask_marks, freshness, moved, synced_this_night
 from roster_pipeline.sandbox import District, Sandbox, SandboxServer
 from roster_pipeline.settings import Settings
 
@@ -81,7 +81,7 @@ def test_a_district_is_asked_about_while_its_night_lasts(nights: Nights, profile
     assert nights.asked(moment + 30 * MINUTE) == []
     nights.sync(district, moment + MINUTE, "held", last_sync=NEW)
     assert nights.asked(moment + 30 * MINUTE) == [A]
-    assert synced_this_night(nights.connection, moment + 30 * MINUTE)[0].last_sync == NEW
+    assert synced_this_night(nights.connection, moment + 30 * MINUTE)[0].mark == NEW
     assert nights.asked(MORNING - MINUTE) == [A]
     assert nights.asked(MORNING) == []
     assert nights.asked(EVENING + 23 * HOUR) == []
@@ -150,7 +150,7 @@ def test_clever_is_asked(caplog: pytest.LogCaptureFixture) -> None:
     sandbox.misbehave("status", f"/v3.0/districts/{B}", status=403)
     with SandboxServer(sandbox) as server:
         settings = settings_for(server)
-        answers = ask_last_sync(settings, list_tokens(settings), [A, B, "unknown", C], deadline=Deadline(40))
+        answers = ask_marks(settings, list_tokens(settings), [A, B, "unknown", C], deadline=Deadline(40))
     assert answers == Answers({A: NEW, C: NEW}, 4)
     assert [record.levelname for record in caplog.records] == ["WARNING", "WARNING"]
     assert B in caplog.text
@@ -164,9 +164,9 @@ def test_asking_ends_in_time() -> None:
     sandbox = Sandbox(*(District({"id": f"d{number}", "name": "D", "last_sync": NEW}) for number in range(20)))
     with SandboxServer(sandbox) as server:
         settings = settings_for(server)
-        answers = ask_last_sync(settings, list_tokens(settings), [f"d{number}" for number in range(20)], deadline=Deadline(40, clock))
+        answers = ask_marks(settings, list_tokens(settings), [f"d{number}" for number in range(20)], deadline=Deadline(40, clock))
     assert 0 < answers.asked < 20
-    assert set(answers.last_sync) == {f"d{number}" for number in range(answers.asked)}
+    assert set(answers.marks) == {f"d{number}" for number in range(answers.asked)}
 
 
 # --- silent districts ---

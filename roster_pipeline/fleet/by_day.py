@@ -1,0 +1,64 @@
+"""Following Clever by day (R17.1): which districts are asked about now.
+
+Belongs here: the districts with `freshness=day`, and when each is due to be asked about. Does not belong here: asking Clever
+(`freshness.py`), and starting a sync (`defs/by_day.py`).
+"""
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+
+import sqlalchemy as sa
+from sqlalchemy import Connection
+
+from roster_pipeline.database.clock import TOLERANCE
+from roster_pipeline.database.tables import APPLIED, syncs
+from roster_pipeline.districts.agreement import all_districts
+from roster_pipeline.districts.nights import PACIFIC
+from roster_pipeline.districts.windows import freezes_at
+from roster_pipeline.fleet.freshness import MARK, Pulled
+
+# The most refreshes of a district within 24 hours. Clever may load data all day.
+REFRESHES_A_DAY = 24
+
+_began = sa.func.coalesce(syncs.c.started_at, syncs.c.requested_at)
+
+
+def due_by_day(connection: Connection, now: datetime, asked: Mapping[str, float]) -> list[Pulled]:
+    """The districts to ask Clever about now, the one first that was asked about longest ago.
+
+    Such a district is active, its start date has come, it follows Clever by day, a sync of it has been applied, none is queued or running,
+    it has not had REFRESHES_A_DAY in the last 24 hours, and no freeze is on (R14.2).
+
+    Args:
+        asked: when each district was last asked about, by Clever id, in seconds since 1970.
+    """
+    today, freezes = now.astimezone(PACIFIC).date(), freezes_at(connection, now)
+    following = {
+        district.district_id: district
+        for district in all_districts(connection)
+        if district.status == "active"
+        and district.rules is not None
+        and district.rules.freshness == "day"
+        and district.district_id not in freezes
+        and (district.row["start_date"] is None or district.row["start_date"] <= today)
+        and now.timestamp() - asked.get(district.clever_id, 0) >= 60 * district.rules.freshness_minutes
+    }
+    found = []
+    for district_id, mark in _marks(connection, list(following), now).items():
+        found.append(Pulled(district_id, following[district_id].clever_id, mark))
+    return sorted(found, key=lambda each: (asked.get(each.clever_id, 0), each.district_id))
+
+
+def _marks(connection: Connection, district_ids: list[int], now: datetime) -> dict[int, str | None]:
+    """The mark of the last applied sync of each of these districts that may be synced again."""
+    ours = syncs.c.district_id.in_(district_ids)
+    busy = sa.select(syncs.c.district_id).where(ours, syncs.c.status.in_(["queued", "processing"]))
+    recent = sa.and_(syncs.c.trigger == "refresh", _began.between(now - timedelta(hours=24), now + TOLERANCE))
+    often = sa.select(syncs.c.district_id).where(ours, recent).group_by(syncs.c.district_id).having(sa.func.count() >= REFRESHES_A_DAY)
+    last = (
+        sa.select(syncs.c.district_id, MARK.label("mark"))
+        .where(ours, syncs.c.status.in_(APPLIED), syncs.c.district_id.not_in(busy), syncs.c.district_id.not_in(often))
+        .distinct(syncs.c.district_id)
+        .order_by(syncs.c.district_id, syncs.c.sync_id.desc())
+    )
+    return {row.district_id: row.mark for row in connection.execute(last)}
