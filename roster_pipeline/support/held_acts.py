@@ -64,4 +64,4 @@ def grouped(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> list[l
 
 
 def _rows(connection: Connection, hold_id: int) -> Sequence[Mapping[str, Any]]:
-    return [dict(row) for row in connection.execute(sa.text(_SQL), {"hold": hold_id}).mappings()]
+    return [dict(row) for row in connection.execute(sa.text(_SQL), {"hold_id": hold_id}).mappings()]

@@ -19,7 +19,7 @@ with acts as (
         substring(held.act from '^end enrollment ([^ ]+) ') as classroom
     from ops.held_acts as held
     inner join ops.holds as holds on held.hold_id = holds.hold_id
-    where held.hold_id = :hold
+    where held.hold_id = :hold_id
 )
 select
     acts.act,
