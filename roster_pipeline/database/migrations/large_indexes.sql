@@ -10,3 +10,5 @@ create index concurrently staging_users_sis_id on staging.users (district_id, si
 create index concurrently app_users_clever_id on app.users (clever_id) where clever_id is not null and deleted_at is null;
 create index concurrently app_schools_clever_id on app.schools (clever_id) where clever_id is not null and deleted_at is null;
 create index concurrently app_classrooms_clever_id on app.classrooms (clever_id) where clever_id is not null and deleted_at is null;
+-- The feed is read by the number (R17.3).
+create unique index concurrently ops_syncs_applied_no on ops.syncs (applied_no) where applied_no is not null;

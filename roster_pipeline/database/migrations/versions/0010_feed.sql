@@ -2,7 +2,6 @@
 
 -- The place of the sync in the feed; null for a sync that wrote nothing.
 alter table ops.syncs add column applied_no bigint;
-create unique index syncs_applied_no on ops.syncs (applied_no) where applied_no is not null;
 create sequence ops.applied_numbers;
 
 -- Up to which number syncs are not in the feed any more. One row.
