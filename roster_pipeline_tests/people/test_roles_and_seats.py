@@ -23,7 +23,7 @@ def history(world: World, since: int = 0) -> list[tuple[Any, ...]]:
 
 
 def audits(world: World) -> Sequence[Mapping[str, Any]]:
-    return world.rows("select * from ops.audit order by audit_id")
+    return world.rows("select * from ops.audit where act <> 'sync' order by audit_id")
 
 
 def last_act(world: World) -> int:
