@@ -112,7 +112,8 @@ def test_all_is_healthy(roster: Roster, dagster: None, synced: str, unused_recei
     found = findings(roster, status=0)
     assert list(found) == [
         "daemon", "schedules and sensors", "runs", "shards", "disk", "database", "clock", "districts", "connections",
-        "crashed syncs", "night 21:00", "night 00:00", "freshness", "requests", "locks", "brakes", "holds", "alerts",
+        "crashed syncs", "night 21:00", "night 00:00", "freshness", "windows", "requests", "locks", "brakes", "holds",
+        "alerts",
     ]  # fmt: skip
     assert {each["verdict"] for each in found.values()} == {"ok"}
     assert all(each["says"] and not each["do"] for each in found.values())
