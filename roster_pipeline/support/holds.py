@@ -110,7 +110,7 @@ def revoke(connection: Connection, hold_id: int, decider: Decider) -> Mapping[st
         sync = f"sync {found['used_by']}" if found["used_by"] else "a sync"
         raise PermanentError(
             f"The approval of hold {hold_id} was used by {sync}, so it cannot be revoked.",
-            hint=f"`roster undo {found['used_by'] or 'SYNC'}` shows what undoing that sync would do.",
+            hint="`ops.changes` has what it wrote, and `roster explain` shows that for one person.",
             district=found["district"],
         )
     (row,) = _decidable(connection, [hold_id], allowed=("approved",), verb="revoked")

@@ -87,7 +87,7 @@ def test_several_holds_and_all_of_a_sync(held: District, roster: Roster, query: 
     assert query("select distinct decided_by, decided_principal like 'os:%' from ops.holds") == [("Ann", True)]
     assert roster("sync", held.id).status == 0
     refused = roster("revoke", chosen[0], *WHO, "--reason", "too late")
-    assert (refused.status, "roster undo" in refused.err) == (1, True)
+    assert (refused.status, "was used by sync" in refused.err) == (1, True)
     acts = [row[0] for row in query("select act from ops.audit where subject like 'hold %' order by audit_id")]
     assert acts == [each for each in ("reject", "approve", "revoke", "approve") for _ in chosen]
 

@@ -134,7 +134,7 @@ def test_two_people_decide_at_once(held: Scenario) -> None:
 
 
 def test_a_used_approval_cannot_be_revoked(held: Scenario) -> None:
-    """R13.4: the message names the sync that can be undone."""
+    """R13.4: the message names the sync that used it."""
     held.approve()
     report = held.sync()
     assert report.status == "successful"
@@ -142,7 +142,7 @@ def test_a_used_approval_cannot_be_revoked(held: Scenario) -> None:
     with held.database.engine.begin() as connection, pytest.raises(PermanentError) as caught:
         holds.revoke(connection, used, ANN)
     assert f"was used by sync {report.sync_id}" in caught.value.reason
-    assert f"roster undo {report.sync_id}" in caught.value.hint
+    assert "roster explain" in caught.value.hint
     with held.database.engine.begin() as connection, pytest.raises(PermanentError, match="There is no hold"):
         holds.revoke(connection, 10**6, ANN)
 
