@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -50,6 +51,7 @@ def hostile(roster: Roster, district: District, database: Database) -> int:
 
 def test_no_command_lets_a_text_act_on_the_terminal(hostile: int, roster: Roster, district: District) -> None:
     """Each command in words. A line of output never begins with what somebody else wrote after a line break."""
+    soon = (datetime.now(UTC) + timedelta(days=3)).date().isoformat()
     arguments: dict[str, list[tuple[str, ...]]] = {
         "status": [("status",), ("status", district.id)],
         "district": [("district", "list"), ("district", "show", district.id)],
@@ -66,6 +68,12 @@ def test_no_command_lets_a_text_act_on_the_terminal(hostile: int, roster: Roster
         "reject": [("reject", "1", "--by", HOSTILE)],
         "revoke": [("revoke", "1", "--by", HOSTILE, "--reason", HOSTILE)],
         "erase": [("erase", district.id, HOSTILE, "--by", HOSTILE, "--reason", HOSTILE)],
+        "rollover": [("rollover", "preview", district.id)],
+        "window": [
+            ("window", "add", district.id, "--kind", "freeze", "--from", soon, "--to", soon, "--by", HOSTILE, "--reason", HOSTILE),
+            ("window", "list"),
+            ("window", "cancel", "1", "--by", HOSTILE, "--reason", HOSTILE),
+        ],
     }
     for lines in arguments.values():
         for words in lines:
