@@ -28,8 +28,17 @@ def follow(database: Database) -> Database:
     return database
 
 
-def sync(database: Database, *, status: str, mark: str | None = None, ago: timedelta = HOUR, trigger: str = "scheduled") -> None:
-    values: dict[str, Any] = {"status": status, "at": NOON - ago, "trigger": trigger, "counts": {"mark": mark}}
+def sync(
+    database: Database,
+    *,
+    status: str,
+    mark: str | None = None,
+    ago: timedelta = HOUR,
+    trigger: str = "scheduled",
+    soft_deleted: int = 0,
+) -> None:
+    counts = {"mark": mark, "changes": {"users": {"soft_delete": soft_deleted}} if soft_deleted else {}}
+    values: dict[str, Any] = {"status": status, "at": NOON - ago, "trigger": trigger, "counts": counts}
     with database.engine.begin() as connection:
         statement = sa.text(
             "insert into ops.syncs (district_id, status, trigger, started_at, finished_at, counts) values"
@@ -81,6 +90,18 @@ def test_as_often_as_the_district_says(follow: Database) -> None:
             """update app.districts set settings = '{"freshness": "day", "freshness_minutes": 60}' where district_id = 1"""
         )
     assert due(follow, {"c1": before - 600}) == []
+
+
+def test_not_after_people_were_deactivated(follow: Database) -> None:
+    """R17.1: frequency gets around no brake. Above `role_floor` in 24 hours, the district waits for the night."""
+    for number, (users, expected) in enumerate(((6, [("c1", "m0")]), (4, [("c1", "m1")]), (1, []))):
+        sync(follow, status="successful", mark=f"m{number}", trigger="refresh", ago=(3 - number) * HOUR, soft_deleted=users)
+        assert due(follow) == expected
+    assert due(follow, now=NOON + 22 * HOUR) == [("c1", "m2")]
+    with follow.engine.begin() as connection:
+        settings = '{"freshness": "day", "brakes": {"role_floor": 11}}'
+        connection.execute(sa.text("update app.districts set settings = cast(:new as jsonb) where district_id = 1"), {"new": settings})
+    assert due(follow) == [("c1", "m2")]
 
 
 def test_at_most_so_often_a_day(follow: Database) -> None:
