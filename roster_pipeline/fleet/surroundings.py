@@ -28,6 +28,7 @@ TIMES: Mapping[str, Sequence[str]] = {
     "ops.connections": ("connected_at", "disconnected_at"),
     "ops.token_listings": ("began_at", "doubted_since"),
     "ops.purges": ("purged_at",),
+    "ops.erased": ("erased_at",),
     "ops.audit": ("at",),
     "ops.ticks": ("ticked_at",),
     "ops.windows": ("created_at", "cancelled_at"),

@@ -17,6 +17,7 @@ from roster_pipeline.defs import alerts, shards
 from roster_pipeline.defs.sync import observation_of, results_of
 from roster_pipeline.errors import SyncRunningError
 from roster_pipeline.fleet import children
+from roster_pipeline.fleet.by_day import due_by_day
 from roster_pipeline.fleet.freshness import alert_silent, freshness, synced_this_night
 from roster_pipeline.fleet.recovery import mark_crashed_syncs
 from roster_pipeline.fleet.requests import startable
@@ -38,6 +39,7 @@ READERS = {
     "defs/alerts.py": "_has_reported",
     "defs/report.py": "results_of, observation_of",
     "defs/shards.py": "_done_before, _is_unchanged_since, _counts",
+    "fleet/by_day.py": "due_by_day",
     "fleet/children.py": "_applied",
     "fleet/freshness.py": "freshness, synced_this_night",
     "fleet/health.py": "roster health",
@@ -45,6 +47,7 @@ READERS = {
     "fleet/requests.py": "startable, roster request",
     "fleet/retention.py": "prune_history",
     "support/explain.py": "roster explain",
+    "support/offboarding.py": "roster district offboard",
     "sync/ending.py": "run_sync, where the answer of the commit is lost (defs/test_after_commit.py)",
     "sync/incremental.py": "run_sync",
     "sync/ledger.py": "roster status, run_sync",
@@ -88,6 +91,7 @@ def insert(database: Database) -> None:
 COMMANDS = [
     ("status",), ("status", "1"), ("status", "--json"), ("health",), ("holds", "--all"), ("explain", "1", "1"), ("plan", "1"),
     ("readiness", "1"), ("district", "list"), ("district", "show", "1"), ("request", "1", "--requested-by", "me"), ("sync", "1"),
+    ("district", "offboard", "1", "--export", "exported", "--by", "me"),
 ]  # fmt: skip
 
 
@@ -114,6 +118,8 @@ def test_functions(database: Database, roster: Roster, district: District, query
         connection.execute(insert_again)
         startable(connection, now=now)
         synced_this_night(connection, now)
+        connection.execute(sa.text("""update app.districts set settings = '{"freshness": "day"}'"""))
+        due_by_day(connection, now, {})
         alert_silent(connection, freshness(connection, now), now=now)
         alerts._has_reported(connection, "run")
         connection.execute(sa.text("select * from ops.recent_syncs")).all()
