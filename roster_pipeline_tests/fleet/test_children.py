@@ -216,7 +216,13 @@ def test_no_child_outlives_its_parent(world: Scenario, clever: SandboxServer, nu
         "CLEVER_CLIENT_ID": "sandbox",
         "CLEVER_CLIENT_SECRET": "sandbox-secret",
     }
-    parent = subprocess.Popen([sys.executable, "-c", PARENT, DISTRICT], env=environment, stderr=subprocess.DEVNULL)
+    parent = subprocess.Popen(
+        [sys.executable, "-c", PARENT, DISTRICT],
+        env=environment,
+        stderr=subprocess.DEVNULL,
+        # If a shell runs the tests in the background, they ignore Ctrl-C, and their children inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
     try:
         until(lambda: world.value("select count(*) from ops.syncs where status = 'processing'") == 1, seconds=WAIT_SECONDS)
         family = psutil.Process(parent.pid).children(recursive=True)
