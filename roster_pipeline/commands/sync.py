@@ -1,5 +1,6 @@
 """`roster sync`: syncs one district now, in this process, and prints a summary."""
 
+import os
 import sys
 import time
 from collections.abc import Mapping
@@ -66,10 +67,19 @@ def sync(
     except Exception as error:
         if report is None:
             raise
+        if isinstance(error, BrokenPipeError):
+            _discard_output()
         # R11.4: the exit status says how the sync has ended.
         click.echo(f"Sync {report.sync_id} is applied ({report.status}), but not shown. {described(error)}", err=True)
     if report.status == "held":
         context.exit(HELD)
+
+
+def _discard_output() -> None:
+    """Nobody reads the output. Otherwise Python would try to write the rest of it at its end, and exit with 120."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
 
 
 def _show(report: SyncReport, seconds: float, *, profile: bool, as_json: bool) -> None:
